@@ -1,0 +1,88 @@
+"""The study's order: which notebook needs which, and what each must leave behind. The only place that knows.
+
+`sn2n study --profile demo` runs these tasks one after the other, each in a run of its own, so that what is
+done stays done after a kill. By hand, from this folder:
+
+    doit list profile=demo
+    doit run --single 05_noise_levels profile=demo
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doit import get_var
+from doit.exceptions import TaskFailed
+from doit.tools import config_changed
+
+from sn2nlib.config import PROFILES, load_profile
+from sn2nlib.errors import StudyError
+from sn2nlib.reporting.notebooks import run_notebook
+
+ROOT = Path(__file__).resolve().parent
+
+NEEDS: dict[str, list[str]] = {
+    "00_quickstart": [],
+    "01_data": [],
+    "02_pairs": ["01_data"],
+    "03_train": ["02_pairs"],
+    "04_alpha": ["03_train"],
+    "05_noise_levels": ["04_alpha"],
+    "09_report": ["00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels"],
+}
+# under reports/<profile>/; a notebook whose result was deleted runs again
+WRITES: dict[str, list[str]] = {
+    "05_noise_levels": ["tables/table2.csv"],
+    "09_report": ["index.html", "run.json"],
+}
+
+PROFILE = get_var("profile") or "demo"
+PARAMETERS: dict[str, Any] = json.loads(get_var("parameters") or "{}")
+PROFILE_FILE = Path(PROFILE) if PROFILE.endswith((".yaml", ".yml")) else PROFILES / f"{PROFILE}.yaml"
+REPORTS = Path(get_var("reports") or ROOT / "reports").resolve()
+FOLDER = REPORTS / load_profile(PROFILE).name
+
+FOLDER.mkdir(parents=True, exist_ok=True)
+DOIT_CONFIG = {"backend": "sqlite3", "dep_file": str(FOLDER / ".doit.db"), "verbosity": 2}
+
+
+def library() -> list[Path]:
+    """Sources whose change makes every result stale; how the study is started is none of them."""
+    package = ROOT / "sn2nlib"
+    how_it_starts = {package / name for name in ("cli.py", "reporting/notebooks.py", "reporting/study.py")}
+    return sorted(set(package.rglob("*.py")) - how_it_starts)
+
+
+def executed(notebook: str) -> Path:
+    """The executed copy of a notebook."""
+    return FOLDER / "notebooks" / f"{notebook}.ipynb"
+
+
+def run(notebook: str, source: Path, parameters: dict[str, Any]) -> TaskFailed | None:
+    """Run a notebook; a failure of the study is one sentence, not a traceback."""
+    missing = [name for name in NEEDS[notebook] if not executed(name).is_file()]
+    if missing:
+        return TaskFailed(f"{notebook} needs the results of {', '.join(missing)}; run these notebooks first")
+    show_output = bool(get_var("show_output"))
+    try:
+        run_notebook(source, executed(notebook), parameters, cwd=source.parent, show_output=show_output)
+    except StudyError as error:
+        return TaskFailed(str(error))
+    return None
+
+
+def task_notebooks() -> Iterator[dict[str, Any]]:
+    """One task per notebook."""
+    manifest = sorted(path for path in (ROOT / "data_manifest").rglob("*") if path.is_file())
+    for notebook, needed in NEEDS.items():
+        source = ROOT / "notebooks" / f"{notebook}.ipynb"
+        parameters = {"profile": PROFILE, "reports_dir": str(REPORTS), **PARAMETERS}
+        yield {
+            "basename": notebook,
+            "actions": [(run, [notebook, source, parameters])],
+            "file_dep": [source, PROFILE_FILE, *manifest, *library(), *map(executed, needed)],
+            "targets": [executed(notebook), *(FOLDER / name for name in WRITES.get(notebook, []))],
+            "uptodate": [config_changed(parameters)],
+            "io": {"capture": False},
+        }

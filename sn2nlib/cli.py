@@ -1,0 +1,261 @@
+"""`sn2n`: the study and its parts on the command line. Thin: every command calls a few library functions.
+
+The rooms load what they need on first use, so that `sn2n --help` answers at once.
+"""
+
+import csv
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sn2nlib import denoiser, evaluation, recon, reporting, scans
+from sn2nlib.errors import Sn2nError
+from sn2nlib.provenance import atomic_write
+
+app = typer.Typer(
+    help="Self-supervised denoising of 3D MRI (MR-self Noise2Noise), from k-space to the study's tables.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EVALUATION_COLUMNS = ("head", "noise_sigma", "arm", "reference", "region", "psnr", "ssim", "nrmse")
+
+HeadFile = Annotated[Path, typer.Argument(metavar="HEAD.nii.gz", help="T1-weighted image of a whole head.")]
+Coils = Annotated[int, typer.Option(min=1, help="Coils of the simulated helmet.")]
+Matrix = Annotated[tuple[int, int, int], typer.Option(metavar="Z Y X", help="Right, anterior, superior.")]
+VoxelSize = Annotated[tuple[float, float, float], typer.Option(metavar="Z Y X", help="mm.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
+Alpha = Annotated[
+    float | None, typer.Option(min=0, max=1, help="Share of the input; the model's own by default.")
+]
+ScanFile = Annotated[Path, typer.Argument(metavar="SCAN", help="Raw scan, as written by `sn2n simulate`.")]
+ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+
+
+@app.command()
+def study(
+    profile: Annotated[str, typer.Option(help="Name in notebooks/profiles/, or a YAML file.")] = "demo",
+    reports: Annotated[Path | None, typer.Option(help="Receives <profile>/.", show_default="reports")] = None,
+    only: Annotated[str | None, typer.Option(metavar="NOTEBOOK", help="Run this notebook alone.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
+    parameter: Annotated[
+        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="For --only.")
+    ] = None,
+    show_output: Annotated[bool, typer.Option("-v", "--show-output", help="Show all they print.")] = False,
+) -> None:
+    """Run every notebook of the study in order; resume, and skip what is up to date."""
+    folder = reporting.study.run_study(
+        profile,
+        reports=reports,
+        only=only,
+        force=force,
+        parameters=reporting.study.parse_parameters(parameter or []),
+        show_output=show_output,
+    )
+    print(reporting.study.summary(folder))
+
+
+@app.command()
+def simulate(
+    head: HeadFile,
+    out: Annotated[Path, typer.Argument(metavar="SCAN.h5")],
+    coils: Coils = 8,
+    matrix: Matrix = (128, 160, 160),
+    voxel_size: VoxelSize = (1.35, 1.35, 1.35),
+    acceleration: Annotated[tuple[int, int], typer.Option(metavar="RY RZ")] = (2, 1),
+    acs: Annotated[int, typer.Option(min=1, help="Fully sampled lines in the centre.")] = 24,
+    full: Annotated[bool, typer.Option("--full", help="Fully sampled.")] = False,
+    noise_sd: Annotated[
+        float, typer.Option(min=0, help="Noise SD per channel, as a share of the head's brightness.")
+    ] = 0.02,
+    psnr: Annotated[
+        float | None, typer.Option(help="Instead: PSNR in dB of the conventional image.", show_default=False)
+    ] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a T1-weighted NIfTI into the raw k-space of a simulated multi-coil scan."""
+    _check_free(out, overwrite=overwrite)
+    acquire = functools.partial(
+        scans.acquire.acquire,
+        scans.read_head(head),
+        matrix=matrix,
+        voxel_size=voxel_size,
+        n_coils=coils,
+        seed=seed,
+    )
+    if psnr is not None:
+        clean = acquire(acceleration=(1, 1), acs=None, noise_sd=0)
+        scan, _ = evaluation.cohort.scan_at_psnr(clean, psnr, seed=seed, acceleration=acceleration, acs=acs)
+        scan = scan if full else scans.undersample(scan, acceleration=acceleration, acs=acs)
+    elif full:
+        scan = acquire(acceleration=(1, 1), acs=None, noise_sd=noise_sd)
+    else:
+        scan = acquire(acceleration=acceleration, acs=acs, noise_sd=noise_sd)
+    scans.save_scan(scan, out, overwrite=overwrite)
+    print(f"Scan: {out}")
+
+
+@app.command()
+def inspect(scan: ScanFile) -> None:
+    """Tell what is in a raw file, and the memory its reconstruction needs, without reading the samples."""
+    for name, value in scans.inspect_scan(scan).items():
+        print(f"{name:32}{value}")
+
+
+@app.command(name="recon")
+def reconstruct(
+    scan: ScanFile,
+    out: Annotated[Path, typer.Argument(metavar="OUT.nii.gz")],
+    halves: Annotated[
+        bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Reconstruct the conventional image (pre-whitening, GRAPPA, adaptive combination)."""
+    images = scans.images
+    paths = [out, *(images.beside(out, f"_half_{half}") for half in "ab")][: 3 if halves else 1]
+    for path in paths:
+        images.check_output(path, overwrite=overwrite)
+    loaded = scans.load_scan(scan)
+    if halves:
+        pair = recon.make_pair(loaded)
+        volumes = [pair.original, pair.half_a, pair.half_b]
+    else:
+        volumes = [recon.reconstruct(loaded)]
+    for path, volume in zip(paths, volumes, strict=True):
+        images.write_image(abs(volume), path, affine=loaded.affine, overwrite=overwrite)
+        print(f"Image: {path}")
+
+
+@app.command()
+def train(
+    scan: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="Undersampled raw scans.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Model; a training found there goes on.")],
+    validation: Annotated[
+        list[Path] | None, typer.Option(metavar="SCAN", help="Scan for the validation loss; repeatable.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 2000,
+    width: Annotated[int, typer.Option(min=1, help="Channels of the first level.")] = 32,
+    depth: Annotated[int, typer.Option(min=1, help="Levels of the U-Net.")] = 3,
+    batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 8,
+    patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels.")] = 96,
+    seed: Seed = 0,
+    start_from: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Model to fine-tune.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
+) -> None:
+    """Train a network on your own scans, one half of each against the other; no clean images needed."""
+    volumes, held_out = (
+        [denoiser.training_volume(recon.make_pair(scans.load_scan(path))) for path in paths]
+        for paths in (scan, validation or [])
+    )
+    denoiser.train(
+        volumes,
+        out=out,
+        validation=held_out,
+        steps=steps,
+        width=width,
+        depth=depth,
+        batch=batch,
+        patch=patch,
+        seed=seed,
+        start_from=start_from,
+        resume=not overwrite,
+    )
+    print(f"Model: {out}")
+
+
+@app.command()
+def denoise(
+    image: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI image, or raw scan.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.nii.gz", help="Float32, geometry kept.")],
+    model: ModelFolder,
+    alpha: Alpha = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Denoise an image, or reconstruct and denoise a raw scan."""
+    images = scans.images
+    images.check_output(out, overwrite=overwrite)
+    network = denoiser.Denoiser.load(model)
+    if images.is_image_name(image):
+        volume, geometry = images.read_image(image)
+        images.write_image(network.denoise(volume, alpha), out, like=geometry, overwrite=overwrite)
+    else:
+        scan = scans.load_scan(image)
+        volume = abs(recon.reconstruct(scan))
+        images.write_image(network.denoise(volume, alpha), out, affine=scan.affine, overwrite=overwrite)
+    print(f"Image: {out}")
+
+
+@app.command()
+def evaluate(
+    head: HeadFile,
+    model: ModelFolder,
+    out: Annotated[Path, typer.Option(metavar="TABLE.csv", help="Receives the rows.")],
+    alpha: Alpha = None,
+    psnr: Annotated[float, typer.Option(help="Of the conventional image without added noise, dB.")] = 41.2,
+    coils: Coils = 8,
+    matrix: Matrix = (128, 160, 160),
+    voxel_size: VoxelSize = (1.35, 1.35, 1.35),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Repeat the experiment of Table 2 on a head: original and sN2N at seven noise levels."""
+    _check_free(out, overwrite=overwrite)
+    network = denoiser.Denoiser.load(model)
+    loaded = scans.read_head(head)
+    scan, references, _ = evaluation.prepare_head(
+        loaded, target_psnr=psnr, seed=seed, matrix=matrix, voxel_size=voxel_size, n_coils=coils
+    )
+    rows = evaluation.measure_scan(
+        scan, references, functools.partial(network.denoise, alpha=alpha), head=loaded.name, seed=seed
+    )
+    with atomic_write(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, EVALUATION_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    print(f"Table: {out}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; what is wrong with its input is said in one sentence, with exit code 1.
+
+    `SN2N_DEBUG=1` in the environment shows the traceback instead.
+    """
+    try:
+        with warnings.catch_warnings():  # which restores showwarning
+            warnings.showwarning = _show_warning
+            app(args=arguments, prog_name="sn2n")
+    except (Sn2nError, OSError, MemoryError) as error:
+        if os.environ.get("SN2N_DEBUG"):
+            raise
+        print(f"sn2n: {_sentence(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _check_free(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"sn2n: warning: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The study profile: everything a run of the study can be told, loaded from one YAML file."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sn2nlib.errors import ProfileError
+
+PROFILES = Path(__file__).resolve().parent.parent / "notebooks" / "profiles"
+Triple = tuple[int, int, int]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SequenceSettings(_Section):
+    """MP-RAGE timing in ms and flip angle in degrees, as in `sn2nlib.scans.sequence.MpRage`."""
+
+    tr: float = 2200
+    ti: float = 1040
+    te: float = 3.2
+    flip_angle: float = 8
+    echo_spacing: float = 7.5
+    turbo: int = 176
+
+
+class AcquisitionSettings(_Section):
+    """The simulated scanner; (z, y, x) = (right, anterior, superior), acceleration (Ry, Rz)."""
+
+    matrix: Triple
+    voxel_size: tuple[float, float, float]
+    coils: int = Field(ge=1)
+    acceleration: tuple[int, int] = (2, 1)
+    acs: int = Field(24, ge=4)
+    sequence: SequenceSettings = SequenceSettings()
+
+
+class NoiseSettings(_Section):
+    """Noise of the cohort: SD in the head over intensity scale (training), mean and SD of the PSNR (quantitative)."""
+
+    training_ratio: tuple[float, float] = (0.02, 0.04)
+    target_psnr: tuple[float, float] = (41.2, 0.8)
+
+
+class ReconSettings(_Section):
+    """GRAPPA kernel (kx, ky, kz), its ridge, and the Walsh window in voxels."""
+
+    kernel: Triple = (3, 2, 2)
+    ridge: float = Field(1e-4, ge=0)
+    window: int = Field(7, ge=1)
+
+
+class NetworkSettings(_Section):
+    """Size of the 2.5D U-Net."""
+
+    width: int = Field(32, ge=1)
+    depth: int = Field(3, ge=1)
+    slices: int = Field(7, ge=1)
+    unshuffle: int = Field(1, ge=1)
+
+
+class TrainingSettings(_Section):
+    """Noise2Noise training."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(8, ge=1)
+    patch: int = Field(96, ge=16)
+    learning_rate: float = Field(1e-3, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    loss: Literal["l2", "l1"] = "l2"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    checkpoint_every: int = Field(100, ge=1)
+
+
+class Profile(_Section):
+    """One study: what is scanned, how it is reconstructed, trained and evaluated."""
+
+    name: str
+    seed: int
+    acquisition: AcquisitionSettings
+    noise: NoiseSettings = NoiseSettings()
+    recon: ReconSettings = ReconSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings
+    noise_levels: tuple[float, ...] = (0, 0.5, 1, 1.5, 2, 2.5, 3)
+    figure_levels: tuple[float, ...] = (0, 1, 3)
+    alphas: tuple[float, ...] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Profile":
+        if not set(self.figure_levels) <= set(self.noise_levels):
+            raise ValueError(f"figure_levels {self.figure_levels} must be among noise_levels {self.noise_levels}")
+        if not all(0 <= alpha <= 1 for alpha in self.alphas):
+            raise ValueError("alphas lie between 0 and 1")
+        return self
+
+
+def load_profile(name: str | Path) -> Profile:
+    """Load a profile by name ("smoke", "demo", "paper") or by the path of a YAML file.
+
+    Raises
+    ------
+    ProfileError
+        If there is no such profile, a key is unknown, or a value is out of range; every fault is listed.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise ProfileError(f"there is no profile {name!r}; known are {known}, or give the path of a YAML file")
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Profile.model_validate(content)
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path}: not valid YAML: {error}") from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ProfileError(f"{path}: {faults}") from error

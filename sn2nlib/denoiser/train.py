@@ -1,0 +1,312 @@
+"""Noise2Noise training on pairs of half images, resumable bit by bit.
+
+Weights, moments and history are stored together, and the windows of a step depend on (seed, step) alone: on
+one machine with the same number of threads, a training that was killed and resumed ends with the same bits as
+one that ran through.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import distributed, nn
+
+from sn2nlib.errors import CheckpointError, Sn2nError
+from sn2nlib.provenance import provenance
+
+from .apply import Denoiser
+from .checkpoint import (
+    CHECKPOINT_FILES,
+    MODEL_FILES,
+    TrainingState,
+    difference,
+    load_model,
+    load_state,
+    load_tensors,
+    read_description,
+    save_model,
+    save_state,
+)
+from .history import (
+    ROWS,
+    VALIDATIONS,
+    Batch,
+    Progress,
+    is_due,
+    loss_and_floor,
+    to_device,
+    validate,
+    validation_batches,
+    write_history,
+)
+from .processes import agreed, deterministic, processes, total
+from .slices import SliceWindows, TrainingVolume
+from .unet import UNet25D
+
+CLIP = 1.0  # largest norm of a gradient
+SCALE_RULE = "99th percentile of the original's magnitude over the voxels above 10 % of its maximum"
+Settings = dict[str, Any]
+
+
+def train(
+    volumes: Sequence[TrainingVolume], *, out: str | Path, steps: int,
+    validation: Sequence[TrainingVolume] = (), width: int = 32, depth: int = 3, slices: int = 7,
+    unshuffle: int = 1, bias: bool = False, batch: int = 8, patch: int = 96, transpose: bool = False,
+    learning_rate: float = 1e-3, ema: float = 0.999, loss: Literal["l2", "l1"] = "l2", balance: bool = False,
+    seed: int = 0, device: str | None = None, precision: Literal["float32", "bfloat16"] = "float32",
+    checkpoint_every: int = 200, resume: bool | Literal["matching"] = True,
+    start_from: str | Path | None = None, metadata: dict[str, Any] | None = None, progress: bool = True,
+) -> Denoiser:
+    """Train a 2.5D U-Net to predict one half from the other, both directions.
+
+    Adam with linear warm-up and a cosine schedule, clipped gradients, and an exponential moving average of
+    the weights, which is what the model consists of. Under `torchrun` every process takes its part of each
+    batch.
+
+    Parameters
+    ----------
+    volumes
+        Training scans, from `training_volume`.
+    out
+        Model folder. Receives `model.safetensors`, `model.json`, `history.csv`, and a checkpoint while
+        training.
+    steps, batch, patch
+        Length of the training, windows per step, width of a window in voxels.
+    validation
+        Scans for the validation columns of the history; they do not influence the training.
+    width, depth, slices, unshuffle, bias
+        The network, see `UNet25D`.
+    transpose
+        Augment by exchanging y and x, see `SliceWindows`.
+    learning_rate, ema
+        Highest learning rate; decay of the average of weights (shorter in the beginning).
+    loss
+        "l2" or "l1".
+    balance
+        Divide each window's loss by its predicted noise floor, so that noisy scans do not outweigh clean
+        ones. The history shows the undivided loss.
+    seed
+        Decides initial weights and windows. Global random numbers are neither used nor changed.
+    device
+        As PyTorch names it; None: the GPU if there is one.
+    precision
+        "bfloat16": convolutions in bfloat16 where the processor is faster with it; weights stay float32.
+    checkpoint_every
+        Steps between checkpoints.
+    resume
+        True: continue what is found in `out`, or return it if finished; other settings or scans there are an
+        error. "matching": continue if settings and scans are the same, else start anew. False: start anew.
+    start_from
+        Model folder to begin with (fine-tuning), of the same architecture.
+    metadata
+        Stored in `model.json`.
+    progress
+        Print a line every 20 seconds.
+
+    Returns
+    -------
+    The trained model. `history.csv` has the columns step, loss, noise_floor, validation_loss,
+    validation_floor, learning_rate, seconds. Loss and floor are means since the previous row; the floor is
+    what remains when the prediction is perfect, over exactly the voxels that the loss sampled and with the
+    square of their intensity factors (see `loss_and_floor`).
+
+    Raises
+    ------
+    CheckpointError
+        If `out` holds a training with other settings or scans, or a file there or in `start_from` is damaged.
+    Sn2nError
+        If there are no scans, an option is not one of those above, or the loss becomes NaN or infinite.
+
+    References
+    ----------
+    Lehtinen J, et al. Noise2Noise. ICML 2018.
+    Kingma DP, Ba J. Adam. ICLR 2015.
+    """
+    out = Path(out)
+    architecture = {"width": width, "depth": depth, "slices": slices, "bias": bias, "unshuffle": unshuffle}
+    windows = SliceWindows(
+        volumes, patch=patch, slices=slices, length=steps * batch, seed=seed, transpose=transpose
+    )
+    settings = {
+        **architecture, "steps": steps, "batch": batch, "patch": windows.patch, "transpose": transpose,
+        "learning_rate": learning_rate, "ema": ema, "loss": loss, "balance": balance, "seed": seed,
+        "precision": precision, "start_from": _identity(start_from),
+        "scans": [volume.fingerprint() for volume in volumes],
+        "validation_scans": [volume.fingerprint() for volume in validation],
+    }
+    _check(settings, checkpoint_every)
+    with processes(device) as (rank, world, place), deterministic():
+        if batch % world:
+            raise Sn2nError(f"a batch of {batch} cannot be shared by {world} processes; use a multiple")
+        fresh = agreed(_starts_anew(out, settings, resume) if rank == 0 else None, world=world)
+        if fresh or not (out / "model.json").is_file():
+            state = _begin(architecture, seed=seed, start_from=start_from, device=place, world=world)
+            if not fresh:
+                _continue(state, out, rank=rank)
+            held_out = validation_batches(validation, patch=windows.patch, slices=slices)
+            _run(
+                state, windows, held_out, settings, out=out, checkpoint_every=checkpoint_every,
+                rank=rank, world=world, progress=progress and rank == 0,
+            )
+            if rank == 0:
+                _finish(state, settings, architecture, out, metadata)
+            if world > 1:
+                distributed.barrier()
+        elif progress and rank == 0:
+            print(f"{out} holds the finished training already")
+    return Denoiser.load(out, device=device)
+
+
+def _check(settings: Settings, checkpoint_every: int) -> None:
+    allowed = {"loss": ("l2", "l1"), "precision": ("float32", "bfloat16")}
+    for name, values in allowed.items():
+        if settings[name] not in values:
+            raise Sn2nError(f"{name} is {settings[name]!r}; it must be one of {', '.join(values)}")
+    if min(settings["steps"], settings["batch"], settings["patch"], checkpoint_every) < 1:
+        raise Sn2nError("steps, batch, patch and checkpoint_every must be at least 1")
+    if not (settings["learning_rate"] > 0 and 0 <= settings["ema"] < 1):
+        raise Sn2nError("the learning rate must be positive and the decay 'ema' in 0 ≤ ema < 1")
+
+
+def _identity(start_from: str | Path | None) -> str | None:
+    """The weights a fine-tuning starts from, by checksum: folders may move."""
+    return None if start_from is None else str(read_description(start_from).get("weights_sha256"))
+
+
+def _starts_anew(out: Path, settings: Settings, resume: bool | str) -> bool:
+    """Whether to begin at step 0; on False, `out` holds a model or a checkpoint with the same settings."""
+    # a checkpoint is removed when its model is complete: where there are both, the model is the same or older
+    if resume is not False and (out / "checkpoint.safetensors").is_file():
+        found = load_tensors(out / "checkpoint.safetensors")[1].get("settings", {})
+    elif resume is not False and (out / "model.json").is_file():
+        found = read_description(out).get("training", {})
+    else:
+        return _clear(out)
+    differs = difference(found, settings)
+    if differs and resume == "matching":
+        return _clear(out)
+    if differs:
+        raise CheckpointError(
+            f"{out} holds a training with other settings or scans ({differs}); choose another folder, or "
+            "start anew with resume=False"
+        )
+    return False
+
+
+def _clear(out: Path) -> bool:
+    for name in (*CHECKPOINT_FILES, *MODEL_FILES):
+        (out / name).unlink(missing_ok=True)
+    return True
+
+
+def _begin(
+    architecture: Settings, *, seed: int, start_from: str | Path | None, device: torch.device, world: int
+) -> TrainingState:
+    if start_from is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            network = UNet25D(**architecture)
+    else:
+        network, _ = load_model(start_from)
+        if network.architecture != architecture:
+            raise CheckpointError(
+                f"{start_from} is of another architecture ({difference(network.architecture, architecture)})"
+            )
+    network = network.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    average = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    model = nn.parallel.DistributedDataParallel(network) if world > 1 else network
+    return TrainingState(network, model, torch.optim.Adam(network.parameters()), average)
+
+
+def _continue(state: TrainingState, out: Path, *, rank: int) -> None:
+    load_state(state, out)
+    if rank > 0:
+        state.sums = [0.0, 0.0, 0.0]  # those of rank 0 were stored; they must not count twice
+
+
+def _run(
+    state: TrainingState, windows: SliceWindows, held_out: Sequence[Batch], settings: Settings, *, out: Path,
+    checkpoint_every: int, rank: int, world: int, progress: bool,
+) -> None:
+    steps = settings["steps"]
+    report = Progress(state, steps, enabled=progress)
+    begun = time.monotonic() - state.seconds
+    while state.step < steps:
+        rate = _learning_rate(state.step, steps, settings["learning_rate"])
+        first = state.step * settings["batch"]
+        batch = windows.batch(range(first + rank, first + settings["batch"], world))
+        _step(state, batch, settings, rate)
+        state.seconds = time.monotonic() - begun
+        if is_due(state.step, steps, ROWS):
+            _log(state, settings, rate, held_out, world=world)
+        report(state)
+        if rank == 0 and (state.step % checkpoint_every == 0 or state.step == steps):
+            save_state(state, settings, out)
+            write_history(state, out)
+
+
+def _learning_rate(step: int, steps: int, highest: float) -> float:
+    """Linear warm-up over the first 5 % (at most 200 steps), then half a cosine down to 1 %."""
+    warmup = max(1, min(200, steps // 20))
+    if step < warmup:
+        return highest * (step + 1) / warmup
+    fraction = (step - warmup) / max(1, steps - warmup)
+    return highest * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fraction)))
+
+
+def _step(state: TrainingState, batch: Batch, settings: Settings, rate: float) -> None:
+    inputs, target, variance = to_device(batch, state.device)
+    bfloat16 = settings["precision"] == "bfloat16"
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=bfloat16):
+        output = state.model(inputs)
+    losses, floors = loss_and_floor(output, target, variance, loss=settings["loss"])
+    objective = (losses / floors.clamp_min(1e-12)).mean() if settings["balance"] else losses.mean()
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.zero_grad()
+    objective.backward()
+    nn.utils.clip_grad_norm_(state.network.parameters(), CLIP)
+    state.optimizer.step()
+    state.step += 1
+    for i, value in enumerate((losses.mean().item(), floors.mean().item(), 1.0)):
+        state.sums[i] += value
+    if not math.isfinite(state.sums[0]):
+        raise Sn2nError(f"the loss is {state.sums[0]} at step {state.step}; use a smaller learning rate")
+    _average(state, settings["ema"])
+
+
+def _average(state: TrainingState, ema: float) -> None:
+    """Move the averaged weights; over few steps first, so that the random initial weights are forgotten."""
+    decay = min(ema, (1 + state.step) / (10 + state.step))
+    with torch.no_grad():
+        for name, weight in state.network.named_parameters():
+            state.average[name].lerp_(weight, 1 - decay)
+
+
+def _log(
+    state: TrainingState, settings: Settings, rate: float, held_out: Sequence[Batch], *, world: int
+) -> None:
+    loss, floor, count = total(state.sums, state.device, world=world)
+    row = {"step": state.step, "loss": loss / count, "noise_floor": floor / count}
+    if held_out and is_due(state.step, settings["steps"], VALIDATIONS):
+        row["validation_loss"], row["validation_floor"] = validate(state, held_out, loss=settings["loss"])
+    state.history.append({**row, "learning_rate": rate, "seconds": round(state.seconds, 1)})
+    state.sums = [0.0, 0.0, 0.0]
+
+
+def _finish(
+    state: TrainingState, settings: Settings, architecture: Settings, out: Path,
+    metadata: dict[str, Any] | None,
+) -> None:
+    write_history(state, out)
+    description = {
+        "architecture": architecture, "alpha": None, "scale": SCALE_RULE, "training": settings,
+        "seconds": round(state.seconds, 1), "metadata": metadata or {},
+        "provenance": provenance(seed=settings["seed"]),
+    }
+    save_model(out, state.average, description)
+    for name in CHECKPOINT_FILES:
+        (out / name).unlink(missing_ok=True)

@@ -1,0 +1,37 @@
+"""What can go wrong, by room. Every message says what is wrong, where, and what to do."""
+
+
+class Sn2nError(ValueError):
+    """Base of all errors that the package raises about its input."""
+
+
+class ScanError(Sn2nError):
+    """A scan file or its arrays do not fit the axis contract."""
+
+
+class SamplingError(Sn2nError):
+    """A sampling mask contradicts the acceleration, or cannot be split."""
+
+
+class CalibrationError(Sn2nError):
+    """The calibration lines cannot determine a GRAPPA kernel."""
+
+
+class ImageError(Sn2nError):
+    """A NIfTI or an image array cannot be used."""
+
+
+class ManifestError(Sn2nError):
+    """`data_manifest/` contradicts itself; the message lists every bad row."""
+
+
+class ProfileError(Sn2nError):
+    """A study profile has an unknown key or a value out of range."""
+
+
+class CheckpointError(Sn2nError):
+    """A model folder is incomplete, damaged, or of another architecture."""
+
+
+class StudyError(Sn2nError):
+    """A notebook of the study failed or was called with unknown parameters."""

@@ -1,0 +1,13 @@
+"""Numbers: image quality against a reference, and the statistics of the paper's tables."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["cohort", "metrics", "noise_levels", "regions", "statistics"],
+    submod_attrs={
+        "metrics": ["psnr", "ssim", "nrmse", "dice", "image_quality"],
+        "noise_levels": ["measure_scan", "prepare_head"],
+        "statistics": ["paired_t"],
+    },
+)

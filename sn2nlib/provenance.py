@@ -1,0 +1,117 @@
+"""Where a number came from: versions, commit, seed; and files that are whole or absent."""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_RECORDED = ("sn2n", "numpy", "scipy", "torch", "nilearn", "antspyx", "scikit-image", "pandas")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that decide the numbers."""
+    found = {"python": platform.python_version()}
+    for name in _RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def commit() -> str:
+    """Commit of the checkout this package runs from, "+dirty" if changed, "unknown" outside git."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--dirty=+dirty", "--abbrev=10", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()
+
+
+def provenance(**extra: Any) -> dict[str, Any]:
+    """Provenance record for tables, figures and models: package versions, commit, and `extra`."""
+    return {"versions": versions(), "commit": commit(), "threads": os.cpu_count(), **extra}
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it onto `path` only when the block succeeds.
+
+    Parameters
+    ----------
+    path
+        The file to be written. Its folder is created.
+
+    Raises
+    ------
+    OSError
+        If the disk is full; nothing half-written stays behind.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # the suffix is kept whole, since nibabel and others decide the format by it
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name.split('.')[0]}-", suffix="".join(path.suffixes))
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC or "No space left" in str(error):
+            raise OSError(errno.ENOSPC, f"The disk is full; {path} was not written. Free some space and run again") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write `content` as indented JSON, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=False) + "\n", encoding="utf-8")
+
+
+def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settings: Any) -> Path:
+    """A folder whose files were all made by the present code and settings; others are removed first.
+
+    A killed run finds its finished files again; a run after a change of `settings`, or of the sources of the `rooms`
+    that made the files, does not mistake old files for its own.
+
+    Parameters
+    ----------
+    path
+        The folder. It is created.
+    rooms
+        Sub-packages of sn2nlib whose sources decide the files' content.
+    settings
+        JSON-serialisable; whatever else decides it.
+    """
+    folder, here = Path(path), Path(__file__).resolve().parent
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for source in sorted(file for room in rooms for file in (here / room).rglob("*.py")):
+        digest.update(source.read_bytes())
+    key, stamp = digest.hexdigest(), folder / ".stage"
+    if folder.is_dir() and (not stamp.is_file() or stamp.read_text(encoding="utf-8") != key):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(key, encoding="utf-8")
+    return folder

@@ -1,0 +1,22 @@
+"""K-space → images: whitening, GRAPPA, adaptive combination, and the half images of self Noise2Noise."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "coils": ["combine", "walsh"],
+        "grappa": ["GrappaKernel", "calibrate", "fill"],
+        "noise": ["corner_noise", "covariance", "g_factor", "noise_map", "whiten", "whitening_matrix"],
+        "pairs": [
+            "Pair",
+            "apply_chain",
+            "apply_halves",
+            "intensity_scale",
+            "make_pair",
+            "object_region",
+            "reconstruct",
+            "systematic_difference",
+        ],
+    },
+)

@@ -1,0 +1,27 @@
+"""The study's figures: arrays and tables in, a page-wide figure out, legible in print and without colour.
+
+Every figure says on itself what it shows and whose head it is; its `caption`, computed from the data, is
+written into the PNG and taken from there by the report. A figure shows itself in a notebook as a cell's value.
+"""
+
+from sn2nlib.reporting.figures.anatomy import cohort, comparison, montage
+from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, learning_curve, noise_level_curves
+from sn2nlib.reporting.figures.preparation import noise_maps, pairs, preprocessing, preprocessing_panels
+from sn2nlib.reporting.figures.sheet import Sheet, save_figure, stamp_text
+
+__all__ = [
+    "Sheet",
+    "alpha_curve",
+    "bias_plot",
+    "cohort",
+    "comparison",
+    "learning_curve",
+    "montage",
+    "noise_level_curves",
+    "noise_maps",
+    "pairs",
+    "preprocessing",
+    "preprocessing_panels",
+    "save_figure",
+    "stamp_text",
+]

@@ -1,0 +1,251 @@
+"""Figures of heads: the cohort, original beside sN2N and reference, the whole-brain montage."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.metrics import psnr
+from sn2nlib.reporting.figures.planes import (
+    PERCENTILE,
+    Box,
+    Plane,
+    cut,
+    draw,
+    head_box,
+    mark,
+    shape_ratio,
+    view,
+    window,
+    write_on,
+)
+from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, SIDE, TOP, WIDTH, Sheet
+
+Voxel = tuple[float, float, float]
+ARM_TITLES = {"original": "Original", "sN2N": "sN2N"}
+_GAP = 1.0  # mm between panels
+# middle (row, column) and height of the zoomed part, as shares of the head; it is 3:2
+_ZOOM = {"sagittal": (0.42, 0.47, 0.30), "coronal": (0.42, 0.5, 0.30), "axial": (0.5, 0.5, 0.32)}
+
+
+def cohort(
+    volumes: Mapping[str, Plane],
+    *,
+    voxel_size: Voxel,
+    label: str = DIGITAL_LABEL,
+    per_row: int = 3,
+    title: str = "The cohort: a sagittal and an axial plane of every scan",
+) -> Sheet:
+    """A sagittal and an axial plane per scan, all at one scale.
+
+    Parameters
+    ----------
+    volumes : name → (z, y, x)
+        Magnitude images, each in its own unit; the name is written above, for example "D001 (training)".
+    voxel_size
+        (z, y, x) in mm, the same for all.
+    label, title
+        Second and first line of the figure.
+    per_row
+        Scans per row.
+    """
+    if not volumes:
+        raise StudyError("there is no scan to show")
+    boxes = {p: _union([head_box(volume, p) for volume in volumes.values()]) for p in ("sagittal", "axial")}
+    # one scale in mm for both planes, so that a pair of panels fills its share of the width
+    width = (WIDTH - 2 * SIDE) / per_row
+    extents = {plane: _extent_mm(box, plane, voxel_size) for plane, box in boxes.items()}
+    scale = (width - 3 * _GAP) / sum(extent[1] for extent in extents.values())
+    height = max(extent[0] for extent in extents.values()) * scale
+    pitch = height + 5.5
+    rows = math.ceil(len(volumes) / per_row)
+    sheet = Sheet(title, label=f"{label}; grey from 0 to each scan’s {PERCENTILE}th percentile", height=TOP + BOTTOM + rows * pitch)
+    for number, (name, volume) in enumerate(volumes.items()):
+        left, top = SIDE + number % per_row * width, TOP + number // per_row * pitch
+        sheet.write(left, top + 0.8, name)
+        for plane, (_, extent) in extents.items():
+            axes = sheet.panel(left, top + 4.5, extent * scale, height)
+            image = view(volume, plane, index=cut(volume, plane))[boxes[plane]]
+            draw(axes, image, plane=plane, voxel_size=voxel_size, limits=(0, window(volume)))
+            left += extent * scale + _GAP
+    sheet.caption = (
+        f"{len(volumes)} scans ({', '.join(volumes)}), {label}: conventional images, sagittal and axial, "
+        "at one scale; R right, L left, A anterior, P posterior."
+    )
+    return sheet
+
+
+def comparison(
+    images: Mapping[float, Mapping[str, Plane]],
+    reference: Plane,
+    *,
+    voxel_size: Voxel,
+    plane: str = "sagittal",
+    index: int | None = None,
+    zoom: tuple[float, float, float] | None = None,
+    label: str = DIGITAL_LABEL,
+    title: str | None = None,
+) -> Sheet:
+    """Original, sN2N and fully sampled image with their residuals, per noise level (Figures 3, 5, S4-S6).
+
+    Parameters
+    ----------
+    images : level → arm ("original", "sN2N") → (z, y, x)
+        Magnitudes in the unit of `reference`; the level is the added noise in σ.
+    reference : (z, y, x)
+        The fully sampled image.
+    voxel_size
+        (z, y, x) in mm.
+    plane, index
+        Which plane; None: a middle one of the head.
+    zoom
+        Middle (row, column) and height of the enlarged part, as shares of the head in this plane.
+    label, title
+        Second and first line of the figure.
+    """
+    index = cut(reference, plane) if index is None else index
+    box = head_box(reference, plane)
+    part = _zoom_box(box, plane, voxel_size, zoom or _ZOOM[plane])
+    top_value, left = window(reference), SIDE + 7
+    width = (WIDTH - left - SIDE - 4 * _GAP) / 5
+    heights = [width * shape_ratio(each, plane, voxel_size) for each in (box, part)]
+    pitch = sum(heights) + 2 * _GAP + 1.5
+    sheet = Sheet(
+        title or f"Original, sN2N and fully sampled image, {plane}, at {len(images)} levels of added noise",
+        label=f"{label}; grey from 0 to the reference’s {PERCENTILE}th percentile (100 %)",
+        height=TOP + 8 + len(images) * pitch + BOTTOM,
+    )
+    titles = [*ARM_TITLES.values(), "Fully sampled", "Original − full", "sN2N − full"]
+    for column, text in enumerate(titles):
+        sheet.write(left + column * (width + _GAP) + width / 2, TOP + 3, text, ha="center")
+    for row, (level, arms) in enumerate(images.items()):
+        top = TOP + 8 + row * pitch
+        spread = _spread([arms[arm] - reference for arm in ARM_TITLES], plane, index, top_value)
+        sheet.write(
+            SIDE, top + sum(heights) / 2, f"+{level:g} σ, residuals ±{100 * spread:.2g} %", rotation=90, va="center"
+        )
+        shown = [*(arms[arm] for arm in ARM_TITLES), reference, *(arms[arm] - reference for arm in ARM_TITLES)]
+        for column, volume in enumerate(shown):
+            limits = (0.0, top_value) if column < 3 else (-spread * top_value, spread * top_value)
+            image = view(volume, plane, index=index)
+            x = left + column * (width + _GAP)
+            axes = sheet.panel(x, top, width, heights[0])
+            draw(axes, image[box], plane=plane, voxel_size=voxel_size, limits=limits, letters=column < 3)
+            mark(axes, _inside(part, box))
+            if column < 2:
+                write_on(axes, 0.02, 0.02, f"PSNR {_psnr(volume, reference):.1f} dB", va="bottom")
+            axes = sheet.panel(x, top + heights[0] + _GAP, width, heights[1])
+            draw(axes, image[part], plane=plane, voxel_size=voxel_size, limits=limits, letters=False)
+    values = "; ".join(
+        f"+{level:g} σ: {_psnr(arms['original'], reference):.1f} and {_psnr(arms['sN2N'], reference):.1f} dB"
+        for level, arms in images.items()
+    )
+    sheet.caption = (
+        f"{label[:1].upper()}{label[1:]}, {plane} plane, the framed part enlarged below. Residuals against the fully sampled "
+        "image, mid-grey 0, bright where the image is brighter; their window, common to a row, in percent of "
+        f"the images’ own. PSNR of original and sN2N over the whole volume: {values}."
+    )
+    return sheet
+
+
+def montage(
+    original: Plane,
+    sn2n: Plane,
+    *,
+    voxel_size: Voxel,
+    slices: int = 12,
+    per_row: int = 6,
+    label: str = DIGITAL_LABEL,
+    title: str = "The whole brain, original and sN2N",
+) -> Sheet:
+    """Axial planes through the whole head, original above, sN2N below (Figure S3).
+
+    Parameters
+    ----------
+    original, sn2n : (z, y, x)
+        Magnitudes of one unit.
+    voxel_size
+        (z, y, x) in mm.
+    slices, per_row
+        Number of planes, evenly spaced from the skull base to the vertex, and how many stand in a row.
+    label, title
+        Second and first line of the figure.
+    """
+    inside = head_box(original, "sagittal", margin=0)[0]
+    n = original.shape[2]
+    low, high = n - inside.stop, n - 1 - inside.start
+    positions = np.rint(np.linspace(low + 0.25 * (high - low), low + 0.97 * (high - low), slices)).astype(int)
+    box, limits = head_box(original, "axial"), (0.0, window(original))
+    width = (WIDTH - 2 * SIDE - (per_row - 1) * _GAP) / per_row
+    height = width * shape_ratio(box, "axial", voxel_size)
+    block = math.ceil(slices / per_row) * (height + _GAP) + 5
+    sheet = Sheet(
+        title,
+        label=f"{label}; axial, grey from 0 to the original’s {PERCENTILE}th percentile",
+        height=TOP + 2 * block + BOTTOM,
+    )
+    for number, volume in enumerate((original, sn2n)):
+        top = TOP + number * block
+        sheet.write(SIDE, top + 0.5, list(ARM_TITLES.values())[number], weight="bold")
+        for count, position in enumerate(positions):
+            row, column = divmod(count, per_row)
+            axes = sheet.panel(SIDE + column * (width + _GAP), top + 4.5 + row * (height + _GAP), width, height)
+            image = view(volume, "axial", index=int(position))[box]
+            draw(axes, image, plane="axial", voxel_size=voxel_size, limits=limits)
+    spacing = float(np.mean(np.diff(positions))) * voxel_size[2] if slices > 1 else 0.0
+    sheet.caption = (
+        f"{label[:1].upper()}{label[1:]}: {slices} axial planes, {spacing:.0f} mm apart, from the skull base upward, of the "
+        "original (above) and of sN2N (below), in one window."
+    )
+    return sheet
+
+
+def _psnr(volume: Plane, reference: Plane) -> float:
+    return psnr(volume, reference, data_range=float(reference.max()))
+
+
+def _spread(residuals: list[Plane], plane: str, index: int, top_value: float) -> float:
+    """Half width of the residuals' window, as a share of the images' window."""
+    seen = np.stack([view(residual, plane, index=index) for residual in residuals])
+    found = float(np.percentile(np.abs(seen), PERCENTILE)) / top_value
+    return float(f"{found:.1g}") or 0.01
+
+
+def _union(boxes: list[Box]) -> Box:
+    rows, columns = zip(*boxes, strict=True)
+    return _hull(rows), _hull(columns)
+
+
+def _hull(parts: tuple[slice, ...]) -> slice:
+    return slice(min(part.start for part in parts), max(part.stop for part in parts))
+
+
+def _extent_mm(box: Box, plane: str, voxel_size: Voxel) -> tuple[float, float]:
+    """Height and width of a box in mm of the head."""
+    ratio = shape_ratio(box, plane, voxel_size)
+    column = voxel_size[1] if plane == "sagittal" else voxel_size[0]
+    width = (box[1].stop - box[1].start) * column
+    return ratio * width, width
+
+
+def _zoom_box(box: Box, plane: str, voxel_size: Voxel, zoom: tuple[float, float, float]) -> Box:
+    """The part to enlarge, half as high again wide on paper, kept inside the head's box."""
+    heights, widths = (part.stop - part.start for part in box)
+    height = max(round(zoom[2] * heights), 2)
+    # shape_ratio of a box of `heights` by `widths` gives the pixels' own ratio
+    pixel = shape_ratio(box, plane, voxel_size) * widths / heights
+    width = min(max(round(1.5 * height * pixel), 2), widths)
+    rows = _placed(box[0].start + zoom[0] * heights, height, box[0])
+    return rows, _placed(box[1].start + zoom[1] * widths, width, box[1])
+
+
+def _placed(middle: float, size: int, within: slice) -> slice:
+    start = min(max(round(middle - size / 2), within.start), within.stop - size)
+    return slice(start, start + size)
+
+
+def _inside(part: Box, box: Box) -> Box:
+    """A box in the coordinates of the box that holds it."""
+    rows, columns = (slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
+    return rows, columns

@@ -1,0 +1,145 @@
+"""A figure of page width with title, footer and caption, and the PNG file that carries them along."""
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sn2nlib.provenance import atomic_write
+
+WIDTH = 180.0  # mm: the text width of an A4 page
+TOP, BOTTOM, SIDE = 12.0, 6.0, 2.0  # mm for title, footer, margins
+SMALL, NORMAL, LARGE = 7.0, 7.5, 9.0  # pt: nothing is smaller than 7 pt in print
+GREY = "#444444"
+
+# Okabe & Ito: told apart with any colour vision; line style and marker say the same once more
+BLUE, ORANGE, GREEN, PURPLE, VERMILION, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#000000"
+
+DIGITAL_LABEL = "digital phantom, simulated scan"
+_PRINT_DPI, _SCREEN_DPI = 200, 110
+_MM_PER_INCH = 25.4
+
+
+class Sheet(Figure):
+    """A figure 180 mm wide; positions are mm from the top left corner.
+
+    Parameters
+    ----------
+    title
+        What is shown, in one line.
+    label
+        Whose head it is, for example "digital phantom D167, simulated scan"; and the windows, where needed.
+    height
+        mm.
+
+    Attributes
+    ----------
+    title : str
+    caption : str
+        What is to be seen, with the numbers of the data; plain text.
+    """
+
+    def __init__(self, title: str, *, label: str, height: float) -> None:
+        super().__init__(figsize=(WIDTH / _MM_PER_INCH, height / _MM_PER_INCH), dpi=_SCREEN_DPI)
+        FigureCanvasAgg(self)
+        self.title, self.caption, self.height = title, "", height
+        self.write(SIDE, 1.5, title, size=LARGE, weight="bold")
+        self.write(SIDE, 6.5, label, size=NORMAL, color=GREY)
+        self._footer = self.write(SIDE, height - 1.2, "", size=SMALL, color=GREY, va="bottom")
+
+    def write(self, left: float, top: float, text: str, **style: Any) -> Any:
+        """Text at a place on the sheet."""
+        style = {"va": "top", "size": NORMAL, **style}
+        return self.text(left / WIDTH, 1 - top / self.height, text, **style)
+
+    def panel(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes at a place on the sheet."""
+        bottom = self.height - top - height
+        return self.add_axes(
+            (left / WIDTH, bottom / self.height, width / WIDTH, height / self.height)
+        )
+
+    def graphs(self, rows: int, columns: int, **options: Any) -> Any:
+        """A grid (rows, columns) of axes for graphs, between title and footer, in the style of the study."""
+        self.set_layout_engine(
+            "constrained",
+            rect=(0, BOTTOM / self.height, 1, 1 - (TOP + BOTTOM) / self.height),
+            w_pad=0.06,
+            h_pad=0.06,
+        )
+        grid = self.subplots(rows, columns, squeeze=False, **options)
+        for axes in grid.flat:
+            axes.tick_params(labelsize=SMALL)
+            axes.xaxis.label.set_size(NORMAL)
+            axes.yaxis.label.set_size(NORMAL)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(alpha=0.25, linewidth=0.5)
+        return grid
+
+    def stamp(self, text: str) -> None:
+        """Set the footer."""
+        self._footer.set_text(text)
+
+    def png(self, *, dpi: int = _SCREEN_DPI) -> bytes:
+        """The figure as PNG, with at most 256 colours; title and caption are in its text fields."""
+        self.set_dpi(dpi)
+        canvas = FigureCanvasAgg(self)
+        canvas.draw()
+        image = Image.fromarray(canvas.buffer_rgba()).convert("RGB")
+        self.set_dpi(_SCREEN_DPI)
+        fields = PngInfo()
+        fields.add_itxt("Title", self.title)
+        fields.add_itxt("Description", self.caption)
+        stream = io.BytesIO()
+        palette = image.quantize(256, dither=Image.Dither.NONE)
+        palette.save(stream, "PNG", optimize=True, pnginfo=fields, dpi=(dpi, dpi))
+        return stream.getvalue()
+
+    def _repr_png_(self) -> bytes:
+        return self.png()
+
+
+def stamp_text(provenance: Mapping[str, Any]) -> str:
+    """One line for a figure's footer: profile, version, commit, seed.
+
+    Parameters
+    ----------
+    provenance
+        As returned by `sn2nlib.provenance.provenance`.
+    """
+    version = dict(provenance.get("versions", {})).get("sn2n")
+    parts = [f"profile {provenance['profile']}" if "profile" in provenance else None]
+    parts += [f"sn2n {version}" if version else None]
+    parts += [f"{name} {provenance[name]}" for name in ("commit", "seed") if name in provenance]
+    return " · ".join(part for part in parts if part)
+
+
+def save_figure(figure: Sheet, path: str | os.PathLike[str], *, stamp: str) -> Path:
+    """Write a figure as PNG for print, whole or not at all.
+
+    Parameters
+    ----------
+    figure
+        As returned by a function of `sn2nlib.reporting.figures`.
+    path
+        Ends in ``.png``.
+    stamp
+        Footer, from `stamp_text`.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
+    figure.stamp(stamp)
+    content = figure.png(dpi=_PRINT_DPI)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)

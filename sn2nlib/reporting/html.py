@@ -1,0 +1,234 @@
+"""Table 2 and the gains as HTML that needs nothing from outside, beside the published numbers.
+
+Every function returns a `great_tables.GT`: a notebook shows it, `save_html` writes it as a page of its own.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from great_tables import GT
+
+from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.metrics import CONVENTIONS
+from sn2nlib.provenance import atomic_write
+from sn2nlib.reporting.published import Published
+from sn2nlib.reporting.tables import ARMS, METRICS
+
+DIGITAL = (
+    "Digital heads are not patients: their scans are simulated, their ages, sexes and conditions invented; "
+    "p-values describe simulated heads."
+)
+REAL = (
+    "A real head in a simulated scan: “noise-free” means before simulated noise, its own scanner noise is "
+    "part of it. A single scan has no SD and no p-value. Nothing was trained or chosen on it."
+)
+CEILING = (
+    "The fully sampled image is noisy itself, so that even the exact truth gains little against it: the gain "
+    "of the truth is the ceiling, and where it lies below the bar, the ceiling decides."
+)
+PAPER = "Published: Jung et al., European Radiology 2023;33:2686–2698, doi 10.1007/s00330-022-09243-y."
+
+NAMES = {
+    "PSNR_dB": "PSNR (dB)", "SSIM": "SSIM", "NRMSE_percent": "NRMSE (%)",
+    "original": "Original", "sN2N": "sN2N", "truth": "Truth",
+    "full_sampled": "fully sampled image", "noise_free": "noise-free image",
+    "volume": "whole volume", "head": "inside the head",
+    "quantitative": "Quantitative test (digital heads)", "real_head": "Real head",
+}  # fmt: skip
+
+_DIGITS = {"PSNR_dB": 1, "SSIM": 3, "NRMSE_percent": 1}
+# a digit more than the paper prints where gains are compared with bars
+_GAIN_DIGITS = {"PSNR_dB": 2, "SSIM": 4, "NRMSE_percent": 1}
+_GAIN_NAMES = {
+    "PSNR_dB": "PSNR, dB higher", "SSIM": "SSIM, higher", "NRMSE_percent": "NRMSE, % of the original’s lower",
+}  # fmt: skip
+NOTHING = "–"  # stands where a table has no value
+
+
+def table2_html(
+    table: pd.DataFrame,
+    published: Published,
+    *,
+    provenance: Mapping[str, Any],
+    set_name: str = "quantitative",
+    reference: str = "full_sampled",
+    region: str = "volume",
+) -> GT:
+    """Table 2 for one set, reference and region: mean ± SD per level, p, the truth, the published values.
+
+    Parameters
+    ----------
+    table
+        As returned by `sn2nlib.reporting.tables.table2`.
+    published
+        The paper's numbers; shown where they were measured, against the fully sampled image over the volume.
+    provenance
+        As returned by `sn2nlib.provenance.provenance`.
+    set_name, reference, region
+        Which part of the table.
+
+    Raises
+    ------
+    StudyError
+        If the table has no such part.
+    """
+    part = _part(table, set_name, reference, region)
+    beside = (reference, region) == ("full_sampled", "volume")
+    rows = []
+    for metric, level in part[["metric", "noise_sigma"]].drop_duplicates().itertuples(index=False):
+        row = {"metric": NAMES[metric], "level": f"{level:g}"} | _cells(part, metric, level)
+        rows.append(row | (_published_cells(published, metric, level) if beside else {}))
+    n = int(part["n"].max())
+    name = f"table2-{set_name}-{reference}-{region}"
+    shown = (
+        GT(pd.DataFrame(rows), groupname_col="metric", rowname_col="level", id=name)
+        .tab_header(
+            f"Table 2. {NAMES[set_name]}, {NAMES[region]}, against the {NAMES[reference]}",
+            f"{n} scan{'s' if n > 1 else ''}; mean ± SD at each level of added noise",
+        )
+        .tab_stubhead("Added noise (σ)")
+        .cols_label(original="Original", sN2N="sN2N", truth="Truth (ceiling)", p="p")
+        .tab_spanner("This study", columns=["original", "sN2N", "p", "truth"])
+        .cols_move(columns="p", after="sN2N")
+    )
+    if beside:
+        shown = shown.cols_label(p_original="Original", p_sN2N="sN2N", p_p="p").tab_spanner(
+            "Published (19 patients)", columns=["p_original", "p_sN2N", "p_p"]
+        )
+    return _notes(shown, provenance, set_name=set_name, published=beside, test=True)
+
+
+def gains_html(
+    table: pd.DataFrame,
+    *,
+    provenance: Mapping[str, Any],
+    set_name: str = "quantitative",
+    reference: str = "full_sampled",
+    region: str = "volume",
+) -> GT:
+    """Gains of sN2N over the original for one set, reference and region, with bar, ceiling and verdict.
+
+    Parameters
+    ----------
+    table
+        As returned by `sn2nlib.reporting.tables.gains`.
+    provenance
+        As returned by `sn2nlib.provenance.provenance`.
+    set_name, reference, region
+        Which part of the table.
+
+    Raises
+    ------
+    StudyError
+        If the table has no such part.
+    """
+    part = _part(table, set_name, reference, region)
+    numbers = ["gain", "lowest", "ceiling", "published"]
+    digits = part["metric"].map(_GAIN_DIGITS)
+    shown = pd.DataFrame({
+        "metric": part["metric"].map(_GAIN_NAMES),
+        "level": part["noise_sigma"].map("{:g}".format),
+        **{column: list(map(_signed, part[column], digits)) for column in numbers},
+        "bar": list(map(_bar, part["bar"], digits)),
+        "verdict": part["verdict"].replace("", NOTHING),
+    })  # fmt: skip
+    name = f"gains-{set_name}-{reference}-{region}"
+    page = (
+        GT(shown, groupname_col="metric", rowname_col="level", id=name)
+        .tab_header(
+            f"Gains of sN2N over the original. {NAMES[set_name]}",
+            f"{NAMES[region].capitalize()}, against the {NAMES[reference]}",
+        )
+        .tab_stubhead("Added noise (σ)")
+        .cols_label(
+            gain="Gain", lowest="Lowest scan", ceiling="Gain of the truth (ceiling)",
+            published="Published gain", bar="Bar", verdict="Verdict",
+        )
+        .cols_align("right", columns=[*numbers, "bar"])
+    )  # fmt: skip
+    if reference == "full_sampled":
+        page = page.tab_source_note(CEILING)
+    if (part["statistic"] == "lowest").any():
+        page = page.tab_source_note("The bars hold for the lowest scan.")
+    beside = bool(part["published"].notna().any())
+    return _notes(page, provenance, set_name=set_name, published=beside, test=False)
+
+
+def provenance_note(provenance: Mapping[str, Any]) -> str:
+    """One line that says where the numbers came from: profile, seed, commit, versions, whatever is known."""
+    parts = [f"{name} {provenance[name]}" for name in ("profile", "seed", "commit") if name in provenance]
+    parts += [f"{name} {number}" for name, number in dict(provenance.get("versions", {})).items()]
+    return "Made by: " + ", ".join(parts) + "."
+
+
+def save_html(table: GT, path: str | os.PathLike[str]) -> None:
+    """Write a table as an HTML page that needs nothing else, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(table.as_raw_html(make_page=True) + "\n", encoding="utf-8")
+
+
+def _part(table: pd.DataFrame, set_name: str, reference: str, region: str) -> pd.DataFrame:
+    part = table[table["set"] == set_name]
+    part = part[(part["reference"] == reference) & (part["region"] == region)]
+    if part.empty:
+        raise StudyError(f"The table has no rows of {set_name!r} against {reference!r} over {region!r}")
+    return part
+
+
+def _notes(table: GT, provenance: Mapping[str, Any], *, set_name: str, published: bool, test: bool) -> GT:
+    notes = [CONVENTIONS[metric] for metric in METRICS]
+    notes += ["Added noise: complex Gaussian; σ is the acquired noise SD per real and imaginary channel."]
+    notes += ["p: two-sided paired t-test of sN2N against the original over scans."] if test else []
+    notes += [REAL if set_name == "real_head" else DIGITAL]
+    notes += [PAPER] if published else []
+    for note in [*notes, provenance_note(provenance)]:
+        table = table.tab_source_note(note)
+    return table
+
+
+def _mean_sd(row: pd.Series, digits: int) -> str:
+    if math.isinf(row["mean"]):
+        return "∞"
+    return f"{row['mean']:.{digits}f}" + ("" if math.isnan(row["sd"]) else f" ± {row['sd']:.{digits}f}")
+
+
+def _cells(part: pd.DataFrame, metric: str, level: float) -> dict[str, str]:
+    rows = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
+    found = {arm: _mean_sd(row, _DIGITS[metric]) for arm, row in rows.iterrows()}
+    texts = {arm: found.get(arm, NOTHING) for arm in ARMS}
+    return texts | {"p": format_p(float(rows["p_value"].get("sN2N", math.nan)))}
+
+
+def _published_cells(published: Published, metric: str, level: float) -> dict[str, str]:
+    rows = published.table2
+    if not ((rows["metric"] == metric) & (rows["noise_sigma"] == level)).any():
+        return {"p_original": NOTHING, "p_sN2N": NOTHING, "p_p": NOTHING}
+    arms = {arm: published.value(metric, arm, level) for arm in ("original", "sN2N")}
+    texts = {f"p_{arm}": _mean_sd(row, _DIGITS[metric]) for arm, row in arms.items()}
+    return texts | {"p_p": str(arms["sN2N"]["p_value"])}
+
+
+def format_p(value: float) -> str:
+    """P-value for a table: three digits, "<0.001" below, a dash where there is none."""
+    if math.isnan(value):
+        return NOTHING
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _signed(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return NOTHING
+    return f"+{value:.{digits}f}".replace("+-", "−").replace("+inf", "∞")
+
+
+def _bar(value: float, digits: int) -> str:
+    return "above 0" if value == 0 else _signed(value, digits)

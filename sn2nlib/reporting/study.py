@@ -1,0 +1,195 @@
+"""The whole study on one profile: every notebook in order, skipping what is up to date, then the gains."""
+
+import ast
+import json
+import runpy
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from doit.cmd_base import NamespaceTaskLoader
+from doit.doit_cmd import DoitMain
+from doit.exceptions import BaseFail
+from doit.reporter import ZeroReporter
+from doit.task import Task
+
+from sn2nlib.config import load_profile
+from sn2nlib.errors import StudyError
+
+_GAIN_TITLES = {
+    ("full_sampled", "volume"): "Gain of sN2N over the original, whole volume, fully sampled reference:",
+    ("noise_free", "head"): "Gain of sN2N over the original, inside the head, noise-free reference:",
+}
+_GAIN_UNITS = {
+    "PSNR_dB": ("PSNR, dB higher", 2),
+    "SSIM": ("SSIM higher", 4),
+    "NRMSE_percent": ("NRMSE, % lower", 1),
+}
+
+
+def find_root(start: Path | None = None) -> Path:
+    """Folder that holds the study: `dodo.py` and `notebooks/`, at or above `start`, else beside the package.
+
+    Raises
+    ------
+    StudyError
+        If there is none.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents, Path(__file__).resolve().parents[2]):
+        if (folder / "dodo.py").is_file() and (folder / "notebooks").is_dir():
+            return folder
+    raise StudyError(f"no study at or above {start}: go to a checkout, a folder with dodo.py and notebooks/")
+
+
+def run_study(
+    profile: str,
+    *,
+    root: Path | None = None,
+    reports: Path | None = None,
+    only: str | None = None,
+    force: bool = False,
+    parameters: Mapping[str, Any] | None = None,
+    show_output: bool = False,
+) -> Path:
+    """Run the notebooks of a profile that are not up to date, in order.
+
+    doit saves what it knows at the end of a run; a run per notebook keeps that knowledge through a kill.
+
+    Parameters
+    ----------
+    profile
+        Name of a file in `notebooks/profiles/`, or a path to a YAML file.
+    root
+        The checkout; found from the working directory otherwise.
+    reports
+        Folder that receives `<profile>/`; default `<root>/reports`.
+    only
+        One notebook, run alone with what the others left.
+    force
+        Run also what is up to date.
+    parameters
+        Values for the parameters cell of the notebook named by `only`.
+    show_output
+        Pass on everything the notebooks print.
+
+    Returns
+    -------
+    Path
+        `<reports>/<profile>`.
+
+    Raises
+    ------
+    ProfileError
+        If there is no such profile, or something in it is wrong.
+    StudyError
+        At the first notebook that fails; naming it and its cell.
+    """
+    root = root or find_root()
+    reports = (reports or root / "reports").resolve()
+    if profile.endswith((".yaml", ".yml")):
+        profile = str(Path(profile).resolve())
+    folder = reports / load_profile(profile).name
+    notebooks = [path.stem for path in sorted((root / "notebooks").glob("[0-9]*.ipynb"))]
+    if not notebooks:
+        raise StudyError(f"there are no notebooks in {root / 'notebooks'}; is the checkout complete?")
+    if parameters and only is None:
+        raise StudyError("parameters belong to one notebook; name it, for example --only 03_train")
+    if only is not None and only not in notebooks:
+        raise StudyError(f"there is no notebook {only}; the study has {', '.join(notebooks)}")
+    options = {"profile": profile, "reports": str(reports), "show_output": "1" if show_output else ""}
+    options |= {"parameters": json.dumps(dict(parameters))} if parameters else {}
+    try:
+        for notebook in notebooks if only is None else [only]:
+            _run_one(root / "dodo.py", notebook, options, force=force)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with this notebook", file=sys.stderr)
+        raise
+    return folder
+
+
+def _run_one(dodo: Path, notebook: str, options: Mapping[str, str], *, force: bool) -> None:
+    failures: list[str] = []
+    command = ["run", "--single", *(["--always-execute"] if force else []), notebook]
+    code = DoitMain(_Dodo(dodo, failures), config_filenames=()).run(
+        [*command, *(f"{name}={value}" for name, value in options.items())]
+    )
+    if failures:
+        raise StudyError(failures[0])
+    if code != 0:
+        raise StudyError(f"doit could not run {notebook} (its code {code}); its message stands above")
+
+
+class _Dodo(NamespaceTaskLoader):
+    """`dodo.py`, executed afresh for every run, with a reporter that collects failures."""
+
+    def __init__(self, path: Path, failures: list[str]) -> None:
+        super().__init__()
+        self.path, self.failures = path, failures
+
+    def setup(self, opt_values: Mapping[str, Any]) -> None:
+        self.namespace = runpy.run_path(str(self.path))
+        self.namespace["DOIT_CONFIG"]["reporter"] = _reporter(self.failures)
+
+
+def _reporter(failures: list[str]) -> type[ZeroReporter]:
+    class Reporter(ZeroReporter):
+        def skip_uptodate(self, task: Task) -> None:
+            print(f"{task.name}  up to date", flush=True)
+
+        def add_failure(self, task: Task, fail: BaseFail) -> None:
+            failures.append(fail.get_msg().strip())
+
+    return Reporter
+
+
+def parse_parameters(assignments: Iterable[str]) -> dict[str, Any]:
+    """Parameters from `name=value`; values as Python writes them, anything else as text.
+
+    Raises
+    ------
+    StudyError
+        If one has no equals sign.
+    """
+    parameters: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.isidentifier():
+            raise StudyError(f"{assignment!r} is no parameter; write name=value, for example steps=200")
+        try:
+            parameters[name] = ast.literal_eval(text)
+        except (SyntaxError, ValueError):
+            parameters[name] = text
+    return parameters
+
+
+def summary(folder: Path) -> str:
+    """What a run of the study tells at its end: the report's path, and the gains of Table 2.
+
+    Parameters
+    ----------
+    folder
+        `reports/<profile>`, as returned by `run_study`.
+    """
+    lines = [f"Report: {folder / 'index.html'}"]
+    table = folder / "tables" / "table2_gains.csv"
+    if table.is_file():
+        gains = pd.read_csv(table)
+        for (reference, region), title in _GAIN_TITLES.items():
+            chosen = (gains["reference"] == reference) & (gains["region"] == region)
+            lines += _gain_lines(gains[chosen], title)
+    return "\n".join(lines)
+
+
+def _gain_lines(gains: pd.DataFrame, title: str) -> list[str]:
+    if gains.empty:
+        return []
+    levels = sorted(gains["noise_sigma"].unique())
+    lines = ["", title, " " * 32 + "".join(f"{level:>6g} σ" for level in levels)]
+    for (name, metric), row in gains.groupby(["set", "metric"], sort=False):
+        unit, digits = _GAIN_UNITS[str(metric)]
+        values = row.set_index("noise_sigma")["gain"].reindex(levels)
+        lines.append(f"  {name:14}{unit:18}" + "".join(f"{value:+8.{digits}f}" for value in values))
+    return lines

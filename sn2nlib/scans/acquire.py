@@ -1,0 +1,260 @@
+"""Heads → multi-coil k-space: signal, coils, noise, sampling.
+
+Intensity unit: the 99th percentile of the head's bright voxels is 1, and so is the coils' root sum of squares at the
+centre of the field of view; a noise SD of 0.02 is 2 % of that per real and imaginary component and coil.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sn2nlib.errors import ScanError
+from sn2nlib.fourier import crop, fft, pad
+from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans.coils import noise_correlation, sensitivities
+from sn2nlib.scans.fields import smooth_field
+from sn2nlib.scans.heads import Head, centred_affine
+from sn2nlib.scans.scan import Scan
+from sn2nlib.scans.sequence import MpRage
+
+NOISE_SAMPLES = 16384
+
+
+def acquire(
+    head: Head,
+    *,
+    matrix: tuple[int, int, int] = (128, 160, 160),
+    voxel_size: tuple[float, float, float] = (1.35, 1.35, 1.35),
+    n_coils: int = 8,
+    sequence: MpRage | None = None,
+    acceleration: tuple[int, int] = (2, 1),
+    caipi_shift: int = 0,
+    acs: int | tuple[int, int] | None = 24,
+    partial_fourier: tuple[float, float] = (1.0, 1.0),
+    noise_sd: float = 0.02,
+    seed: int = 0,
+) -> Scan:
+    """Scan a head: k-space of a loop-coil helmet, cropped to the matrix, with correlated noise and a noise scan.
+
+    Parameters
+    ----------
+    head
+        The head; its grid must be at least as fine as `voxel_size`.
+    matrix, voxel_size
+        (z, y, x). A digital head fits its own field of view; a real head that is larger than the field of view gets a
+        larger matrix at the same voxel size, and on an axis where its own voxels are coarser, those.
+    n_coils
+        Number of coils.
+    sequence
+        Signal equation for digital heads.
+    acceleration, caipi_shift, acs, partial_fourier
+        Sampling, as in `sn2nlib.sampling.lattice_mask`; acceleration (1, 1) is fully sampled.
+    noise_sd
+        Noise SD per real and imaginary component, averaged over coils. 0: no noise and no noise scan.
+    seed
+        Decides image phase, coil noise correlation and noise.
+
+    Returns
+    -------
+    Scan
+        Fully determined by the arguments.
+
+    Raises
+    ------
+    ScanError
+        If the head has no signal, or `noise_sd` is negative.
+    """
+    if noise_sd < 0 or not np.isfinite(noise_sd):
+        raise ScanError(f"noise_sd: needs a finite number of at least 0, got {noise_sd}")
+    signal, matrix, sizes = _field_of_view(head, sequence, matrix, voxel_size)
+    fine_sizes = head.voxel_size
+    normalised = (signal / _brightness(signal)).astype(np.float32)
+    phase = _image_phase(signal.shape, fine_sizes, np.random.default_rng([seed, 1]))
+    maps = sensitivities(signal.shape, fine_sizes, n_coils)
+    kspace = np.empty((n_coils, *matrix), np.complex64)
+    weighted = normalised * phase
+    for coil in range(n_coils):
+        kspace[coil] = _cropped_kspace(weighted * maps[coil], matrix)
+    mask = lattice_mask(
+        matrix[:2], acceleration=acceleration, caipi_shift=caipi_shift, acs=acs, partial_fourier=partial_fourier
+    )
+    clean = Scan(
+        kspace=np.where(mask[None, :, :, None], kspace, np.complex64(0)),
+        mask=mask,
+        acceleration=acceleration,
+        caipi_shift=caipi_shift,
+        voxel_size=sizes,
+        affine=_scan_affine(head, signal.shape, matrix, sizes),
+        info={"source": "simulated", "head": head.name, "seed": seed, "noise_sd": noise_sd, "coils": n_coils},
+    )
+    return with_noise(clean, noise_sd, seed=seed) if noise_sd else clean
+
+
+def with_noise(scan: Scan, noise_sd: float, *, seed: int) -> Scan:
+    """The noise-free scan as a scanner delivers it: correlated coil noise of this SD, and a noise scan of the same.
+
+    Parameters
+    ----------
+    scan
+        From `acquire(…, noise_sd=0)`.
+    noise_sd
+        Per real and imaginary component, averaged over coils.
+    seed
+        Same seed, same noise up to the factor `noise_sd`.
+    """
+    kspace, noise_scan = _noisy(scan, noise_sd, seed)
+    info = {**scan.info, "noise_sd": noise_sd, "noise_seed": seed}
+    return replace(scan, kspace=kspace, noise=noise_scan, info=info)
+
+
+def without_noise(scan: Scan) -> np.ndarray:
+    """K-space of a simulated scan before its noise: the noise is drawn again from its seed and taken away.
+
+    Parameters
+    ----------
+    scan
+        From `with_noise` (or `acquire`), possibly undersampled since.
+
+    Returns
+    -------
+    (coil, kz, ky, kx) complex64
+        Zero where not acquired; exact to the rounding of complex64.
+
+    Raises
+    ------
+    ScanError
+        If the scan was not simulated, or got further noise.
+    """
+    if scan.info.get("source") != "simulated" or "added_noise_sigma" in scan.info:
+        raise ScanError("only a simulated scan without added noise levels knows its noise-free k-space")
+    return _noisy(scan, -float(scan.info["noise_sd"]), int(scan.info["noise_seed"]))[0]
+
+
+def _noisy(scan: Scan, noise_sd: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """K-space plus noise of this SD, and the noise scan."""
+    fov = [n * size for n, size in zip(scan.shape, scan.voxel_size, strict=True)]
+    colour = np.linalg.cholesky(noise_correlation(scan.n_coils, fov, seed)).astype(np.complex64)
+    rng = np.random.default_rng([seed, 2])
+    noise_scan = np.float32(noise_sd) * (colour @ _complex_normal(rng, (scan.n_coils, NOISE_SAMPLES)))
+    kspace = scan.kspace.copy()
+    _add(kspace, scan.mask, np.float32(noise_sd) * colour, rng)
+    return kspace, noise_scan
+
+
+def add_noise(scan: Scan, level: float, *, seed: int) -> Scan:
+    """Add `level` times the scan's own noise: the noise levels of Table 2, white after pre-whitening.
+
+    The noise scan stays that of the original scan, so that pre-whitening, and with it the intensity scale, stays too.
+
+    Parameters
+    ----------
+    scan
+        With a noise scan.
+    level
+        In units of the noise SD σ of the acquired k-space, per real and imaginary component.
+    seed
+        One seed per level gives independent draws.
+
+    Raises
+    ------
+    ScanError
+        If the scan has no noise scan, or the level is negative.
+    """
+    if scan.noise is None:
+        raise ScanError("noise: adding multiples of the scan's own noise needs its noise scan")
+    if level < 0:
+        raise ScanError(f"level: a noise level is at least 0, got {level}")
+    if level == 0:
+        return scan
+    covariance = (scan.noise @ scan.noise.conj().T) / (2 * scan.noise.shape[1])
+    colour = np.linalg.cholesky(covariance.astype(np.complex128)).astype(np.complex64)
+    kspace = scan.kspace.copy()
+    _add(kspace, scan.mask, level * colour, np.random.default_rng([seed, 3]))
+    return replace(scan, kspace=kspace, info={**scan.info, "added_noise_sigma": level})
+
+
+def undersample(
+    scan: Scan, *, acceleration: tuple[int, int] = (2, 1), caipi_shift: int = 0, acs: int | tuple[int, int] | None = 24
+) -> Scan:
+    """Retrospective undersampling of a fully sampled scan; the acquired samples stay bit-identical.
+
+    Raises
+    ------
+    ScanError
+        If the scan is not fully sampled.
+    """
+    if not scan.mask.all():
+        raise ScanError("mask: retrospective undersampling needs a fully sampled scan")
+    mask = lattice_mask(scan.mask.shape, acceleration=acceleration, caipi_shift=caipi_shift, acs=acs)
+    kspace = np.where(mask[None, :, :, None], scan.kspace, np.complex64(0))
+    return replace(scan, kspace=kspace, mask=mask, acceleration=acceleration, caipi_shift=caipi_shift)
+
+
+def _add(kspace: np.ndarray, mask: np.ndarray, colour: np.ndarray, rng: np.random.Generator) -> None:
+    """Add coloured noise to the acquired samples, in place, partition by partition to bound memory."""
+    n_coils, n_kz, _, n_kx = kspace.shape
+    n_ky = mask.shape[1]
+    for kz in range(n_kz):
+        # drawn for every sample, so that a sample's noise does not depend on which others were acquired
+        noise = (colour @ _complex_normal(rng, (n_coils, n_ky * n_kx))).reshape(n_coils, n_ky, n_kx)
+        kspace[:, kz] += noise * mask[kz][None, :, None]
+
+
+def _complex_normal(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
+    parts = rng.standard_normal((*shape, 2), dtype=np.float32)
+    return parts.view(np.complex64)[..., 0]
+
+
+def _brightness(signal: np.ndarray) -> float:
+    bright = signal[signal > 0.1 * signal.max()]
+    if bright.size == 0:
+        raise ScanError("the head has no signal")
+    return float(np.percentile(bright, 99))
+
+
+def _image_phase(shape: Sequence[int], voxel_size: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+    """Smooth image phase of a few radians, as B0 and B1 leave it in a short-TE scan."""
+    angle = 0.8 * smooth_field(shape, voxel_size, 90.0, rng) + np.float32(rng.uniform(-np.pi, np.pi))
+    return np.exp(1j * angle).astype(np.complex64)
+
+
+def _cropped_kspace(image: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
+    """Centre of the image's k-space, scaled so that intensities do not depend on the fine grid."""
+    scale = np.sqrt(np.prod(matrix) / image.size)
+    for axis in (-3, -2, -1):  # cropping after every axis saves most of the work
+        size = list(image.shape)
+        size[axis] = matrix[axis]
+        image = crop(fft(image, axes=(axis,)), size)
+    return image * np.float32(scale)
+
+
+def _field_of_view(
+    head: Head, sequence: MpRage | None, matrix: tuple[int, int, int], voxel_size: tuple[float, float, float]
+) -> tuple[np.ndarray, tuple[int, int, int], tuple[float, float, float]]:
+    """The head's signal on its fine grid filling the field of view, the matrix, and the voxel size."""
+    signal = head.signal(sequence)
+    fine, shape, sizes = [], [], []
+    for n_head, native, n, size in zip(signal.shape, head.voxel_size, matrix, voxel_size, strict=True):
+        size = max(size, native)
+        n_fine = max(round(n * size / native), n_head)
+        n = max(n, 2 * int(np.ceil(n_fine * native / size / 2))) if n_fine == n_head and n * size < n_head * native else n
+        n = min(n, n_fine)
+        fine.append(n_fine)
+        shape.append(n)
+        sizes.append(n_fine * native / n)
+    return pad(signal, fine), tuple(shape), tuple(sizes)  # type: ignore[return-value]
+
+
+def _scan_affine(
+    head: Head, fine: Sequence[int], matrix: tuple[int, int, int], voxel_size: tuple[float, float, float]
+) -> np.ndarray:
+    """The head's affine carried to the scan's grid: voxel n//2 stays in its place."""
+    shape = head.t1.shape if head.t1 is not None else head.signal().shape
+    centre = head.affine[:3, :3] @ np.array([n // 2 for n in shape[::-1]]) + head.affine[:3, 3]
+    affine = centred_affine(matrix, voxel_size, centre)
+    # keep the head's own axes (a real head may be oblique)
+    directions = head.affine[:3, :3] / np.linalg.norm(head.affine[:3, :3], axis=0)
+    affine[:3, :3] = directions * np.array(voxel_size[::-1])
+    affine[:3, 3] = centre - affine[:3, :3] @ np.array([n // 2 for n in matrix[::-1]])
+    return affine

@@ -1,0 +1,178 @@
+"""Heads: what lies in the scanner. Digital ones with known T1, PD and labels, real ones with their intensity."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from sn2nlib.errors import ImageError
+from sn2nlib.scans.digital import build_maps
+from sn2nlib.scans.sequence import MpRage
+
+TISSUES = ("air", "CSF", "GM", "WM", "other")
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head on a grid finer than the scan, axes (z, y, x) = (right, anterior, superior).
+
+    Attributes
+    ----------
+    name
+    voxel_size
+        (z, y, x) in mm.
+    affine : (4, 4)
+        NIfTI affine (RAS+) of the maps stored as (x, y, z).
+    intensity : (z, y, x) float32 or None
+        A real head's image, taken as its signal; its own scanner noise counts as signal.
+    t1, pd, t2_star : (z, y, x) float32 or None
+        Digital heads: T1 and T2* in ms, proton density relative to water.
+    tissue : (z, y, x) uint8 or None
+        Digital heads: index into `TISSUES`; "other" is skull, scalp, fat, muscle, vessels, eyes.
+    structures : (z, y, x) uint8 or None
+        Digital heads: `sn2nlib.scans.atlas.STRUCTURES`, 0 elsewhere.
+    lesions : (z, y, x) bool or None
+    """
+
+    name: str
+    voxel_size: tuple[float, float, float]
+    affine: np.ndarray
+    intensity: np.ndarray | None = None
+    t1: np.ndarray | None = None
+    pd: np.ndarray | None = None
+    t2_star: np.ndarray | None = None
+    tissue: np.ndarray | None = None
+    structures: np.ndarray | None = None
+    lesions: np.ndarray | None = None
+
+    @property
+    def is_digital(self) -> bool:
+        """Whether truth (T1, PD, labels) is known."""
+        return self.intensity is None
+
+    def signal(self, sequence: MpRage | None = None) -> np.ndarray:
+        """Signal magnitude, (z, y, x) float32: the sequence's equation, or a real head's intensity."""
+        if self.intensity is not None:
+            return self.intensity
+        assert self.t1 is not None and self.pd is not None and self.t2_star is not None
+        return (sequence or MpRage()).signal(self.t1, self.pd, self.t2_star)
+
+
+def digital_head(
+    seed: int,
+    *,
+    matrix: tuple[int, int, int] = (128, 160, 160),
+    voxel_size: tuple[float, float, float] = (1.35, 1.35, 1.35),
+    age: float = 55.0,
+    sex: str | None = None,
+    lesions: int = 0,
+    name: str | None = None,
+) -> Head:
+    """A random head: nilearn's ICBM152 maps, warped, with hard tissue boundaries, skull, scalp and fine texture.
+
+    The head is built on a grid 1.35 times finer than the scan (at most 1.25 mm), so that the scan's own k-space
+    cropping, not an interpolation, sets its resolution.
+
+    Parameters
+    ----------
+    seed
+        Decides everything but what is said below.
+    matrix, voxel_size
+        (z, y, x) of the scan, and its voxels in mm; together the field of view.
+    age
+        Years: the ventricles and sulci widen with it.
+    sex
+        "F" or "M": mean head size; None draws one.
+    lesions
+        Number of white-matter lesions.
+
+    Returns
+    -------
+    Head
+    """
+    fov = [n * size for n, size in zip(matrix, voxel_size, strict=True)]
+    fine = [int(np.ceil(extent / min(size / 1.35, 1.25))) for extent, size in zip(fov, voxel_size, strict=True)]
+    spacing = tuple(extent / n for extent, n in zip(fov, fine, strict=True))
+    maps = build_maps(np.random.default_rng(seed), tuple(fine), spacing, age=age, sex=sex, lesions=lesions)
+    centre = np.array(maps.pop("centre"))
+    return Head(
+        name=name or f"digital-{seed}",
+        voxel_size=spacing,
+        affine=centred_affine(tuple(fine), spacing, centre),
+        **maps,
+    )
+
+
+def centred_affine(
+    shape: tuple[int, int, int], voxel_size: tuple[float, float, float], centre: np.ndarray
+) -> np.ndarray:
+    """Affine of a (z, y, x) = (right, anterior, superior) grid, stored as (x, y, z), whose voxel n//2 lies at `centre`.
+
+    `centre` is in RAS mm.
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[0, 0, voxel_size[0]], [0, voxel_size[1], 0], [voxel_size[2], 0, 0]])
+    affine[:3, 3] = centre - affine[:3, :3] @ np.array([n // 2 for n in shape[::-1]])
+    return affine
+
+
+def read_head(path: str | os.PathLike[str], *, name: str | None = None) -> Head:
+    """A T1-weighted NIfTI as a head: brought to right–anterior–superior axes by its affine, intensity as signal.
+
+    Negative intensities are set to zero. Empty borders are cut off (the neck may be cut by the image's edge).
+
+    Raises
+    ------
+    ImageError
+        If the file is not a 3D image with a usable affine and finite values.
+    """
+    path = Path(path)
+    try:
+        image = nib.load(path)
+        data = np.asarray(image.dataobj, dtype=np.float32)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # nibabel raises many kinds for damaged files
+        raise ImageError(f"{path}: not a readable NIfTI image ({error})") from error
+    data = data[..., 0] if data.ndim == 4 and data.shape[3] == 1 else data
+    _check_image(path, data, image.affine)
+    oriented = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
+    volume = np.ascontiguousarray(np.maximum(oriented.get_fdata(dtype=np.float32), 0))
+    volume, first = _trim(path, volume)
+    affine = oriented.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first
+    sizes = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
+    # (right, anterior, superior) array order is our (z, y, x); the affine's columns follow the stored (x, y, z)
+    return Head(
+        name=name or path.name.split(".")[0],
+        voxel_size=sizes,  # type: ignore[arg-type]
+        affine=affine[:, [2, 1, 0, 3]],
+        intensity=volume,
+    )
+
+
+def _check_image(path: Path, data: np.ndarray, affine: np.ndarray | None) -> None:
+    if data.ndim != 3:
+        raise ImageError(f"{path}: needs one 3D image, got {data.ndim} axes of shape {data.shape}; extract one volume")
+    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise ImageError(f"{path}: the affine is broken (not finite or not invertible); mend the header first")
+    if not np.isfinite(data).all():
+        raise ImageError(f"{path}: holds NaN or Inf; set those voxels to zero first")
+    if not (data > 0).any():
+        raise ImageError(f"{path}: holds no positive intensity, so there is no head in it")
+
+
+def _trim(path: Path, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The box of the head, and its first voxel; planes that hold specks alone do not count."""
+    inside = volume > 0.1 * np.percentile(volume[volume > 0], 99)
+    bounds = []
+    for axis in range(3):
+        filled = inside.sum(axis=tuple(other for other in range(3) if other != axis))
+        occupied = np.flatnonzero(filled > max(3, 0.005 * filled.max()))
+        if occupied.size == 0:
+            raise ImageError(f"{path}: holds no object of more than a few voxels")
+        bounds.append((int(occupied[0]), int(occupied[-1]) + 1))
+    window = tuple(slice(low, high) for low, high in bounds)
+    return volume[window], np.array([low for low, _ in bounds], dtype=float)

@@ -1,0 +1,216 @@
+"""NIfTI images in the axis order of the scans, and back into their own, geometry kept."""
+
+import gzip
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+
+from sn2nlib.errors import ImageError
+from sn2nlib.provenance import atomic_write
+
+# The array (x, y, z) of a sagittal acquisition: readout towards superior, lines towards anterior, partitions
+# towards right. A volume (z, y, x) then has the partitions, left-right, first: the slice axis of the network.
+ACQUIRED = ("S", "A", "R")
+_SUFFIXES = (".nii", ".nii.gz")
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a volume lies, and how its file stored it.
+
+    Attributes
+    ----------
+    affine : (4, 4) float64
+        RAS+ mm affine of the volume stored as (x, y, z) = volume.transpose(2, 1, 0).
+    header
+        The file's own header; qform, sform and their codes among it.
+    stored
+        nibabel orientation (axis, flip) of the file's array.
+    shape
+        (z, y, x) of the volume.
+    """
+
+    affine: np.ndarray
+    header: nib.Nifti1Header
+    stored: np.ndarray
+    shape: tuple[int, int, int]
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """(z, y, x) in mm."""
+        x, y, z = (float(size) for size in nib.affines.voxel_sizes(self.affine))
+        return z, y, x
+
+
+def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, Geometry]:
+    """Read a 3D NIfTI, turned by axis swaps and flips (never interpolated) into acquisition order.
+
+    Parameters
+    ----------
+    path
+        A NIfTI file of any orientation.
+
+    Returns
+    -------
+    volume : (z, y, x) float32
+        z runs left to right, y posterior to anterior, x inferior to superior, as closely as the stored axes
+        allow; intensities scaled as the header says.
+    geometry
+        For `write_image`, which brings a volume back into the file's own orientation.
+
+    Raises
+    ------
+    FileNotFoundError
+    ImageError
+        If the file is no NIfTI, has another number of axes than 3, complex or colour values, NaN or Inf, or
+        an affine that does not span the space.
+    """
+    path = Path(path)
+    image = _open(path)
+    affine = _checked_affine(image, path)
+    try:
+        array = image.get_fdata(dtype=np.float32, caching="unchanged")
+    except (OSError, EOFError, ValueError) as error:
+        raise ImageError(f"{path}: the file is damaged or incomplete ({error})") from error
+    if not np.isfinite(array).all():
+        raise ImageError(f"{path}: holds NaN or Inf; replace them, for example by 0 outside the head")
+    stored = orientations.io_orientation(affine)
+    turn = orientations.ornt_transform(stored, orientations.axcodes2ornt(ACQUIRED))
+    turned = orientations.apply_orientation(array, turn)
+    geometry = Geometry(
+        affine=affine @ orientations.inv_ornt_aff(turn, array.shape),
+        header=image.header.copy(),
+        stored=stored,
+        shape=turned.shape[::-1],
+    )
+    return np.ascontiguousarray(turned.transpose(2, 1, 0)), geometry
+
+
+def write_image(
+    volume: np.ndarray,
+    path: str | os.PathLike[str],
+    *,
+    like: Geometry | None = None,
+    affine: np.ndarray | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a volume as float32 NIfTI; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    volume : (z, y, x) float
+    path
+        Ends in .nii or .nii.gz.
+    like
+        Geometry from `read_image`: the file gets its orientation, qform, sform and codes, unchanged.
+    affine : (4, 4) float
+        Instead of `like`: RAS+ affine of the volume stored as (x, y, z); written as scanner coordinates.
+    overwrite
+        Replace a file that exists.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` exists and `overwrite` is false.
+    ImageError
+        If the name is no NIfTI name, or the volume does not fit `like`.
+    OSError
+        If the disk is full.
+    """
+    path = Path(path)
+    check_output(path, overwrite=overwrite)
+    if (like is None) == (affine is None):
+        raise TypeError("write_image needs either like or affine")
+    image = _from_affine(volume, affine) if like is None else _as_stored(volume, like)
+    content = image.to_bytes()
+    with atomic_write(path) as temporary:
+        # without a time stamp, so that equal images are equal files
+        temporary.write_bytes(gzip.compress(content, 4, mtime=0) if path.suffix == ".gz" else content)
+
+
+def is_image_name(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's name is that of a NIfTI image."""
+    return Path(path).name.endswith(_SUFFIXES)
+
+
+def beside(path: str | os.PathLike[str], ending: str) -> Path:
+    """`image.nii.gz` with something put before its suffix: `image_half_a.nii.gz`."""
+    path = Path(path)
+    stem, dot, suffix = path.name.partition(".nii")
+    return path.with_name(stem + ending + dot + suffix)
+
+
+def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse a name that `write_image` could not write, before anything is computed for it.
+
+    Raises
+    ------
+    FileExistsError
+    ImageError
+    """
+    path = Path(path)
+    if not is_image_name(path):
+        raise ImageError(f"{path}: the name of an image ends in .nii or .nii.gz")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or allow overwriting")
+
+
+def _open(path: Path) -> nib.Nifti1Pair:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no image {path}")
+    damage = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError)
+    try:
+        image = nib.load(path)
+    except damage as error:
+        raise ImageError(f"{path}: not a NIfTI file, or damaged ({error})") from error
+    if not isinstance(image, nib.Nifti1Pair):
+        raise ImageError(f"{path}: needs NIfTI, got {type(image).__name__}; convert it first")
+    if image.ndim != 3:
+        raise ImageError(f"{path}: needs 3 axes, has shape {image.shape}; take one volume out of it")
+    kind = image.get_data_dtype()
+    if kind.kind not in "iuf":
+        raise ImageError(f"{path}: needs plain magnitudes, holds {kind}")
+    return image
+
+
+def _checked_affine(image: nib.Nifti1Pair, path: Path) -> np.ndarray:
+    affine = np.asarray(image.affine, dtype=float)
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    sound = np.isfinite(affine).all() and np.allclose(affine[3], [0, 0, 0, 1]) and (sizes > 0).all()
+    if not sound or abs(np.linalg.det(affine[:3, :3] / sizes)) < _TOLERANCE:
+        raise ImageError(
+            f"{path}: its affine is broken, the axes do not span the space: {affine.round(4).tolist()}; "
+            "copy the geometry from the original file"
+        )
+    if int(image.header["qform_code"]) == 0 and int(image.header["sform_code"]) == 0:
+        warnings.warn(
+            f"{path} does not say how it lies (qform and sform code 0); taken as stored from right to left, "
+            "posterior to anterior, and inferior to superior",
+            stacklevel=3,
+        )
+    return affine
+
+
+def _as_stored(volume: np.ndarray, like: Geometry) -> nib.Nifti1Image:
+    if volume.shape != like.shape:
+        raise ImageError(f"a volume of shape {volume.shape} does not fit the geometry of shape {like.shape}")
+    back = orientations.ornt_transform(orientations.axcodes2ornt(ACQUIRED), like.stored)
+    array = orientations.apply_orientation(volume.transpose(2, 1, 0), back).astype(np.float32)
+    header = like.header.copy()
+    header.set_data_dtype(np.float32)
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return kind(array, None, header)
+
+
+def _from_affine(volume: np.ndarray, affine: np.ndarray | None) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine)
+    image.set_qform(affine, code="scanner")
+    image.set_sform(affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    return image

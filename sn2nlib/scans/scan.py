@@ -1,0 +1,220 @@
+"""`Scan`: k-space with its mask, noise scan, geometry and provenance; HDF5 files of it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sn2nlib.errors import SamplingError, ScanError
+from sn2nlib.provenance import atomic_write
+from sn2nlib.sampling import acs_region, find_lattice
+
+FORMAT = "sn2n-scan"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One acquisition.
+
+    Attributes
+    ----------
+    kspace : (coil, kz, ky, kx) complex64
+        Zero where not acquired; which samples were acquired is said by `mask` alone.
+    mask : (kz, ky) bool
+    acceleration
+        (Ry, Rz) of the lattice.
+    caipi_shift
+        CAIPIRINHA shift of the lattice.
+    voxel_size
+        (z, y, x) in mm.
+    affine : (4, 4) float
+        NIfTI affine (RAS+ mm) of the image stored as (x, y, z).
+    noise : (coil, n) complex64, optional
+        Noise-only samples in the units of `kspace`.
+    info
+        Provenance: JSON-serialisable, free of patient data.
+
+    Raises
+    ------
+    ScanError
+        If the arrays do not fit the axis contract or hold NaN or Inf.
+    """
+
+    kspace: np.ndarray
+    mask: np.ndarray
+    acceleration: tuple[int, int] = (1, 1)
+    caipi_shift: int = 0
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    affine: np.ndarray = field(default_factory=lambda: np.eye(4))
+    noise: np.ndarray | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_shapes(self)
+        _check_values(self)
+        try:
+            find_lattice(self.mask, self.acceleration, self.caipi_shift)
+        except SamplingError as error:
+            raise ScanError(f"mask: {error}") from error
+
+    @property
+    def n_coils(self) -> int:
+        """Number of coils."""
+        return int(self.kspace.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(kz, ky, kx)."""
+        return tuple(int(n) for n in self.kspace.shape[1:])  # type: ignore[return-value]
+
+
+def _check_shapes(scan: Scan) -> None:
+    kspace, mask, noise = scan.kspace, scan.mask, scan.noise
+    if kspace.ndim != 4:
+        raise ScanError(f"kspace: needs 4 axes (coil, kz, ky, kx), got {kspace.ndim} with shape {kspace.shape}")
+    if kspace.dtype != np.complex64:
+        raise ScanError(f"kspace: needs complex64, got {kspace.dtype}; convert with kspace.astype(numpy.complex64)")
+    if mask.dtype != np.bool_ or mask.shape != kspace.shape[1:3]:
+        raise ScanError(
+            f"mask: needs bool of shape (kz, ky) = {kspace.shape[1:3]} to fit the k-space, "
+            f"got {mask.dtype} of shape {mask.shape}"
+        )
+    if noise is not None and (noise.ndim != 2 or noise.shape[0] != kspace.shape[0]):
+        raise ScanError(f"noise: needs shape (coil, n) with {kspace.shape[0]} coils, got {noise.shape}")
+    if np.shape(scan.affine) != (4, 4) or not np.isfinite(scan.affine).all():
+        raise ScanError("affine: needs a finite 4×4 matrix")
+    if len(scan.voxel_size) != 3 or not all(0 < size < np.inf for size in scan.voxel_size):
+        raise ScanError(f"voxel_size: needs three positive numbers (z, y, x) in mm, got {scan.voxel_size}")
+
+
+def _check_values(scan: Scan) -> None:
+    for coil, samples in enumerate(scan.kspace):
+        if not np.isfinite(samples.view(np.float32)).all() if samples.flags.c_contiguous else not np.isfinite(samples).all():
+            raise ScanError(f"kspace: coil {coil} holds NaN or Inf; repair or leave out that coil")
+        if not samples.any():
+            raise ScanError(f"kspace: coil {coil} has no signal at all; leave out that coil")
+    if scan.noise is not None and not np.isfinite(scan.noise).all():
+        raise ScanError("noise: the noise scan holds NaN or Inf")
+
+
+def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a scan as HDF5; the file appears whole or not at all.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` exists and `overwrite` is false.
+    OSError
+        If the disk is full.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting")
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "acceleration": scan.acceleration,
+            "caipi_shift": scan.caipi_shift,
+            "voxel_size": scan.voxel_size,
+            "affine": np.asarray(scan.affine, dtype=float),
+            "info": json.dumps(dict(scan.info)),
+        })
+        file["mask"] = scan.mask
+        file["kspace"] = scan.kspace
+        if scan.noise is not None:
+            file["noise"] = scan.noise.astype(np.complex64)
+
+
+def load_scan(path: str | os.PathLike[str]) -> Scan:
+    """Read and validate a scan written by `save_scan`.
+
+    Raises
+    ------
+    FileNotFoundError
+    ScanError
+        If the file is not a scan, or its content does not fit the axis contract; the message names the file.
+    """
+    with _opened(path) as file:
+        kspace, mask = file["kspace"], file["mask"]
+        if kspace.dtype != np.complex64:
+            raise ScanError(f"{path}: kspace: needs complex64, got {kspace.dtype}")
+        try:
+            return Scan(
+                kspace=kspace[()],
+                mask=mask[()].astype(bool) if mask.dtype == np.uint8 else mask[()],
+                noise=file["noise"][()] if "noise" in file else None,
+                **_attributes(file),
+            )
+        except ScanError as error:
+            raise ScanError(f"{path}: {error}") from error
+        except OSError as error:
+            raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy or simulate it again") from error
+
+
+def inspect_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a scan file holds, without reading its samples.
+
+    Returns
+    -------
+    dict
+        format, coils, matrix (kz, ky, kx), voxel_size_mm (z, y, x), acceleration (Ry, Rz), caipi_shift,
+        acs (lines along kz, ky) or None, sampled_percent, noise_samples, kspace_mib, recon_memory_mib, info.
+    """
+    with _opened(path) as file:
+        kspace, mask = file["kspace"], file["mask"][()].astype(bool)
+        attributes = _attributes(file)
+        try:
+            rows, columns = acs_region(mask)
+            acs = (rows.stop - rows.start, columns.stop - columns.start)
+        except SamplingError:
+            acs = None
+        mebibytes = kspace.size * kspace.dtype.itemsize / 2**20
+        return {
+            "format": f"{FORMAT} version {file.attrs['version']}",
+            "coils": int(kspace.shape[0]),
+            "matrix (kz, ky, kx)": tuple(int(n) for n in kspace.shape[1:]),
+            "voxel size (z, y, x) mm": attributes["voxel_size"],
+            "acceleration (Ry, Rz)": attributes["acceleration"],
+            "CAIPIRINHA shift": attributes["caipi_shift"],
+            "fully sampled centre (kz, ky)": acs,
+            "sampled share %": round(100 * float(mask.mean()), 1),
+            "noise samples per coil": int(file["noise"].shape[1]) if "noise" in file else None,
+            "k-space MiB": round(mebibytes, 1),
+            "memory for reconstruction MiB": round(5 * mebibytes),
+            "provenance": attributes["info"],
+        }
+
+
+def _attributes(file: h5py.File) -> dict[str, Any]:
+    attributes = file.attrs
+    return {
+        "acceleration": tuple(int(r) for r in attributes["acceleration"]),
+        "caipi_shift": int(attributes["caipi_shift"]),
+        "voxel_size": tuple(float(size) for size in attributes["voxel_size"]),
+        "affine": np.asarray(attributes["affine"]),
+        "info": json.loads(attributes["info"]),
+    }
+
+
+def _opened(path: str | os.PathLike[str]) -> h5py.File:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no scan file {path}")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise ScanError(f"{path}: not an HDF5 file, or damaged; expected a scan written by `sn2n simulate`") from error
+    needed = {"kspace", "mask"} - set(file)
+    lacking = {"acceleration", "caipi_shift", "voxel_size", "affine", "info", "version"} - set(file.attrs)
+    if file.attrs.get("format") != FORMAT or needed or lacking:
+        file.close()
+        missing = ", ".join(sorted(needed | lacking)) or "the attribute format = sn2n-scan"
+        raise ScanError(f"{path}: an HDF5 file, but not a scan of this package; it lacks {missing}")
+    return file

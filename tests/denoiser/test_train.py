@@ -1,0 +1,245 @@
+"""Training on pairs with a known truth; the same bits after a kill; what is found in a folder."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from scipy.ndimage import gaussian_filter
+
+from sn2nlib.denoiser import Denoiser, TrainingVolume, rician_variance, train, training_volume
+from sn2nlib.denoiser import train as train_function
+from sn2nlib.errors import CheckpointError, ImageError, Sn2nError
+
+train_module = sys.modules[train_function.__module__]
+TINY: dict[str, Any] = {"width": 4, "depth": 1, "patch": 16, "batch": 4, "steps": 20, "progress": False}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def equal(first: Path, second: Path) -> bool:
+    a, b = weights(first), weights(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def history(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "history.csv").drop(columns="seconds")
+
+
+def mean_squared(image: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean((image - truth) ** 2))
+
+
+def test_two_noisy_halves_teach_the_network_the_truth(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def scan() -> tuple[SimpleNamespace, np.ndarray]:
+        truth = np.where(gaussian_filter(rng.standard_normal((16, 48, 48)), 3) > 0, 1.0, 0.5)
+        a, b = (
+            truth + 0.1 * (rng.standard_normal(truth.shape) + 1j * rng.standard_normal(truth.shape))
+            for _ in range(2)
+        )
+        sd = np.full(truth.shape, 0.1)
+        return SimpleNamespace(
+            original=(a + b) / 2, half_a=a, half_b=b, scale=1.0, noise_sd=sd / np.sqrt(2), noise_sd_half=sd
+        ), truth
+
+    pairs = [scan()[0] for _ in range(3)]
+    test, truth = scan()
+    denoiser = train(
+        [training_volume(pair) for pair in pairs], validation=[training_volume(test)], out=tmp_path,
+        steps=200, width=8, depth=2, patch=32, batch=4, learning_rate=5e-3, ema=0.98, progress=False,
+    )
+    half, original = np.abs(test.half_a), np.abs(test.original)
+    assert mean_squared(denoiser.network_output(half, scale=1), truth) < 0.5 * mean_squared(half, truth)
+    better = mean_squared(denoiser.network_output(original, scale=1), truth)
+    assert better < 0.8 * mean_squared(original, truth)
+    rows = history(tmp_path)
+    assert rows["step"].iloc[-1] == 200 and len(rows) == 100
+    assert rows["validation_loss"].notna().sum() == 20 == rows["validation_floor"].notna().sum()
+    # σ² times the mean square of intensity factors that are log-uniform between 0.7 and 1.4
+    factors = np.exp(np.linspace(np.log(0.7), np.log(1.4), 1001))
+    assert rows["noise_floor"].mean() == pytest.approx(0.01 * np.mean(factors**2), rel=0.05)
+    last = rows["validation_loss"].iloc[-1] / rows["validation_floor"].iloc[-1]
+    assert 1 < last < 1.5, "the identity would leave twice the floor"
+
+
+@pytest.mark.parametrize(
+    ("signal", "loss", "steps"), [(1.0, "l2", 200), (0.0, "l2", 120), (0.0, "l1", 100)]
+)
+def test_where_there_is_only_noise_the_loss_comes_down_to_the_floor(
+    tmp_path: Path, signal: float, loss: Any, steps: int
+) -> None:
+    rng = np.random.default_rng(0)
+    half_a, half_b = (
+        np.abs(signal + 0.2 * (rng.standard_normal((12, 40, 40)) + 1j * rng.standard_normal((12, 40, 40))))
+        for _ in range(2)
+    )
+    variance = rician_variance(np.full(half_a.shape, signal), np.array(0.2))
+    volume = TrainingVolume(*(array.astype(np.float32) for array in (half_a, half_b, variance)))
+    train(
+        [volume], out=tmp_path, steps=steps, width=16, depth=2, patch=40, batch=4, learning_rate=5e-3,
+        loss=loss, progress=False,
+    )
+    rows = history(tmp_path)
+    ratio = rows["loss"] / rows["noise_floor"]
+    assert ratio.iloc[0] > 1.35  # the identity: √2 or 2
+    assert 0.96 < ratio.iloc[-20:].mean() < 1.08
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"precision": "bfloat16", "balance": True, "loss": "l1", "bias": True, "unshuffle": 2}]
+)
+def test_a_killed_training_ends_with_the_same_bits(
+    tmp_path: Path, volumes: list[TrainingVolume], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    through, killed = tmp_path / "through", tmp_path / "killed"
+    common: dict[str, Any] = {**TINY, **options, "validation": volumes[:1], "checkpoint_every": 7}
+    train(volumes, out=through, **common)
+    step = train_module._step
+
+    def dies(state: Any, *args: Any) -> None:
+        if state.step == 12:
+            raise KeyboardInterrupt
+        step(state, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train_module, "_step", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train(volumes, out=killed, **common)
+    left = {path.name for path in killed.iterdir()}
+    assert left == {"checkpoint.safetensors", "checkpoint.json", "history.csv"}
+    assert history(killed)["step"].iloc[-1] == 7
+    train(volumes, out=killed, **common)
+    assert equal(through, killed)
+    pd.testing.assert_frame_equal(history(through), history(killed), check_exact=True)
+    assert {path.name for path in killed.iterdir()} == {"model.safetensors", "model.json", "history.csv"}
+
+
+def test_the_seed_decides(tmp_path: Path, volumes: list[TrainingVolume]) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(volumes, out=tmp_path / name, **{**TINY, "steps": 3}, seed=seed)
+    assert equal(tmp_path / "a", tmp_path / "b") and not equal(tmp_path / "a", tmp_path / "c")
+
+
+def test_the_caller_notices_nothing(tmp_path: Path, volumes: list[TrainingVolume]) -> None:
+    def surroundings() -> tuple[Any, ...]:
+        return (
+            torch.get_rng_state().tolist(), str(np.random.get_state()), random.getstate(),  # noqa: NPY002
+            torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic,
+            torch.is_grad_enabled(), torch.get_num_threads(),
+        )
+
+    before, arrays = surroundings(), [volume.half_a.copy() for volume in volumes]
+    train(volumes, out=tmp_path, **{**TINY, "steps": 2})
+    assert surroundings() == before
+    assert all(np.array_equal(kept, volume.half_a) for kept, volume in zip(arrays, volumes, strict=True))
+
+
+def test_a_finished_training_is_not_repeated(
+    tmp_path: Path, volumes: list[TrainingVolume], capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(volumes, out=tmp_path, **TINY)
+    assert capsys.readouterr().out == ""
+    written = (tmp_path / "model.safetensors").stat().st_mtime_ns
+    train(volumes, out=tmp_path, **{**TINY, "progress": True})
+    assert "finished training already" in capsys.readouterr().out
+    assert (tmp_path / "model.safetensors").stat().st_mtime_ns == written
+    with pytest.raises(CheckpointError, match=r"other settings or scans \(steps: 20 there, 21 now\)"):
+        train(volumes, out=tmp_path, **{**TINY, "steps": 21})
+    with pytest.raises(CheckpointError, match=r"scans: \['12x40x33"):
+        train(volumes[:1], out=tmp_path, **TINY)
+    train(volumes[:1], out=tmp_path, **{**TINY, "progress": True}, resume="matching")
+    assert "step 20 of 20, loss" in capsys.readouterr().out
+    assert len(Denoiser.load(tmp_path).description["training"]["scans"]) == 1
+    train(volumes, out=tmp_path, **TINY, resume=False)
+    assert len(Denoiser.load(tmp_path).description["training"]["scans"]) == 2
+
+
+def test_fine_tuning_begins_with_another_model(tmp_path: Path, volumes: list[TrainingVolume]) -> None:
+    train(volumes, out=tmp_path / "first", **TINY)
+    still = {**TINY, "steps": 1, "learning_rate": 1e-30}
+    options: dict[str, Any] = {**still, "start_from": tmp_path / "first", "metadata": {"site": 3}}
+    tuned = train(volumes, out=tmp_path / "tuned", **options)
+    assert equal(tmp_path / "first", tmp_path / "tuned")
+    assert tuned.description["metadata"] == {"site": 3}
+    assert tuned.description["training"]["start_from"] is not None
+    with pytest.raises(CheckpointError, match=r"another architecture \(width: 4 there, 5 now\)"):
+        train(volumes, out=tmp_path / "new", start_from=tmp_path / "first", **{**TINY, "width": 5})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "l3"}, "loss is 'l3'"), ({"precision": "half"}, "precision is 'half'"),
+        ({"steps": 0}, "at least 1"),
+        ({"ema": 1.0}, "ema"), ({"learning_rate": 0.0}, "learning rate must be positive"),
+        ({"learning_rate": 1e30, "steps": 9}, "the loss is .* use a smaller learning rate"),
+    ],
+)
+def test_wrong_options_are_told(
+    tmp_path: Path, volumes: list[TrainingVolume], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Sn2nError, match=message):
+        train(volumes, out=tmp_path, **{**TINY, **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_scans_nothing_begins(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no scan to draw windows from"):
+        train([], out=tmp_path, **TINY)
+
+
+@pytest.mark.parametrize(("balance", "lowest", "highest"), [(False, 0.3, 0.8), (True, 0.93, 1.03)])
+def test_balance_listens_to_the_cleaner_scan(
+    tmp_path: Path, balance: bool, lowest: float, highest: float
+) -> None:
+    rng = np.random.default_rng(0)
+    a, b, c = rng.uniform(0.5, 1.5, (3, 12, 24, 24)).astype(np.float32)
+    # the halves look alike in both scans; the first asks for the identity, the second, 100 times noisier, for
+    # the mean: with one say each, the network meets them in between
+    clean = TrainingVolume(a, a, np.full(a.shape, 0.001, np.float32))
+    noisy = TrainingVolume(b, c, np.full(a.shape, 0.1, np.float32))
+    denoiser = train(
+        [clean, noisy], out=tmp_path, balance=balance,
+        **{**TINY, "steps": 250, "learning_rate": 5e-3, "ema": 0.97},
+    )
+    image = rng.uniform(0.5, 1.5, a.shape).astype(np.float32)
+    slope = np.polyfit(image.ravel(), denoiser.network_output(image, scale=1).ravel(), 1)[0]
+    assert lowest < slope < highest
+
+
+WORKER = """
+import sys, numpy as np
+from sn2nlib.denoiser import TrainingVolume, train
+rng = np.random.default_rng(0)
+volume = TrainingVolume(*(rng.random((8, 20, 20), np.float32) for _ in range(3)))
+train([volume], out=sys.argv[1], steps=6, batch=4, patch=16, width=4, depth=1, device="cpu", progress=False)
+"""
+
+
+def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*launch, str(script), str(tmp_path / "two")], env=environment, check=True, timeout=120)
+    rng = np.random.default_rng(0)
+    volume = TrainingVolume(*(rng.random((8, 20, 20), np.float32) for _ in range(3)))
+    train([volume], out=tmp_path / "one", **{**TINY, "steps": 6})
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+    losses = [history(tmp_path / name)["loss"] for name in ("one", "two")]
+    np.testing.assert_allclose(*losses, rtol=1e-5)

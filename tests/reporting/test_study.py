@@ -1,0 +1,252 @@
+"""The order of the study, on a small copy: what runs, what is skipped, what goes on after a kill."""
+
+import itertools
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from sn2nlib import config
+from sn2nlib.errors import ProfileError, StudyError
+from sn2nlib.reporting import notebooks
+from sn2nlib.reporting.study import find_root, parse_parameters, run_study, summary
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS = ["00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "09_report"]
+DODO = runpy.run_path(str(REPOSITORY / "dodo.py"))
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with the real `dodo.py` and profile, and notebooks of one cell."""
+    root = tmp_path / "checkout"
+    monkeypatch.setattr(config, "PROFILES", root / "notebooks" / "profiles")
+    (root / "notebooks" / "profiles").mkdir(parents=True)
+    (root / "data_manifest").mkdir()
+    (root / "sn2nlib").mkdir()
+    (root / "data_manifest" / "splits.csv").write_text("")
+    (root / "sn2nlib" / "fourier.py").write_text("")
+    shutil.copy(REPOSITORY / "dodo.py", root)
+    shutil.copy(REPOSITORY / "notebooks" / "profiles" / "smoke.yaml", root / "notebooks" / "profiles")
+    for name in STEPS:
+        write_notebook(root, name, "")
+    return root
+
+
+def write_notebook(root: Path, name: str, source: str) -> None:
+    assigned = 'profile = "smoke"\nreports_dir = "../reports"'
+    parameters = new_code_cell(assigned, metadata={"tags": ["parameters"]})
+    spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [parameters, new_code_cell(source)]
+    nbformat.write(
+        new_notebook(cells=cells, metadata={"kernelspec": spec}), root / "notebooks" / f"{name}.ipynb"
+    )
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the notebooks that were run, by a stand-in that leaves behind what `dodo.py` expects."""
+    names: list[str] = []
+    count = itertools.count()
+    writes = DODO["WRITES"]
+
+    def stand_in(source: Path, output: Path, parameters: Mapping[str, Any], **_: Any) -> None:
+        names.append(source.stem)
+        if "1 / 0" in source.read_text():
+            raise StudyError(f"notebook {source.name} failed")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(f"{parameters} {next(count)}")
+        for name in writes.get(source.stem, []):
+            target = output.parents[1] / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("")
+
+    monkeypatch.setattr(notebooks, "run_notebook", stand_in)
+    return names
+
+
+def run(root: Path, names: list[str], **options: Any) -> list[str]:
+    """Notebooks that one call of `run_study` ran."""
+    names.clear()
+    run_study("smoke", root=root, **options)
+    return list(names)
+
+
+def test_everything_runs_in_order_and_then_nothing(
+    root: Path, ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(root, ran) == STEPS
+    capsys.readouterr()
+    assert run(root, ran) == []
+    told = capsys.readouterr()
+    assert told.out.splitlines() == [f"{name}  up to date" for name in STEPS]
+    assert told.err == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ("notebooks/04_alpha.ipynb", ["04_alpha", "05_noise_levels", "09_report"]),
+        ("notebooks/00_quickstart.ipynb", ["00_quickstart", "09_report"]),
+        ("notebooks/profiles/smoke.yaml", STEPS),
+        ("data_manifest/splits.csv", STEPS),
+        ("sn2nlib/fourier.py", STEPS),
+        ("reports/smoke/tables/table2.csv", ["05_noise_levels", "09_report"]),
+    ],
+)
+def test_a_change_reruns_what_depends_on_it(
+    changed: str, expected: list[str], root: Path, ran: list[str]
+) -> None:
+    run(root, ran)
+    path = root / changed
+    if changed.startswith("reports"):
+        path.unlink()
+    else:
+        path.write_text(path.read_text() + "\n")
+    assert run(root, ran) == expected
+
+
+def test_a_failure_stops_the_study_and_the_next_call_goes_on_there(root: Path, ran: list[str]) -> None:
+    write_notebook(root, "03_train", "1 / 0")
+    with pytest.raises(StudyError, match=r"^notebook 03_train\.ipynb failed$"):
+        run(root, ran)
+    assert ran == STEPS[:4]
+    write_notebook(root, "03_train", "")
+    assert run(root, ran) == STEPS[3:]
+
+
+def test_one_notebook_alone_with_parameters(root: Path, ran: list[str]) -> None:
+    with pytest.raises(StudyError, match=r"^04_alpha needs the results of 03_train; run these"):
+        run(root, ran, only="04_alpha")
+    run(root, ran)
+    assert run(root, ran, only="03_train") == []
+    assert run(root, ran, only="03_train", parameters={"steps": 3}) == ["03_train"]
+    executed = root / "reports" / "smoke" / "notebooks" / "03_train.ipynb"
+    assert "'steps': 3" in executed.read_text()
+    # the plain study takes such a result back
+    assert run(root, ran) == STEPS[3:]
+    assert "steps" not in executed.read_text()
+    assert run(root, ran, only="02_pairs", force=True) == ["02_pairs"]
+
+
+def test_reports_may_go_elsewhere(root: Path, ran: list[str], tmp_path: Path) -> None:
+    folder = run_study("smoke", root=root, reports=tmp_path / "else where")
+    assert folder == tmp_path / "else where" / "smoke"
+    assert (folder / "index.html").is_file() and not (root / "reports").exists()
+
+
+def test_a_profile_may_be_a_file(root: Path, ran: list[str], tmp_path: Path) -> None:
+    text = (root / "notebooks" / "profiles" / "smoke.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text.replace("name: smoke", "name: mine"))
+    folder = run_study(str(tmp_path / "mine.yaml"), root=root)
+    assert folder == root / "reports" / "mine"
+    assert str(tmp_path / "mine.yaml") in (folder / "notebooks" / "01_data.ipynb").read_text()
+
+
+@pytest.mark.parametrize(
+    ("profile", "options", "message"),
+    [
+        ("smok", {}, "there is no profile 'smok'; known are smoke, or give the path"),
+        ("none/there.yaml", {}, r"there is no profile .*there\.yaml"),
+        ("smoke", {"only": "07_none"}, "there is no notebook 07_none; the study has 00_quickstart, 01_data"),
+        ("smoke", {"parameters": {"steps": 1}}, "parameters belong to one notebook; name it"),
+    ],
+)
+def test_wrong_requests_are_explained(
+    profile: str, options: dict[str, Any], message: str, root: Path, ran: list[str]
+) -> None:
+    with pytest.raises((StudyError, ProfileError), match=message):
+        run_study(profile, root=root, **options)
+    assert ran == [] and not (root / "reports").exists()
+
+
+def test_a_wrong_profile_stops_before_anything_is_written(root: Path, ran: list[str]) -> None:
+    profile = root / "notebooks" / "profiles" / "smoke.yaml"
+    profile.write_text(profile.read_text() + "\nunknown_key: 1\n")
+    with pytest.raises(ProfileError, match="unknown_key"):
+        run_study("smoke", root=root)
+    assert not (root / "reports").exists()
+
+
+def test_the_root_is_found_from_below_and_else_beside_the_package(root: Path, tmp_path: Path) -> None:
+    assert find_root(root / "notebooks" / "profiles") == root
+    assert find_root(tmp_path) == REPOSITORY
+
+
+def test_every_notebook_has_its_task_and_needs_only_earlier_ones() -> None:
+    needs = DODO["NEEDS"]
+    assert list(needs) == sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
+    assert all(needed < name for name, every in needs.items() for needed in every)
+    assert set(needs["09_report"]) == set(needs) - {"09_report"}
+
+
+def test_parameters_are_read_as_python_writes_them() -> None:
+    texts = ["steps=200", "rate=1e-3", "alphas=[0, 0.5]", "resume=True", "minutes=None", "name=a=b"]
+    assert parse_parameters(texts) == {
+        "steps": 200, "rate": 1e-3, "alphas": [0, 0.5], "resume": True, "minutes": None, "name": "a=b",
+    }  # fmt: skip
+    for wrong in ("steps", "=3", "learning rate=3"):
+        with pytest.raises(StudyError, match="is no parameter; write name=value"):
+            parse_parameters([wrong])
+
+
+def test_the_summary_tells_the_gains(tmp_path: Path) -> None:
+    assert summary(tmp_path) == f"Report: {tmp_path / 'index.html'}"
+    rows = [
+        ("quantitative", "full_sampled", "volume", "PSNR_dB", 0.0, 0.614),
+        ("quantitative", "full_sampled", "volume", "PSNR_dB", 0.5, 1.25),
+        ("quantitative", "full_sampled", "volume", "NRMSE_percent", 0.0, -3.25),
+        ("real_head", "noise_free", "head", "PSNR_dB", 3.0, 3.5),
+        ("real_head", "noise_free", "volume", "PSNR_dB", 3.0, 9.9),
+    ]
+    columns = ["set", "reference", "region", "metric", "noise_sigma", "gain"]
+    (tmp_path / "tables").mkdir()
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "tables" / "table2_gains.csv", index=False)
+    lines = [" ".join(line.split()) for line in summary(tmp_path).splitlines() if line]
+    assert lines[1:] == [
+        "Gain of sN2N over the original, whole volume, fully sampled reference:",
+        "0 σ 0.5 σ",
+        "quantitative PSNR, dB higher +0.61 +1.25",
+        "quantitative NRMSE, % lower -3.2 +nan",
+        "Gain of sN2N over the original, inside the head, noise-free reference:",
+        "3 σ",
+        "real_head PSNR, dB higher +3.50",
+    ]
+
+
+def test_a_killed_study_goes_on_where_it_was(root: Path) -> None:
+    """Real kernels: SIGKILL while the third notebook sleeps, then the same command again."""
+    log, waits = root / "log", root / "waits"
+    note = f"with open({str(log)!r}, 'a') as file:\n    print({{name!r}}, file=file)\n"
+    wait = f"import os, time\nwhile os.path.exists({str(waits)!r}):\n    time.sleep(0.1)"
+    for name in STEPS[3:]:
+        (root / "notebooks" / f"{name}.ipynb").unlink()
+    for name in STEPS[:3]:
+        write_notebook(root, name, note.format(name=name) + (wait if name == "02_pairs" else ""))
+    waits.write_text("")
+    command = [sys.executable, "-m", "sn2nlib.cli", "study", "--profile", "smoke"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL) as study:
+        patience = time.monotonic() + 60
+        while not (log.is_file() and "02_pairs" in log.read_text()):
+            assert study.poll() is None and time.monotonic() < patience
+            time.sleep(0.1)
+        study.send_signal(signal.SIGKILL)
+    executed = root / "reports" / "smoke" / "notebooks"
+    assert (executed / "01_data.ipynb").is_file() and not (executed / "02_pairs.ipynb").exists()
+    waits.unlink()
+    again = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert "00_quickstart  up to date\n01_data  up to date\n" in again.stdout
+    assert log.read_text().split() == [*STEPS[:3], "02_pairs"]
+    assert sorted(path.stem for path in executed.iterdir()) == STEPS[:3]

@@ -1,0 +1,192 @@
+"""NIfTI in and out: known orientation, exact return, clear errors."""
+
+import gzip
+from itertools import permutations, product
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import aff2axcodes
+
+from sn2nlib.errors import ImageError
+from sn2nlib.scans.images import beside, check_output, read_image, write_image
+
+SHAPE = (5, 7, 8)
+
+
+def affine_for(axes: str, *, sizes: tuple[float, ...] = (0.7, 1.0, 1.3), tilt: float = 0.0) -> np.ndarray:
+    """Affine of an array whose axes run towards `axes` (like RAS), optionally tilted about the last one."""
+    affine = np.eye(4)
+    for column, (code, size) in enumerate(zip(axes, sizes, strict=True)):
+        row, sign = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}[code]
+        affine[:3, column] = 0
+        affine[row, column] = sign * size
+    c, s = np.cos(tilt), np.sin(tilt)
+    affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ affine[:3, :3]
+    affine[:3, 3] = (11, -22, 33)
+    return affine
+
+
+def all_orientations() -> list[str]:
+    pairs = ("RL", "AP", "SI")
+    return ["".join(codes) for order in permutations(pairs) for codes in product(*order)]
+
+
+def ramp() -> np.ndarray:
+    return np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+
+
+@pytest.mark.parametrize("axes", all_orientations())
+def test_every_orientation_comes_in_as_acquired_and_goes_back_unchanged(axes: str, tmp_path: Path) -> None:
+    original = nib.Nifti1Image(ramp(), affine_for(axes, tilt=0.2))
+    original.set_qform(original.affine, code=1)
+    original.set_sform(original.affine, code=2)
+    nib.save(original, tmp_path / "in.nii.gz")
+
+    volume, geometry = read_image(tmp_path / "in.nii.gz")
+    assert volume.dtype == np.float32 and volume.flags.c_contiguous
+    assert aff2axcodes(geometry.affine) == ("S", "A", "R")
+    # every voxel lies where the file said
+    for index in [(0, 0, 0), (1, 2, 3), tuple(n - 1 for n in SHAPE)]:
+        place = original.affine @ [*index, 1]
+        x, y, z = np.rint(np.linalg.solve(geometry.affine, place)[:3]).astype(int)
+        assert volume[z, y, x] == ramp()[index]
+    assert geometry.shape == volume.shape
+    sizes = dict(zip(axes, (0.7, 1.0, 1.3), strict=True))
+    expected = [next(sizes[code] for code in pair if code in sizes) for pair in ("RL", "AP", "SI")]
+    assert geometry.voxel_size == pytest.approx(expected, abs=1e-6)
+
+    write_image(2 * volume + 0.25, tmp_path / "out.nii.gz", like=geometry)
+    written = nib.load(tmp_path / "out.nii.gz")
+    assert np.array_equal(written.get_fdata(), 2 * ramp() + 0.25)
+    assert written.get_data_dtype() == np.float32
+    assert np.array_equal(written.affine, nib.load(tmp_path / "in.nii.gz").affine)
+
+
+def test_qform_sform_and_their_codes_are_kept_where_they_differ(tmp_path: Path) -> None:
+    original = nib.Nifti1Image(ramp(), affine_for("LAS"))
+    original.set_qform(affine_for("LAS"), code=1)
+    original.set_sform(affine_for("LAS", tilt=0.3), code=4)
+    original.header["descrip"] = b"from the scanner"
+    original.header.set_xyzt_units("mm", "sec")
+    nib.save(original, tmp_path / "in.nii")
+    volume, geometry = read_image(tmp_path / "in.nii")
+    write_image(volume, tmp_path / "out.nii", like=geometry)
+    before, after = (nib.load(tmp_path / name).header for name in ("in.nii", "out.nii"))
+    fields = "qform_code sform_code pixdim quatern_b quatern_c quatern_d srow_x srow_y srow_z descrip"
+    for field in fields.split():
+        assert np.array_equal(before[field], after[field]), field
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_scaled_integers_are_read_in_their_unit(kind: type, tmp_path: Path) -> None:
+    original = kind(ramp(), affine_for("RAS"))
+    original.header.set_slope_inter(0.5, -3)
+    nib.save(original, tmp_path / "in.nii.gz")
+    volume, geometry = read_image(tmp_path / "in.nii.gz")
+    write_image(volume, tmp_path / "out.nii.gz", like=geometry)
+    written = nib.load(tmp_path / "out.nii.gz")
+    assert type(written) is kind
+    assert np.array_equal(written.get_fdata(), nib.load(tmp_path / "in.nii.gz").get_fdata())
+
+
+def test_a_scan_image_lies_where_its_affine_says(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).random((4, 6, 9), dtype=np.float32)
+    before = volume.copy()
+    write_image(volume, tmp_path / "scan.nii.gz", affine=affine_for("SAR"))
+    image = nib.load(tmp_path / "scan.nii.gz")
+    assert np.array_equal(np.asarray(image.dataobj), volume.transpose(2, 1, 0))
+    assert np.allclose(image.affine, affine_for("SAR"), atol=1e-6)
+    assert np.allclose(image.get_qform(), affine_for("SAR"), atol=1e-5)
+    again, _ = read_image(tmp_path / "scan.nii.gz")
+    assert np.array_equal(again, volume) and np.array_equal(volume, before)
+
+
+def test_equal_images_are_equal_files(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_image(np.ones((2, 3, 4)), tmp_path / name, affine=affine_for("SAR"))
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    image = nib.Nifti1Image(array, affine_for("RAS"))
+    if affine is not None:
+        image.header.set_sform(affine, code=1)
+        image.header["qform_code"] = 0
+        image = nib.Nifti1Image(array, None, image.header)
+    nib.save(image, path)
+    return path
+
+
+def flat(axes: str) -> np.ndarray:
+    affine = affine_for(axes)
+    affine[:3, 1] = affine[:3, 0]
+    return affine
+
+
+@pytest.mark.parametrize(
+    ("array", "affine", "message"),
+    [
+        (np.zeros((*SHAPE, 2), np.float32), None, r"needs 3 axes, has shape \(5, 7, 8, 2\)"),
+        (np.zeros((*SHAPE, 1), np.float32), None, "needs 3 axes"),
+        (np.zeros(SHAPE[:2], np.float32), None, "needs 3 axes"),
+        (np.zeros(SHAPE, np.complex64), None, "needs plain magnitudes, holds complex64"),
+        (np.full(SHAPE, np.nan, np.float32), None, "holds NaN or Inf"),
+        (np.full(SHAPE, np.inf, np.float32), None, "holds NaN or Inf"),
+        (ramp(), np.full((4, 4), np.nan), "affine is broken"),
+        (ramp(), np.diag([1.0, 0, 1, 1]), "affine is broken, the axes do not span the space"),
+        (ramp(), flat("RAS"), "affine is broken, the axes do not span the space"),
+    ],
+)
+def test_unusable_images_are_refused(
+    array: np.ndarray, affine: np.ndarray | None, message: str, tmp_path: Path
+) -> None:
+    path = save(tmp_path / "bad.nii.gz", array, affine)
+    with pytest.raises(ImageError, match=message) as caught:
+        read_image(path)
+    assert str(path) in str(caught.value)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    whole = save(tmp_path / "whole.nii.gz", np.random.default_rng(0).random((30, 30, 30))).read_bytes()
+    (tmp_path / "short.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "short.nii").write_bytes(gzip.decompress(whole)[:5000])
+    (tmp_path / "text.nii").write_text("no image")
+    for name in ("short.nii.gz", "short.nii", "text.nii"):
+        with pytest.raises(ImageError, match=f"{name}: .*damaged"):
+            read_image(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=r"there is no image .*absent\.nii"):
+        read_image(tmp_path / "absent.nii")
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    nib.save(nib.MGHImage(np.zeros(SHAPE, np.float32), affine_for("RAS")), tmp_path / "image.mgz")
+    with pytest.raises(ImageError, match="needs NIfTI, got MGHImage"):
+        read_image(tmp_path / "image.mgz")
+
+
+def test_an_image_without_orientation_is_read_with_a_warning(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(ramp(), None), tmp_path / "bare.nii")
+    with pytest.warns(UserWarning, match="does not say how it lies"):
+        volume, geometry = read_image(tmp_path / "bare.nii")
+    write_image(volume, tmp_path / "out.nii", like=geometry)
+    assert np.array_equal(nib.load(tmp_path / "out.nii").get_fdata(), ramp())
+
+
+def test_writing_refuses_what_would_be_wrong(tmp_path: Path) -> None:
+    _, geometry = read_image(save(tmp_path / "in.nii", ramp()))
+    with pytest.raises(ImageError, match=r"shape \(2, 3, 4\) does not fit the geometry of shape"):
+        write_image(np.zeros((2, 3, 4)), tmp_path / "out.nii", like=geometry)
+    with pytest.raises(ImageError, match=r"ends in \.nii or \.nii\.gz"):
+        check_output(tmp_path / "out.png")
+    with pytest.raises(FileExistsError, match="exists"):
+        write_image(np.zeros(geometry.shape), tmp_path / "in.nii", like=geometry)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.nii"]
+    write_image(np.zeros(geometry.shape), tmp_path / "in.nii", like=geometry, overwrite=True)
+    assert not nib.load(tmp_path / "in.nii").get_fdata().any()
+
+
+def test_names_beside_an_image() -> None:
+    assert beside("a/b.nii.gz", "_half_a") == Path("a/b_half_a.nii.gz")
+    assert beside("b.nii", "_half_b") == Path("b_half_b.nii")

@@ -1,0 +1,267 @@
+"""The commands, as typed: one small head through all of them, and what they say when something is wrong."""
+
+import errno
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from nibabel.orientations import aff2axcodes
+
+from sn2nlib import cli
+from sn2nlib.recon import reconstruct
+from sn2nlib.scans import load_scan, save_scan
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMANDS = ("study", "simulate", "inspect", "recon", "train", "denoise", "evaluate")
+GRID = ("--matrix", "40", "48", "48", "--voxel-size", "4", "4", "4", "--coils", "4")
+
+
+def sn2n(*arguments: object) -> int:
+    """Run a command in this process; its exit code."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(argument) for argument in arguments])
+    return int(stopped.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head, two scans, an image and a model, all made by the commands."""
+    folder = tmp_path_factory.mktemp("commands")
+    write_head(folder / "head.nii.gz")
+    head = folder / "head.nii.gz"
+    assert sn2n("simulate", head, folder / "scan.h5", *GRID) == 0
+    assert sn2n("simulate", head, folder / "other.h5", *GRID, "--seed", 1, "--psnr", 35) == 0
+    assert sn2n("recon", folder / "scan.h5", folder / "image.nii.gz", "--halves") == 0
+    assert sn2n("train", folder / "scan.h5", *training(folder)) == 0
+    return folder
+
+
+def training(folder: Path, *, steps: int = 12) -> Sequence[object]:
+    size = ("--width", 8, "--depth", 2, "--batch", 2, "--patch", 32)
+    return ("--out", folder / "model", "--validation", folder / "other.h5", "--steps", steps, *size)
+
+
+def write_head(path: Path) -> None:
+    """Shells with texture and, off their centre, a bright ball; stored left to right, from anterior, upwards."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (40, 48, 48)), indexing="ij")
+    radius = np.sqrt((x / 0.8) ** 2 + (y / 0.85) ** 2 + (z / 0.85) ** 2)
+    signal = 400.0 * (radius < 1) + 300 * (radius < 0.8) + 200 * (radius < 0.3)
+    signal[(x - 0.3) ** 2 + (y + 0.4) ** 2 + (z - 0.2) ** 2 < 0.03] = 2500
+    signal += np.where(radius < 1, 60 * np.random.default_rng(0).standard_normal(radius.shape), 0)
+    affine = np.array([[4.0, 0, 0, -80], [0, -4, 0, 96], [0, 0, 4, -96], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.clip(signal, 0, None).astype(np.int16), affine), path)
+
+
+def test_the_command_is_installed_under_its_name() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"sn2n": "sn2nlib.cli:main"}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom sn2nlib.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    command = [sys.executable, "-c", code]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert all(f" {name} " in told for name in COMMANDS)
+    loaded = set(told.split("LOADED", 1)[1].split())
+    heavy = {"torch", "numpy", "scipy", "pandas", "nibabel", "nilearn", "h5py", "papermill", "doit", "skimage"}
+    assert loaded & heavy == set()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sn2n(command, "--help") == 0
+    assert f"sn2n {command} " in capsys.readouterr().out
+
+
+def test_simulate_keeps_the_place_of_the_head(folder: Path) -> None:
+    scan = load_scan(folder / "scan.h5")
+    assert scan.kspace.shape == (4, 40, 48, 48) and scan.acceleration == (2, 1)
+    assert aff2axcodes(scan.affine) == ("S", "A", "R")
+    places = []
+    for name in ("head.nii.gz", "image.nii.gz"):
+        image = nib.load(folder / name)
+        values = image.get_fdata()
+        ball = np.argwhere(values > 0.5 * values.max()).mean(axis=0)
+        places.append(nib.affines.apply_affine(image.affine, ball))
+    assert places[0] == pytest.approx([24, 38, 19], abs=4)  # right, anterior, superior of the middle, mm
+    assert places[1] == pytest.approx(places[0], abs=1.5)
+
+
+def test_simulate_fully_sampled_and_by_psnr(folder: Path) -> None:
+    options = ("--full", "--noise-sd", 0.01)
+    assert sn2n("simulate", folder / "head.nii.gz", folder / "full.h5", *GRID, *options) == 0
+    assert load_scan(folder / "full.h5").mask.all()
+    other = load_scan(folder / "other.h5")
+    assert not other.mask.all() and other.noise is not None
+
+
+def test_inspect_tells_without_reading_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sn2n("inspect", folder / "scan.h5") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for part in ("coils 4", "(40, 48, 48)", "acceleration (Ry, Rz) (2, 1)", "memory for reconstruction"):
+        assert part in told
+
+
+def test_recon_writes_the_image_and_its_halves(folder: Path) -> None:
+    scan = load_scan(folder / "scan.h5")
+    image = nib.load(folder / "image.nii.gz")
+    expected = np.abs(reconstruct(scan)).transpose(2, 1, 0)
+    assert np.allclose(image.get_fdata(), expected, rtol=1e-5, atol=1e-5 * expected.max())
+    assert np.allclose(image.affine, scan.affine, atol=1e-5)
+    halves = [nib.load(folder / f"image_half_{half}.nii.gz").get_fdata() for half in "ab"]
+    inside = expected > 0.3 * expected.max()
+    assert not np.array_equal(*halves)
+    for half in halves:
+        assert np.median(half[inside] / expected[inside]) == pytest.approx(1, abs=0.05)
+
+
+def test_train_goes_on_where_it_was_and_refuses_other_settings(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = (folder / "model" / "model.safetensors").read_bytes()
+    assert sn2n("train", folder / "scan.h5", *training(folder)) == 0
+    assert (folder / "model" / "model.safetensors").read_bytes() == weights
+    assert sn2n("train", folder / "scan.h5", *training(folder, steps=13)) == 1
+    assert "model" in capsys.readouterr().err
+    assert (folder / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_denoise_keeps_the_geometry_of_an_image(folder: Path, tmp_path: Path) -> None:
+    turned = nib.as_closest_canonical(nib.load(folder / "image.nii.gz"))
+    turned.set_qform(turned.affine, code=1)
+    turned.set_sform(turned.affine, code=2)
+    nib.save(turned, tmp_path / "in.nii.gz")
+    model = ("--model", folder / "model")
+    assert sn2n("denoise", tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", *model, "--alpha", 0.5) == 0
+    assert sn2n("denoise", folder / "scan.h5", tmp_path / "scan.nii.gz", *model, "--alpha", 0.5) == 0
+    assert sn2n("denoise", tmp_path / "in.nii.gz", tmp_path / "same.nii.gz", *model, "--alpha", 1) == 0
+    given, written, same, scan = (
+        nib.load(tmp_path / f"{name}.nii.gz") for name in ("in", "out", "same", "scan")
+    )
+    assert written.get_data_dtype() == np.float32 and written.shape == given.shape
+    assert np.array_equal(written.affine, given.affine)
+    assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == (1, 2)
+    assert np.allclose(same.get_fdata(), given.get_fdata(), rtol=1e-5)
+    assert not np.allclose(written.get_fdata(), given.get_fdata(), rtol=1e-3)
+    # the same anatomy, whether it came as an image or as a raw scan, and however the image was stored
+    again = nib.as_closest_canonical(scan).get_fdata()
+    assert np.allclose(written.get_fdata(), again, rtol=1e-3, atol=1e-3 * again.max())
+
+
+def test_evaluate_writes_the_promised_columns(folder: Path) -> None:
+    out = folder / "table.csv"
+    options = ("--model", folder / "model", "--out", out, "--psnr", 35, "--alpha", 0.9)
+    assert sn2n("evaluate", folder / "head.nii.gz", *options, *GRID) == 0
+    table = pd.read_csv(out)
+    assert list(table) == ["head", "noise_sigma", "arm", "reference", "region", "psnr", "ssim", "nrmse"]
+    assert set(table["arm"]) == {"original", "sN2N", "truth"}
+    assert set(table["reference"]) == {"full_sampled", "noise_free"}
+    assert set(table["region"]) == {"volume", "head"}
+    assert sorted(set(table["noise_sigma"])) == [0, 0.5, 1, 1.5, 2, 2.5, 3]
+    first = table.query("noise_sigma == 0 and arm == 'original' and reference == 'full_sampled'")
+    assert first.query("region == 'volume'")["psnr"].item() == pytest.approx(35, abs=0.3)
+
+
+def refused(code: int, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What a command that must fail says: one line, no traceback."""
+    capsys.readouterr()
+    assert sn2n(*arguments) == code
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("sn2n: ") and told.err.count("\n") == 1
+    return told.err
+
+
+def test_missing_inputs_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, model = tmp_path / "out.nii.gz", ("--model", folder / "model")
+    no_scan, no_image = tmp_path / "no.h5", tmp_path / "no.nii.gz"
+    for arguments in (
+        ("inspect", no_scan),
+        ("recon", no_scan, out),
+        ("denoise", no_scan, out, *model),
+        ("train", no_scan, "--out", tmp_path / "new"),
+    ):
+        assert f"there is no scan file {no_scan}" in refused(1, capsys, *arguments)
+    assert f"there is no image {no_image}" in refused(1, capsys, "denoise", no_image, out, *model)
+    assert str(no_image) in refused(1, capsys, "simulate", no_image, tmp_path / "scan.h5")
+    nowhere = ("--model", tmp_path / "none")
+    assert str(tmp_path / "none") in refused(1, capsys, "denoise", folder / "image.nii.gz", out, *nowhere)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten_unless_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, scan, head = folder / "image.nii.gz", folder / "scan.h5", folder / "head.nii.gz"
+    model = ("--model", folder / "model")
+    before = {path: path.read_bytes() for path in (image, scan)}
+    for arguments in (
+        ("simulate", head, scan, *GRID),
+        ("recon", scan, image),
+        ("denoise", scan, image, *model),
+        ("evaluate", head, *model, "--out", image, *GRID),
+    ):
+        assert "exists; choose another name" in refused(1, capsys, *arguments)
+    (folder / "new_half_b.nii.gz").write_text("")
+    assert "new_half_b" in refused(1, capsys, "recon", scan, folder / "new.nii.gz", "--halves")
+    assert not (folder / "new.nii.gz").exists()
+    assert {path: path.read_bytes() for path in before} == before
+    assert sn2n("recon", scan, image, "--overwrite") == 0
+    assert image.read_bytes() == before[image]
+
+
+def test_unusable_inputs_are_explained(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, model = tmp_path / "out.nii.gz", ("--model", folder / "model")
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4)), tmp_path / "series.nii")
+    (tmp_path / "text.h5").write_text("no scan")
+    scan = load_scan(folder / "scan.h5")
+    no_acs = scan.mask & ((np.arange(48) - 24) % 2 == 0)
+    bare = replace(scan, mask=no_acs, kspace=scan.kspace * no_acs[None, :, :, None])
+    save_scan(bare, tmp_path / "no_acs.h5")
+    for arguments, message in (
+        (("denoise", tmp_path / "series.nii", out, *model), "needs 3 axes"),
+        (("simulate", tmp_path / "series.nii", tmp_path / "new.h5"), "4 axes"),
+        (("inspect", tmp_path / "text.h5"), "not an HDF5 file"),
+        (("recon", tmp_path / "no_acs.h5", out), ""),
+        (("recon", folder / "scan.h5", tmp_path / "out.png"), "ends in .nii or .nii.gz"),
+        (("study", "--profile", "none"), "there is no profile 'none'"),
+        (("study", "--only", "99_none"), "there is no notebook 99_none"),
+        (("study", "--only", "01_data", "-p", "steps"), "'steps' is no parameter"),
+    ):
+        assert message in refused(1, capsys, *arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["no_acs.h5", "series.nii", "text.h5"]
+
+
+def test_a_full_disk_leaves_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    told = refused(1, capsys, "recon", folder / "scan.h5", tmp_path / "out.nii.gz")
+    assert "disk is full" in told and "out.nii.gz" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SN2N_DEBUG", "1")
+    with pytest.raises(FileNotFoundError):
+        cli.main(["inspect", "no.h5"])
+
+
+def test_wrong_options_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sn2n("denoise", "a.nii", "b.nii", "--model", "m", "--alpha", 2) == 2
+    assert "alpha" in capsys.readouterr().err
+    assert sn2n("recon") == 2
