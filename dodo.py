@@ -33,7 +33,9 @@ NEEDS: dict[str, list[str]] = {
 }
 # under reports/<profile>/; a notebook whose result was deleted runs again
 WRITES: dict[str, list[str]] = {
-    "05_noise_levels": ["tables/table2.csv"],
+    "03_train": ["model/model.json", "model/model.safetensors", "tables/history.csv"],
+    "04_alpha": ["tables/alpha.csv"],
+    "05_noise_levels": ["tables/table2.csv", "tables/table2_per_scan.csv", "tables/table2_gains.csv"],
     "09_report": ["index.html", "run.json"],
 }
 

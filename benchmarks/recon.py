@@ -64,7 +64,7 @@ def bare_products(kspace: np.ndarray, kernel: GrappaKernel) -> None:
 
 def against_pygrappa() -> None:
     """The same job with mdgrappa. Its kernel counts grid points: 4×4×3 holds 2×2×3 acquired neighbours."""
-    from pygrappa import mdgrappa  # optional dependency of this comparison alone
+    from pygrappa import mdgrappa  # type: ignore[import-untyped]  # needed for this comparison alone
 
     kspace, mask, acs = problem(COMPARED, (2, 2))
     own = best_time(lambda: fill(kspace, mask, calibrate(acs, acceleration=(2, 2))), repeats=5)
@@ -87,8 +87,8 @@ def against_bare_products() -> None:
 def linearity() -> None:
     """Time per k-space sample for three sizes."""
     for factor in (4, 2, 1):
-        n_coils, *matrix = LARGEST
-        shape = (n_coils, *(n // factor for n in matrix))
+        n_coils, nz, ny, nx = LARGEST
+        shape = (n_coils, nz // factor, ny // factor, nx // factor)
         kspace, mask, acs = problem(shape, (2, 1))
         kernel = calibrate(acs, acceleration=(2, 1))
         seconds = best_time(lambda k=kspace, m=mask, g=kernel: fill(k, m, g), repeats=2)  # type: ignore[misc]

@@ -1,7 +1,7 @@
 """The study profile: everything a run of the study can be told, loaded from one YAML file."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -9,7 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from sn2nlib.errors import ProfileError
 
 PROFILES = Path(__file__).resolve().parent.parent / "notebooks" / "profiles"
-Triple = tuple[int, int, int]
+Count = Annotated[int, Field(ge=1)]
+Length = Annotated[float, Field(gt=0)]
+Triple = tuple[Count, Count, Count]
 
 
 class _Section(BaseModel):
@@ -31,10 +33,10 @@ class AcquisitionSettings(_Section):
     """The simulated scanner; (z, y, x) = (right, anterior, superior), acceleration (Ry, Rz)."""
 
     matrix: Triple
-    voxel_size: tuple[float, float, float]
+    voxel_size: tuple[Length, Length, Length]
     coils: int = Field(ge=1)
-    acceleration: tuple[int, int] = (2, 1)
-    acs: int = Field(24, ge=4)
+    acceleration: tuple[Count, Count] = (2, 1)
+    acs: int = Field(default=24, ge=4)
     sequence: SequenceSettings = SequenceSettings()
 
 
@@ -49,30 +51,30 @@ class ReconSettings(_Section):
     """GRAPPA kernel (kx, ky, kz), its ridge, and the Walsh window in voxels."""
 
     kernel: Triple = (3, 2, 2)
-    ridge: float = Field(1e-4, ge=0)
-    window: int = Field(7, ge=1)
+    ridge: float = Field(default=1e-4, ge=0)
+    window: int = Field(default=7, ge=1)
 
 
 class NetworkSettings(_Section):
     """Size of the 2.5D U-Net."""
 
-    width: int = Field(32, ge=1)
-    depth: int = Field(3, ge=1)
-    slices: int = Field(7, ge=1)
-    unshuffle: int = Field(1, ge=1)
+    width: int = Field(default=32, ge=1)
+    depth: int = Field(default=3, ge=1)
+    slices: int = Field(default=7, ge=1)
+    unshuffle: int = Field(default=1, ge=1)
 
 
 class TrainingSettings(_Section):
     """Noise2Noise training."""
 
     steps: int = Field(ge=1)
-    batch: int = Field(8, ge=1)
-    patch: int = Field(96, ge=16)
-    learning_rate: float = Field(1e-3, gt=0)
-    ema: float = Field(0.999, ge=0, lt=1)
+    batch: int = Field(default=8, ge=1)
+    patch: int = Field(default=96, ge=16)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    ema: float = Field(default=0.999, ge=0, lt=1)
     loss: Literal["l2", "l1"] = "l2"
     precision: Literal["float32", "bfloat16"] = "float32"
-    checkpoint_every: int = Field(100, ge=1)
+    checkpoint_every: int = Field(default=100, ge=1)
 
 
 class Profile(_Section):

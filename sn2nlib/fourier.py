@@ -37,7 +37,7 @@ def crop(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     if any(new > old for new, old in zip(shape, axes, strict=True)):
         raise ValueError(f"cannot crop axes of size {axes} to {tuple(shape)}; use pad for larger sizes")
     window = tuple(slice(old // 2 - new // 2, old // 2 - new // 2 + new) for new, old in zip(shape, axes, strict=True))
-    return x[(..., *window)]
+    return x[..., *window]
 
 
 def pad(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:

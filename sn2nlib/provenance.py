@@ -61,21 +61,25 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         If the disk is full; nothing half-written stays behind.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # the suffix is kept whole, since nibabel and others decide the format by it
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name.split('.')[0]}-", suffix="".join(path.suffixes))
-    os.close(handle)
-    temporary = Path(name)
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # the suffix is kept whole, since nibabel and others decide the format by it
+        prefix, suffix = f".{path.name.split('.')[0]}-", "".join(path.suffixes)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=suffix)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         if error.errno == errno.ENOSPC or "No space left" in str(error):
-            raise OSError(errno.ENOSPC, f"The disk is full; {path} was not written. Free some space and run again") from error
+            message = f"The disk is full; {path} was not written. Free some space and run again"
+            raise OSError(errno.ENOSPC, message) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

@@ -77,7 +77,7 @@ def lattice_mask(
     for axis, (n, fraction) in enumerate(zip((nz, ny), partial_fourier[::-1], strict=True)):
         if not 0.5 < fraction <= 1:
             raise SamplingError(f"partial Fourier fractions lie in (0.5, 1], got {partial_fourier}")
-        missing = int(round((1 - fraction) * n))
+        missing = round((1 - fraction) * n)
         mask[(slice(None),) * axis + (slice(0, missing),)] = False
     if acs:
         wide = (acs, nz if acceleration[1] == 1 else acs) if isinstance(acs, int) else acs
@@ -98,7 +98,7 @@ def find_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int = 0
     ----------
     mask : (kz, ky) bool
     acceleration, caipi_shift
-        As declared with the scan.
+        As declared with the scan. A mask without gaps fits any: it may all be calibration region.
 
     Raises
     ------
@@ -137,13 +137,16 @@ def find_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int = 0
 
 
 def _hull(mask: Mask) -> Mask:
-    """Positions between the first and the last acquired sample, along kz and along ky."""
+    """Positions between the first and the last acquired sample of their row or of their column.
+
+    Row or column, not both: of a lattice sparser than declared, whole rows and columns were never acquired.
+    """
     spans = []
     for axis in (0, 1):
         before = np.maximum.accumulate(mask, axis=axis)
         after = np.flip(np.maximum.accumulate(np.flip(mask, axis), axis=axis), axis)
         spans.append(before & after)
-    return spans[0] & spans[1]
+    return spans[0] | spans[1]
 
 
 def acs_region(mask: Mask) -> tuple[slice, slice]:
@@ -189,10 +192,13 @@ def _run(samples: Mask) -> int:
 
 
 def _try_acs(mask: Mask) -> tuple[slice, slice]:
+    """`acs_region`, or nothing where there is none; the central line of a lattice alone is none."""
     try:
-        return acs_region(mask)
+        region = acs_region(mask)
     except SamplingError:
         return slice(0, 0), slice(0, 0)
+    single = any(part.stop - part.start == 1 < n for part, n in zip(region, mask.shape, strict=True))
+    return (slice(0, 0), slice(0, 0)) if single else region
 
 
 def split_kz(
@@ -240,8 +246,8 @@ def _infer_lattice(mask: Mask, caipi_shift: int) -> Lattice:
     rows, columns = _try_acs(mask)
     if np.count_nonzero(mask) == mask[rows, columns].size:  # nothing outside the fully sampled rectangle
         return Lattice((1, 1))
-    largest = tuple(min(8, n) for n in mask.shape)
-    candidates = [(ry, rz) for ry in range(1, largest[1] + 1) for rz in range(1, largest[0] + 1)]
+    most_z, most_y = (min(8, n) for n in mask.shape)
+    candidates = [(ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)]
     for acceleration in sorted(candidates, key=lambda r: (-r[0] * r[1], r[1])):
         if caipi_shift and acceleration[1] <= caipi_shift:
             continue

@@ -17,9 +17,9 @@ _PROGRAMS = {"bart": ("bart",), "chromium": ("chromium", "chromium-browser", "go
 
 
 def data_folders() -> list[Path]:
-    """Folders that may hold the real measurements: those of `SN2N_DATA`, else `../shared/data`."""
-    listed = os.environ.get("SN2N_DATA", "")
-    folders = [Path(part) for part in listed.split(os.pathsep) if part] or [ROOT.parent / "shared" / "data"]
+    """Folders that may hold the real measurements: those of `SN2N_DATA`, then `../shared/data`."""
+    listed = [Path(part) for part in os.environ.get("SN2N_DATA", "").split(os.pathsep) if part]
+    folders = [*listed, ROOT.parent / "shared" / "data"]
     return [folder for folder in folders if folder.is_dir()]
 
 

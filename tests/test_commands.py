@@ -233,7 +233,7 @@ def test_unusable_inputs_are_explained(
         (("denoise", tmp_path / "series.nii", out, *model), "needs 3 axes"),
         (("simulate", tmp_path / "series.nii", tmp_path / "new.h5"), "4 axes"),
         (("inspect", tmp_path / "text.h5"), "not an HDF5 file"),
-        (("recon", tmp_path / "no_acs.h5", out), ""),
+        (("recon", tmp_path / "no_acs.h5", out), "the ACS is too small"),
         (("recon", folder / "scan.h5", tmp_path / "out.png"), "ends in .nii or .nii.gz"),
         (("study", "--profile", "none"), "there is no profile 'none'"),
         (("study", "--only", "99_none"), "there is no notebook 99_none"),
@@ -253,6 +253,18 @@ def test_a_full_disk_leaves_nothing(
     told = refused(1, capsys, "recon", folder / "scan.h5", tmp_path / "out.nii.gz")
     assert "disk is full" in told and "out.nii.gz" in told
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_line_too(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = nib.load(folder / "image.nii.gz").get_fdata(dtype=np.float32)
+    nib.save(nib.Nifti1Image(values, None), tmp_path / "in.nii")
+    capsys.readouterr()
+    assert sn2n("denoise", tmp_path / "in.nii", tmp_path / "out.nii", "--model", folder / "model") == 0
+    told = capsys.readouterr().err
+    assert told.startswith("sn2n: warning: ") and "does not say how it lies" in told and told.count("\n") == 1
 
 
 def test_the_traceback_is_there_for_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -29,11 +30,11 @@ NEEDED_UNSEEN = {
     "ipywidgets": "JupyterLab",
     "jupyterlab": "make lab",
     "mypy": "make test",
+    "nilearn": "its template is read, without importing it",
     "pandas-stubs": "types for mypy",
     "pygrappa": "benchmarks, as the competitor",
     "ruff": "make test",
     "types-pyyaml": "types for mypy",
-    "types-tqdm": "types for mypy",
 }
 
 
@@ -159,7 +160,21 @@ def test_make_never_installs_system_packages_and_ci_runs_make_test() -> None:
 
 def test_ci_asks_for_what_the_tests_use() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    asked = {kind for found in re.findall(r"SN2N_REQUIRE=([$\w,]+)", script) for kind in found.split(",")}
+    asked = {kind for found in re.findall(r"SN2N_REQUIRE=([\w,]+)", script) for kind in found.split(",")}
     own = Path(__file__).resolve()
     tests = "".join(path.read_text(encoding="utf-8") for path in own.parent.rglob("test_*.py") if path != own)
-    assert asked - {"$SN2N_REQUIRE"} == set(re.findall(r"""require\(\s*["'](\w+)["']""", tests))
+    assert asked == set(re.findall(r"""require\(\s*["'](\w+)["']""", tests))
+
+
+def test_what_ci_requires_cannot_be_skipped(
+    require: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SN2N_DATA", str(tmp_path))
+    (tmp_path / "measured.npy").write_bytes(b"")
+    assert require("data", "measured.npy") == tmp_path / "measured.npy"
+    monkeypatch.setenv("SN2N_REQUIRE", "bart, data")
+    with pytest.raises(pytest.fail.Exception, match=r"no file absent\.npy .*SN2N_REQUIRE asks for it"):
+        require("data", "absent.npy")
+    monkeypatch.setenv("SN2N_REQUIRE", "bart")
+    with pytest.raises(pytest.skip.Exception, match=r"no file absent\.npy"):
+        require("data", "absent.npy")

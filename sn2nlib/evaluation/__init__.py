@@ -4,10 +4,11 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["cohort", "metrics", "noise_levels", "regions", "statistics"],
+    submodules=["cohort", "metrics", "noise_levels", "participants", "regions", "spectrum", "statistics"],
     submod_attrs={
         "metrics": ["psnr", "ssim", "nrmse", "dice", "image_quality"],
         "noise_levels": ["measure_scan", "prepare_head"],
+        "participants": ["scan_participant", "simulate_participant"],
         "statistics": ["paired_t"],
     },
 )

@@ -77,9 +77,24 @@ def prepare_head(
     recon = dict(recon or {})
     clean = acquire(head, **acquisition, acceleration=(1, 1), acs=None, noise_sd=0, seed=seed)
     scan, reached = scan_at_psnr(clean, target_psnr, seed=seed, acceleration=acceleration, acs=acs, **recon)
+    return scan, make_references(clean, scan, recon=recon), reached
+
+
+def make_references(clean: Scan, scan: Scan, *, recon: Mapping[str, Any] | None = None) -> References:
+    """References of a simulated scan.
+
+    Parameters
+    ----------
+    clean
+        Fully sampled, from `sn2nlib.scans.acquire(…, noise_sd=0)`.
+    scan
+        The same with noise, from `sn2nlib.scans.acquire.with_noise`.
+    recon
+        Keyword arguments of `sn2nlib.recon.reconstruct`.
+    """
+    recon = dict(recon or {})
     truth = noise_free_image(clean, scan, **recon)
-    full = np.abs(reconstruct(scan, **recon))
-    return scan, References(full, truth, head_mask(truth)), reached
+    return References(np.abs(reconstruct(scan, **recon)), truth, head_mask(truth))
 
 
 def conventional_images(

@@ -33,12 +33,15 @@ def head_mask(image: np.ndarray, *, threshold: float = 0.1) -> np.ndarray:
 
 
 def air_mask(head: np.ndarray, *, distance: int = 3) -> np.ndarray:
-    """Voxels at least `distance` voxels away from the head, (z, y, x) bool."""
+    """Voxels more than `distance` voxels away from the head, counted along the axes, (z, y, x) bool."""
     return ~binary_dilation(head, iterations=distance)
 
 
 def tissue_core(tissue: np.ndarray, index: int, shape: tuple[int, int, int]) -> np.ndarray:
-    """Voxels of the scan's grid that lie wholly inside one tissue of a digital head.
+    """Voxels of the scan's grid whose nearest voxel of the fine grid, and its six neighbours, are of one tissue.
+
+    At the usual ratio of the grids (1.35) these lie inside that tissue but for their corners; on a much coarser scan
+    they may still hold some of another.
 
     Parameters
     ----------

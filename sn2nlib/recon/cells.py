@@ -20,9 +20,7 @@ from sn2nlib.sampling import Lattice, Mask, find_lattice
 Offsets = NDArray[np.int64]
 
 
-def source_offsets(
-    size: tuple[int, int, int], acceleration: tuple[int, int], caipi_shift: int = 0
-) -> Offsets:
+def source_offsets(size: tuple[int, int, int], acceleration: tuple[int, int], caipi_shift: int = 0) -> Offsets:
     """Offsets (source, 3) = (dz, dy, dx) of a cell's source samples, readout fastest.
 
     The lattice row j steps away begins (j·shift) mod Rz further up.

@@ -50,9 +50,7 @@ def walsh(coil_images: _Complex, *, window: int = DEFAULT_WINDOW) -> _Complex:
         Wrong axes or dtype, or a window below 1.
     """
     if coil_images.ndim != 4 or not np.iscomplexobj(coil_images):
-        raise ScanError(
-            f"coil images need complex (coil, z, y, x), got {coil_images.dtype} {coil_images.shape}"
-        )
+        raise ScanError(f"coil images need complex (coil, z, y, x), got {coil_images.dtype} {coil_images.shape}")
     if window < 1:
         raise ScanError(f"the Walsh window needs at least 1 voxel, got {window}")
     step = max(1, window // 2)
@@ -116,9 +114,7 @@ def _block_covariance(slab: _Complex, step: int) -> _Complex:
 
 def _wide_covariance(coil_images: _Complex, step: int) -> _Complex:
     """Covariance (block z, block y, block x, coil, coil) over blocks of `step` voxels, at three widths."""
-    slabs = [
-        _block_covariance(coil_images[:, z : z + step], step) for z in range(0, coil_images.shape[1], step)
-    ]
+    slabs = [_block_covariance(coil_images[:, z : z + step], step) for z in range(0, coil_images.shape[1], step)]
     covariance = np.stack(slabs)
     wide = np.broadcast_to(np.float32(0.1) * covariance.mean(axis=(0, 1, 2)), covariance.shape).copy()
     for blocks in (0.7, 2.0):

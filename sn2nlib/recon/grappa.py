@@ -232,9 +232,7 @@ def _padding(size: tuple[int, int, int]) -> tuple[tuple[int, int], tuple[int, in
     return ((kz - 1) // 2 + 1, kz // 2 + 1), ((ky - 1) // 2 + 1, ky // 2 + 1), (kx // 2, kx - 1 - kx // 2)
 
 
-def _gather(
-    kspace: _Complex, mask: Mask, cells: Cells, size: tuple[int, int, int], periodic: bool
-) -> _Complex:
+def _gather(kspace: _Complex, mask: Mask, cells: Cells, size: tuple[int, int, int], periodic: bool) -> _Complex:
     """Lattice samples (coil, position, row, kx) with margins, zero where nothing was acquired."""
     (ry, rz), (y0, _), period = cells.lattice.acceleration, cells.lattice.offset, cells.n_classes
     padding, shape = _padding(size), (cells.n_positions, cells.n_rows, kspace.shape[3])
@@ -249,9 +247,7 @@ def _gather(
     return np.pad(core, ((0, 0), *padding), mode="wrap") if periodic else samples
 
 
-def _fill_rows(
-    filled: _Complex, samples: _Complex, cells: Cells, kernel: GrappaKernel, row_class: int
-) -> None:
+def _fill_rows(filled: _Complex, samples: _Complex, cells: Cells, kernel: GrappaKernel, row_class: int) -> None:
     """Write the targets of all cells in the rows of one class."""
     period, base, nx = cells.n_classes, cells.base(row_class), cells.shape[2]
     n_targets, n_coils, n_sources, _ = kernel.weights.shape
@@ -273,9 +269,7 @@ def _fill_rows(
             _scatter(filled, predicted, cells, kernel, row, base + cells.lattice.acceleration[1] * position)
 
 
-def _scatter(
-    filled: _Complex, predicted: _Complex, cells: Cells, kernel: GrappaKernel, row: int, kz: int
-) -> None:
+def _scatter(filled: _Complex, predicted: _Complex, cells: Cells, kernel: GrappaKernel, row: int, kz: int) -> None:
     """Put predicted (target, coil, row, kx) where it belongs; targets beyond the matrix are dropped."""
     (nz, ny, _), ry, y0 = cells.shape, cells.lattice.acceleration[0], cells.lattice.offset[0]
     for values, (dz, dy, _) in zip(predicted, kernel.targets.tolist(), strict=True):

@@ -40,8 +40,7 @@ def covariance(noise: NDArray[np.complex64]) -> NDArray[np.complex128]:
     n_coils, n_samples = noise.shape
     if n_samples < 2 * n_coils:
         raise ScanError(
-            f"{n_samples} noise samples are too few for the covariance of {n_coils} coils; "
-            "measure at least 2 per coil"
+            f"{n_samples} noise samples are too few for the covariance of {n_coils} coils; measure at least 2 per coil"
         )
     samples = noise.astype(np.complex128)
     return samples @ samples.conj().T / n_samples
@@ -200,8 +199,7 @@ def _lattice_variance(
     n_coils, nz, ny, nx = weights.shape
     steps, image_kernel = _convolution(kernel, filled)
     phases = [
-        np.exp(-2j * np.pi * np.outer(np.arange(n) - n // 2, o) / n)
-        for n, o in zip((nz, ny, nx), steps, strict=True)
+        np.exp(-2j * np.pi * np.outer(np.arange(n) - n // 2, o) / n) for n, o in zip((nz, ny, nx), steps, strict=True)
     ]
     phase_x = phases[2].astype(np.complex64)
     variance = np.empty((nz, ny, nx), dtype=np.float32)

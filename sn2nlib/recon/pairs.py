@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sn2nlib.errors import ScanError
 from sn2nlib.fourier import ifft
 from sn2nlib.recon.coils import DEFAULT_WINDOW, combine, walsh
 from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel, calibrate, fill
@@ -74,7 +75,10 @@ def intensity_scale(magnitude: NDArray[np.float32]) -> float:
     ScanError
         If the image is zero everywhere.
     """
-    return float(np.percentile(magnitude[object_region(magnitude)], 99))
+    inside = object_region(magnitude)
+    if not inside.any():
+        raise ScanError("the image is zero everywhere, so it has no intensity scale")
+    return float(np.percentile(magnitude[inside], 99))
 
 
 def scan_whitening(scan: Scan) -> NDArray[np.complex128]:
@@ -124,7 +128,7 @@ def make_pair(
     """Original image and the two half images of a scan.
 
     1. Whitening, once.
-    2. Kernels for R = Ry x Rz and Ry x 2Rz, both calibrated on the ACS of the original.
+    2. Kernels for R = Ry×Rz and Ry×2Rz, both calibrated on the ACS of the original.
     3. Original image; Walsh weights from it.
     4. kz split of the samples; both halves filled and combined with the same kernel and weights.
 
@@ -202,9 +206,7 @@ def apply_chain(
     return combine(_transformed(_filled(kspace, mask, kernel)), weights)
 
 
-def apply_halves(
-    kspace: NDArray[np.complex64], pair: Pair
-) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
+def apply_halves(kspace: NDArray[np.complex64], pair: Pair) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
     """Half images (z, y, x) of another k-space, for example noise alone, through the frozen chain of `pair`.
 
     Parameters
@@ -269,14 +271,12 @@ def _transformed(kspace: NDArray[np.complex64]) -> NDArray[np.complex64]:
     return kspace
 
 
-def _warn_if_noisy(
-    noise_sd: NDArray[np.float32], mask: NDArray[np.bool_], magnitude: NDArray[np.float32]
-) -> None:
+def _warn_if_noisy(noise_sd: NDArray[np.float32], mask: NDArray[np.bool_], magnitude: NDArray[np.float32]) -> None:
     g_map = g_factor(noise_sd, mask.size / np.count_nonzero(mask))
     median = float(np.median(g_map[object_region(magnitude)]))
     if median > MAX_HALF_G:
         warnings.warn(
             f"the median g-factor of a half image is {median:.1f} in the object (map: noise_sd_half): "
-            "the coils cannot separate the aliases of a halved scan, so training on these halves will blur.",
+            "the coils cannot separate the aliases of a halved scan, so training on these halves will blur",
             stacklevel=3,
         )

@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["demographics", "html", "notebooks", "published", "study", "tables"],
+    submodules=["demographics", "figures", "html", "notebooks", "published", "study", "tables"],
     submod_attrs={
         "demographics": ["table1", "table1_tests", "table1_html"],
         "html": ["table2_html", "gains_html", "save_html"],

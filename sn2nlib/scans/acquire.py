@@ -4,6 +4,7 @@ Intensity unit: the 99th percentile of the head's bright voxels is 1, and so is 
 centre of the field of view; a noise SD of 0.02 is 2 % of that per real and imaginary component and coil.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -43,7 +44,8 @@ def acquire(
         The head; its grid must be at least as fine as `voxel_size`.
     matrix, voxel_size
         (z, y, x). A digital head fits its own field of view; a real head that is larger than the field of view gets a
-        larger matrix at the same voxel size, and on an axis where its own voxels are coarser, those.
+        larger matrix, and on an axis where its own voxels are coarser, those. The field of view is rounded to whole
+        voxels of the head, so that the scan's voxels differ from `voxel_size` by up to a few percent for real heads.
     n_coils
         Number of coils.
     sequence
@@ -128,6 +130,8 @@ def without_noise(scan: Scan) -> np.ndarray:
     """
     if scan.info.get("source") != "simulated" or "added_noise_sigma" in scan.info:
         raise ScanError("only a simulated scan without added noise levels knows its noise-free k-space")
+    if not scan.info["noise_sd"]:
+        return scan.kspace.copy()
     return _noisy(scan, -float(scan.info["noise_sd"]), int(scan.info["noise_seed"]))[0]
 
 
@@ -237,13 +241,15 @@ def _field_of_view(
     fine, shape, sizes = [], [], []
     for n_head, native, n, size in zip(signal.shape, head.voxel_size, matrix, voxel_size, strict=True):
         size = max(size, native)
-        n_fine = max(round(n * size / native), n_head)
-        n = max(n, 2 * int(np.ceil(n_fine * native / size / 2))) if n_fine == n_head and n * size < n_head * native else n
+        n_fit = round(n * size / native)
+        if n_head > n_fit:  # in whole voxels: in mm, rounding alone would enlarge the matrix of some digital heads
+            n = 2 * math.ceil(n_head * native / size / 2)
+        n_fine = max(n_fit, n_head)
         n = min(n, n_fine)
         fine.append(n_fine)
         shape.append(n)
         sizes.append(n_fine * native / n)
-    return pad(signal, fine), tuple(shape), tuple(sizes)  # type: ignore[return-value]
+    return pad(signal, fine), (shape[0], shape[1], shape[2]), (sizes[0], sizes[1], sizes[2])
 
 
 def _scan_affine(

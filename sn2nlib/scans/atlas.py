@@ -67,7 +67,7 @@ def _carry_over(atlas: Path, atlas_template: Path) -> np.ndarray:
     # the two templates differ by a smooth warp: 2 mm is enough to find it, and eight times faster
     coarse = [ants.resample_image(image, (2, 2, 2), use_voxels=False, interp_type=0) for image in (fixed, moving)]
     found = ants.registration(*coarse, "SyN", reg_iterations=(40, 20, 10))
-    source = nib.load(atlas)
+    source = nib.Nifti1Image.from_filename(atlas)
     volumes = np.asarray(source.dataobj)[..., list(_VOLUMES)]
     carried = []
     for volume in np.moveaxis(volumes, -1, 0):

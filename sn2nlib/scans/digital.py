@@ -48,10 +48,10 @@ _CENTRE = np.array([0.0, -14.0, -14.0])
 
 @lru_cache(maxsize=1)
 def _template() -> dict[str, np.ndarray]:
-    """GM, WM, brain share, signed distance to the brain (mm, positive outside), deep label; (right, anterior, superior)."""
+    """GM, WM, distance to the brain (mm, negative inside), deep structure and its certainty; (right, anterior, superior)."""
     wide = ((0, 0), (0, 0), (60, 20))  # room for the neck below and the scalp above
-    gm, wm, t1 = (np.asarray(nib.load(template_path(kind)).dataobj, np.float32) / 255 for kind in ("gm", "wm", "t1"))
-    gm, wm, t1 = (np.pad(volume, wide) for volume in (gm, wm, t1))
+    stored = (nib.Nifti1Image.from_filename(template_path(kind)) for kind in ("gm", "wm", "t1"))
+    gm, wm, t1 = (np.pad(np.asarray(image.dataobj, np.float32) / 255, wide) for image in stored)
     brain = gaussian_filter((t1 > 0).astype(np.float32), 1.0) > 0.5
     distance = (distance_transform_edt(~brain) - distance_transform_edt(brain)).astype(np.float32)
     deep = np.pad(subcortical_probabilities(), ((0, 0), *wide)).astype(np.float32) / 100
@@ -125,7 +125,8 @@ def _warped_points(
 
 def _sample_template(points: list[np.ndarray]) -> dict[str, np.ndarray]:
     template = _template()
-    voxels = np.stack([point + np.float32(o) for point, o in zip(points, _ORIGIN + np.array([0.0, 0.0, 60.0]), strict=True)])
+    origin = _ORIGIN + np.array([0.0, 0.0, 60.0])  # the template is padded below
+    voxels = np.stack([point + np.float32(o) for point, o in zip(points, origin, strict=True)])
     warped = {
         name: map_coordinates(template[name], voxels, order=1, mode="nearest", output=np.float32)
         for name in ("gm", "wm", "distance", "certainty")
@@ -178,7 +179,8 @@ def _outside(
     dura = csf + np.clip(0.9 + 0.5 * quick, 0.3, None)
     skull = np.clip(rng.uniform(5.0, 8.0) + 1.6 * slow + 0.5 * mid, 3.0, None)
     outer = dura + skull
-    muscle_thickness = np.clip(1.5 + 1.2 * slow + 5.0 * np.exp(-((superior + 25) / 28) ** 2) * (np.abs(right) > 45), 0.5, None)
+    temples = np.exp(-((superior + 25) / 28) ** 2) * (np.abs(right) > 45)
+    muscle_thickness = np.clip(1.5 + 1.2 * slow + 5.0 * temples, 0.5, None)
     fat = outer + muscle_thickness
     skin = fat + np.clip(rng.uniform(2.5, 5.0) + 1.2 * slow + 0.5 * mid, 1.0, None)
     edge = skin + np.clip(1.6 + 0.4 * mid, 0.8, None)
@@ -208,7 +210,8 @@ def _outside(
     airway = np.sqrt((right / 16) ** 2 + ((anterior - 45) / 38) ** 2 + ((superior + 50) / 32) ** 2)
     put(below & (airway + 0.25 * mid + 0.12 * quick < 0.75), "air")
     put(distance < outer, "bone")
-    put((distance < outer - 1.6 - 0.3 * mid) & (distance > dura + 1.6 + 0.3 * quick) & (slow + 0.6 * mid > -0.8), "marrow")
+    between = (distance < outer - 1.6 - 0.3 * mid) & (distance > dura + 1.6 + 0.3 * quick)
+    put(between & (slow + 0.6 * mid > -0.8), "marrow")
     put(distance < dura, "dura")
     put(distance < csf, "csf")
     _eyes(rng, right, anterior, superior, distance, outer, code, empty)
@@ -235,7 +238,8 @@ def _vessels(
     first, second = (smooth_field(shape, spacing, 16.0, rng) for _ in range(2))
     thin = first**2 + second**2
     radius = 0.0035 * (1 + 0.5 * rng.random())
-    code[(thin < radius) & (distance > -25) & np.isin(code, [CODES["csf"], CODES["fat"], CODES["muscle"]])] = CODES["vessel"]
+    around = np.isin(code, [CODES["csf"], CODES["fat"], CODES["muscle"]])
+    code[(thin < radius) & (distance > -25) & around] = CODES["vessel"]
     code[(thin < 0.3 * radius) & np.isin(code, [CODES["gm"], CODES["wm"]])] = CODES["csf"]  # perivascular space
 
 
@@ -274,7 +278,7 @@ def _properties(
     drift = 1 + 0.03 * smooth_field(shape, spacing, 25.0, rng) + 0.02 * smooth_field(shape, spacing, 6.0, rng)
     # texture strength itself varies from place to place, so that smooth and busy regions both occur
     local = np.exp(0.5 * smooth_field(shape, spacing, 15.0, rng))
-    grain = strength[code] * local * texture(shape, rng)
+    grain = np.clip(strength[code] * local * texture(shape, rng), -0.4, 0.4)
     t1_map = (t1[code] * drift * (1 - 0.5 * grain)).astype(np.float32)
     pd_map = np.maximum(pd[code] * (1 + 0.7 * grain), 0).astype(np.float32)
     return t1_map, pd_map, t2_star[code]

@@ -6,7 +6,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 
-def smooth_field(shape: Sequence[int], spacing: Sequence[float], wavelength: float, rng: np.random.Generator) -> np.ndarray:
+def smooth_field(
+    shape: Sequence[int], spacing: Sequence[float], wavelength: float, rng: np.random.Generator
+) -> np.ndarray:
     """Gaussian random field of mean 0 and SD about 1, smooth over `wavelength`.
 
     White noise on a grid of pitch `wavelength`, interpolated by cubic B-splines, axis by axis.

@@ -1,8 +1,11 @@
 """`Scan`: k-space with its mask, noise scan, geometry and provenance; HDF5 files of it."""
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +79,7 @@ class Scan:
 
 def _check_shapes(scan: Scan) -> None:
     kspace, mask, noise = scan.kspace, scan.mask, scan.noise
-    if kspace.ndim != 4:
+    if kspace.ndim != 4 or kspace.size == 0:
         raise ScanError(f"kspace: needs 4 axes (coil, kz, ky, kx), got {kspace.ndim} with shape {kspace.shape}")
     if kspace.dtype != np.complex64:
         raise ScanError(f"kspace: needs complex64, got {kspace.dtype}; convert with kspace.astype(numpy.complex64)")
@@ -87,6 +90,8 @@ def _check_shapes(scan: Scan) -> None:
         )
     if noise is not None and (noise.ndim != 2 or noise.shape[0] != kspace.shape[0]):
         raise ScanError(f"noise: needs shape (coil, n) with {kspace.shape[0]} coils, got {noise.shape}")
+    if noise is not None and noise.dtype != np.complex64:
+        raise ScanError(f"noise: needs complex64, got {noise.dtype}; convert with noise.astype(numpy.complex64)")
     if np.shape(scan.affine) != (4, 4) or not np.isfinite(scan.affine).all():
         raise ScanError("affine: needs a finite 4×4 matrix")
     if len(scan.voxel_size) != 3 or not all(0 < size < np.inf for size in scan.voxel_size):
@@ -95,7 +100,7 @@ def _check_shapes(scan: Scan) -> None:
 
 def _check_values(scan: Scan) -> None:
     for coil, samples in enumerate(scan.kspace):
-        if not np.isfinite(samples.view(np.float32)).all() if samples.flags.c_contiguous else not np.isfinite(samples).all():
+        if not np.isfinite(samples).all():
             raise ScanError(f"kspace: coil {coil} holds NaN or Inf; repair or leave out that coil")
         if not samples.any():
             raise ScanError(f"kspace: coil {coil} has no signal at all; leave out that coil")
@@ -116,20 +121,31 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or ask for overwriting")
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update({
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "acceleration": scan.acceleration,
-            "caipi_shift": scan.caipi_shift,
-            "voxel_size": scan.voxel_size,
-            "affine": np.asarray(scan.affine, dtype=float),
-            "info": json.dumps(dict(scan.info)),
-        })
-        file["mask"] = scan.mask
-        file["kspace"] = scan.kspace
-        if scan.noise is not None:
-            file["noise"] = scan.noise.astype(np.complex64)
+    info = json.dumps(dict(scan.info))
+    with atomic_write(path) as temporary:
+        _check_space(temporary, scan)
+        with h5py.File(temporary, "w") as file:
+            file.attrs.update({
+                "format": FORMAT,
+                "version": FORMAT_VERSION,
+                "acceleration": scan.acceleration,
+                "caipi_shift": scan.caipi_shift,
+                "voxel_size": scan.voxel_size,
+                "affine": np.asarray(scan.affine, dtype=float),
+                "info": info,
+            })
+            file["mask"] = scan.mask
+            file["kspace"] = scan.kspace
+            if scan.noise is not None:
+                file["noise"] = scan.noise
+
+
+def _check_space(temporary: Path, scan: Scan) -> None:
+    # HDF5 crashes the process when the disk fills up while it writes its own tables, so it must not come to that
+    needed = scan.kspace.nbytes + (scan.noise.nbytes if scan.noise is not None else 0) + 2**20
+    free = shutil.disk_usage(temporary.parent).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free")
 
 
 def load_scan(path: str | os.PathLike[str]) -> Scan:
@@ -143,19 +159,14 @@ def load_scan(path: str | os.PathLike[str]) -> Scan:
     """
     with _opened(path) as file:
         kspace, mask = file["kspace"], file["mask"]
-        if kspace.dtype != np.complex64:
-            raise ScanError(f"{path}: kspace: needs complex64, got {kspace.dtype}")
-        try:
-            return Scan(
-                kspace=kspace[()],
-                mask=mask[()].astype(bool) if mask.dtype == np.uint8 else mask[()],
-                noise=file["noise"][()] if "noise" in file else None,
-                **_attributes(file),
-            )
-        except ScanError as error:
-            raise ScanError(f"{path}: {error}") from error
-        except OSError as error:
-            raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy or simulate it again") from error
+        if kspace.dtype != np.complex64:  # told before all of it is read
+            raise ScanError(f"kspace: needs complex64, got {kspace.dtype}")
+        return Scan(
+            kspace=kspace[()],
+            mask=mask[()].astype(bool) if mask.dtype == np.uint8 else mask[()],
+            noise=file["noise"][()] if "noise" in file else None,
+            **_attributes(file),
+        )
 
 
 def inspect_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -164,8 +175,14 @@ def inspect_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        format, coils, matrix (kz, ky, kx), voxel_size_mm (z, y, x), acceleration (Ry, Rz), caipi_shift,
-        acs (lines along kz, ky) or None, sampled_percent, noise_samples, kspace_mib, recon_memory_mib, info.
+        Label → value, to be printed: format, coils, matrix, voxel size, acceleration, CAIPIRINHA shift, extent of the
+        fully sampled centre (None without one), sampled share, noise samples, memory, provenance.
+
+    Raises
+    ------
+    FileNotFoundError
+    ScanError
+        If the file is not a scan.
     """
     with _opened(path) as file:
         kspace, mask = file["kspace"], file["mask"][()].astype(bool)
@@ -203,7 +220,9 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
     }
 
 
-def _opened(path: str | os.PathLike[str]) -> h5py.File:
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """The open file; whatever goes wrong while it is read becomes a `ScanError` that names it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no scan file {path}")
@@ -211,10 +230,19 @@ def _opened(path: str | os.PathLike[str]) -> h5py.File:
         file = h5py.File(path, "r")
     except OSError as error:
         raise ScanError(f"{path}: not an HDF5 file, or damaged; expected a scan written by `sn2n simulate`") from error
+    with file:
+        try:
+            _check_format(file)
+            yield file
+        except ScanError as error:
+            raise ScanError(f"{path}: {error}") from error
+        except Exception as error:  # h5py raises many kinds for damaged files
+            raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy or simulate it again") from error
+
+
+def _check_format(file: h5py.File) -> None:
     needed = {"kspace", "mask"} - set(file)
     lacking = {"acceleration", "caipi_shift", "voxel_size", "affine", "info", "version"} - set(file.attrs)
     if file.attrs.get("format") != FORMAT or needed or lacking:
-        file.close()
-        missing = ", ".join(sorted(needed | lacking)) or "the attribute format = sn2n-scan"
-        raise ScanError(f"{path}: an HDF5 file, but not a scan of this package; it lacks {missing}")
-    return file
+        missing = ", ".join(sorted(needed | lacking)) or f"the attribute format = {FORMAT}"
+        raise ScanError(f"an HDF5 file, but not a scan of this package; it lacks {missing}")

@@ -28,8 +28,8 @@ class MpRage:
 
     def __post_init__(self) -> None:
         train = self.turbo * self.echo_spacing
-        if min(self.tr, self.ti, self.te, self.echo_spacing, self.turbo) <= 0 or not 0 < self.flip_angle < 180:
-            raise ValueError("MP-RAGE needs positive times, a positive turbo factor and a flip angle in (0°, 180°)")
+        if min(self.tr, self.ti, self.te, self.echo_spacing, self.turbo) <= 0 or not 0 < self.flip_angle <= 90:
+            raise ValueError("MP-RAGE needs positive times, a positive turbo factor and a flip angle in (0°, 90°]")
         if self.ti < train / 2 or self.tr < self.ti + train / 2:
             raise ValueError(
                 f"MP-RAGE: a train of {train:g} ms does not fit around TI = {self.ti:g} ms within TR = {self.tr:g} ms"

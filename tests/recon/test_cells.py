@@ -20,9 +20,7 @@ def test_two_by_two_has_three_targets_and_four_neighbours_are_centred() -> None:
 
 
 @pytest.mark.parametrize("acceleration, shift", [((2, 2), 1), ((3, 3), 1), ((2, 4), 2), ((3, 4), 3)])
-def test_every_source_of_a_caipirinha_cell_is_on_the_lattice(
-    acceleration: tuple[int, int], shift: int
-) -> None:
+def test_every_source_of_a_caipirinha_cell_is_on_the_lattice(acceleration: tuple[int, int], shift: int) -> None:
     points = Lattice(acceleration, shift, (1, 1)).points((60, 60))
     sources = source_offsets((1, 4, 3), acceleration, shift)
     for kz, ky in np.argwhere(points[20:40, 20:40]) + 20:
@@ -30,9 +28,7 @@ def test_every_source_of_a_caipirinha_cell_is_on_the_lattice(
 
 
 @pytest.mark.parametrize("shape", [(9, 11), (8, 12), (1, 7)])
-@pytest.mark.parametrize(
-    "acceleration, shift", [((2, 1), 0), ((2, 2), 0), ((2, 2), 1), ((2, 4), 1), ((1, 4), 0)]
-)
+@pytest.mark.parametrize("acceleration, shift", [((2, 1), 0), ((2, 2), 0), ((2, 2), 1), ((2, 4), 1), ((1, 4), 0)])
 def test_a_full_lattice_supports_the_whole_matrix_at_any_offset(
     shape: tuple[int, int], acceleration: tuple[int, int], shift: int
 ) -> None:

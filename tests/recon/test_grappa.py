@@ -15,9 +15,7 @@ from sn2nlib.recon.grappa import DEFAULT_RIDGE
 from sn2nlib.sampling import acs_region, lattice_mask, split_kz
 
 
-def _neighbours(
-    acceleration: tuple[int, int], shift: int, size: tuple[int, int, int]
-) -> list[tuple[int, int, int]]:
+def _neighbours(acceleration: tuple[int, int], shift: int, size: tuple[int, int, int]) -> list[tuple[int, int, int]]:
     """Sources (dz, dy, dx) of a cell, written down from the protocol."""
     (ry, rz), (kx, ky, kz) = acceleration, size
     steps = {1: [0], 2: [0, 1], 3: [-1, 0, 1], 4: [-1, 0, 1, 2]}
@@ -52,9 +50,7 @@ def _direct(
         for y in range(-reach[:, 1].min(), acs.shape[2] - reach[:, 1].max())
         for x in range(-reach[:, 2].min(), acs.shape[3] - reach[:, 2].max())
     ]
-    rows = np.array(
-        [np.concatenate([acs[:, z + a, y + b, x + c] for a, b, c in sources]) for z, y, x in windows]
-    )
+    rows = np.array([np.concatenate([acs[:, z + a, y + b, x + c] for a, b, c in sources]) for z, y, x in windows])
     rows = rows.astype(complex)
     damping = np.sqrt(ridge * (np.abs(rows) ** 2).sum() / rows.shape[1]) * np.eye(rows.shape[1])
     for dz, dy in cell:
@@ -89,11 +85,7 @@ def _direct(
 )
 def test_equals_the_direct_solution(shape, acceleration, shift, offset, acs, size, white_noise) -> None:
     rng = np.random.default_rng(1)
-    weight = (
-        np.exp(-sum((np.arange(n) - n // 2) ** 2 / n for n in shape[1:2]))[:, None, None]
-        if shape[1] > 1
-        else 1.0
-    )
+    weight = np.exp(-sum((np.arange(n) - n // 2) ** 2 / n for n in shape[1:2]))[:, None, None] if shape[1] > 1 else 1.0
     kspace = (white_noise(shape, rng) * (1 + 10 * weight)).astype(np.complex64)
     mask = lattice_mask(shape[1:3], acceleration=acceleration, caipi_shift=shift, offset=offset, acs=acs)
     box_z, box_y = acs_region(mask)
@@ -109,9 +101,7 @@ def test_equals_the_direct_solution(shape, acceleration, shift, offset, acs, siz
     used = (size[0] if shape[3] > 1 else 1, size[1], size[2] if shape[1] > 1 else 1)
     expected = _direct(kspace, mask, box, on_lattice, acceleration, shift, used, DEFAULT_RIDGE)
     missing = ~mask
-    difference = np.linalg.norm(result[:, missing] - expected[:, missing]) / np.linalg.norm(
-        expected[:, missing]
-    )
+    difference = np.linalg.norm(result[:, missing] - expected[:, missing]) / np.linalg.norm(expected[:, missing])
     assert kernel.size == used
     assert difference < 1e-5
     assert np.array_equal(result[:, mask], kspace[:, mask])
@@ -129,17 +119,13 @@ def test_recovers_samples_that_other_coils_hold() -> None:
     assert np.linalg.norm(filled - kspace) / np.linalg.norm(kspace) < 1e-5
     assert kernel.residual < 1e-3
     at_the_edge = fill(kspace, mask, kernel) - kspace
-    assert (
-        np.abs(at_the_edge[:, :, 1:11, 1:-1]).max() < 1e-3
-    )  # without wrapping only the edge lacks neighbours
+    assert np.abs(at_the_edge[:, :, 1:11, 1:-1]).max() < 1e-3  # without wrapping only the edge lacks neighbours
     assert np.abs(at_the_edge[:, :, 0]).max() > 0.1
 
 
 @pytest.mark.parametrize("periodic", [False, True])
 @pytest.mark.parametrize("acceleration, shift", [((2, 1), 0), ((2, 2), 1), ((1, 2), 0)])
-def test_acquired_samples_are_bit_identical_and_inputs_unchanged(
-    acceleration, shift, periodic, white_noise
-) -> None:
+def test_acquired_samples_are_bit_identical_and_inputs_unchanged(acceleration, shift, periodic, white_noise) -> None:
     kspace = white_noise((4, 12, 16, 8), np.random.default_rng(3))
     mask = lattice_mask((12, 16), acceleration=acceleration, caipi_shift=shift, acs=8)
     before, mask_before = kspace.copy(), mask.copy()
@@ -205,11 +191,7 @@ def test_real_brains_reach_the_accuracy_asked_for(
     name: str, limit: float, zero_filled: float, require: Callable[..., Path]
 ) -> None:
     path = require("data", name)
-    full = (
-        np.load(path)
-        if path.suffix == ".npy"
-        else scipy.io.loadmat(path)["full_kspace_data"].transpose(2, 0, 1)
-    )
+    full = np.load(path) if path.suffix == ".npy" else scipy.io.loadmat(path)["full_kspace_data"].transpose(2, 0, 1)
     kspace = full[:, None].astype(np.complex64)
     n_lines = kspace.shape[2]
     mask = lattice_mask((1, n_lines), acceleration=(2, 1), acs=(24, 1))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sn2nlib.errors import CalibrationError, SamplingError
+from sn2nlib.errors import CalibrationError, SamplingError, ScanError
 from sn2nlib.recon import (
     apply_chain,
     apply_halves,
@@ -53,9 +53,7 @@ def test_noise_of_all_three_images_is_the_predicted_one(phantom, scan_of) -> Non
     for name, collected in images.items():
         predicted = pair.noise_sd if name == "original" else pair.noise_sd_half
         spread = np.std(collected, axis=0, ddof=1)
-        assert np.median((spread / predicted)[head.head]) == pytest.approx(
-            0.976, abs=0.06
-        )  # SD of 12: bias 0.977
+        assert np.median((spread / predicted)[head.head]) == pytest.approx(0.976, abs=0.06)  # SD of 12: bias 0.977
 
 
 def test_pair_is_made_of_one_chain(phantom, scan_of) -> None:
@@ -79,12 +77,9 @@ def test_halves_see_the_same_intensity(phantom, scan_of) -> None:
     pair = make_pair(scan_of(head, acceleration=(2, 1), acs=16))
     original = pair.original[head.head]
     regression = [
-        np.vdot(original, half[head.head]) / np.vdot(original, original)
-        for half in (pair.half_a, pair.half_b)
+        np.vdot(original, half[head.head]) / np.vdot(original, original) for half in (pair.half_a, pair.half_b)
     ]
-    assert regression == pytest.approx(
-        [1, 1], abs=0.06
-    )  # noise in the ACS shrinks the kernel by some percent
+    assert regression == pytest.approx([1, 1], abs=0.06)  # noise in the ACS shrinks the kernel by some percent
     assert np.abs(regression[0] - regression[1]) < 0.04
 
 
@@ -157,6 +152,8 @@ def test_without_a_noise_scan_the_corners_give_the_scale(phantom, scan_of) -> No
 def test_scale_is_a_percentile_of_the_object() -> None:
     magnitude = np.concatenate([np.full(1000, 0.5), np.linspace(10, 20, 101)]).reshape(1, 1, -1)
     assert intensity_scale(magnitude) == pytest.approx(19.9)
+    with pytest.raises(ScanError, match="zero everywhere"):
+        intensity_scale(np.zeros((2, 3, 4)))
 
 
 def test_a_scan_that_cannot_be_split_or_calibrated_is_refused(phantom, scan_of) -> None:

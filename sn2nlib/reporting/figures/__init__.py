@@ -5,7 +5,8 @@ written into the PNG and taken from there by the report. A figure shows itself i
 """
 
 from sn2nlib.reporting.figures.anatomy import cohort, comparison, montage
-from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, learning_curve, noise_level_curves
+from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, learning_curve
+from sn2nlib.reporting.figures.levels import noise_level_curves
 from sn2nlib.reporting.figures.preparation import noise_maps, pairs, preprocessing, preprocessing_panels
 from sn2nlib.reporting.figures.sheet import Sheet, save_figure, stamp_text
 

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,10 +22,10 @@ from sn2nlib.reporting.figures.planes import (
     window,
     write_on,
 )
-from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, SIDE, TOP, WIDTH, Sheet
+from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, SIDE, TOP, WIDTH, Sheet, sentence
 
 Voxel = tuple[float, float, float]
-ARM_TITLES = {"original": "Original", "sN2N": "sN2N"}
+ARMS = {"original": "Original", "sN2N": "sN2N"}
 _GAP = 1.0  # mm between panels
 # middle (row, column) and height of the zoomed part, as shares of the head; it is 3:2
 _ZOOM = {"sagittal": (0.42, 0.47, 0.30), "coronal": (0.42, 0.5, 0.30), "axial": (0.5, 0.5, 0.32)}
@@ -33,7 +35,7 @@ def cohort(
     volumes: Mapping[str, Plane],
     *,
     voxel_size: Voxel,
-    label: str = DIGITAL_LABEL,
+    label: str = "simulated scans; D: digital phantom, S: real head",
     per_row: int = 3,
     title: str = "The cohort: a sagittal and an axial plane of every scan",
 ) -> Sheet:
@@ -60,7 +62,11 @@ def cohort(
     height = max(extent[0] for extent in extents.values()) * scale
     pitch = height + 5.5
     rows = math.ceil(len(volumes) / per_row)
-    sheet = Sheet(title, label=f"{label}; grey from 0 to each scan’s {PERCENTILE}th percentile", height=TOP + BOTTOM + rows * pitch)
+    sheet = Sheet(
+        title,
+        label=f"{label}; grey from 0 to each scan’s {PERCENTILE}th percentile",
+        height=TOP + BOTTOM + rows * pitch,
+    )
     for number, (name, volume) in enumerate(volumes.items()):
         left, top = SIDE + number % per_row * width, TOP + number // per_row * pitch
         sheet.write(left, top + 0.8, name)
@@ -103,48 +109,38 @@ def comparison(
         Middle (row, column) and height of the enlarged part, as shares of the head in this plane.
     label, title
         Second and first line of the figure.
+
+    Raises
+    ------
+    StudyError
+        If a level lacks an arm, or the reference is empty.
     """
-    index = cut(reference, plane) if index is None else index
+    _check_arms(images)
     box = head_box(reference, plane)
     part = _zoom_box(box, plane, voxel_size, zoom or _ZOOM[plane])
-    top_value, left = window(reference), SIDE + 7
+    index = cut(reference, plane) if index is None else index
+    cutting = _Cut(plane, index, voxel_size, box, part, window(reference))
+    left = SIDE + 7
     width = (WIDTH - left - SIDE - 4 * _GAP) / 5
-    heights = [width * shape_ratio(each, plane, voxel_size) for each in (box, part)]
-    pitch = sum(heights) + 2 * _GAP + 1.5
+    pitch = sum(cutting.heights(width)) + 2 * _GAP + 1.5
     sheet = Sheet(
-        title or f"Original, sN2N and fully sampled image, {plane}, at {len(images)} levels of added noise",
+        title or f"Original, sN2N and fully sampled image at {len(images)} levels of added noise, {plane}",
         label=f"{label}; grey from 0 to the reference’s {PERCENTILE}th percentile (100 %)",
-        height=TOP + 8 + len(images) * pitch + BOTTOM,
+        height=TOP + 6 + len(images) * pitch + BOTTOM,
     )
-    titles = [*ARM_TITLES.values(), "Fully sampled", "Original − full", "sN2N − full"]
-    for column, text in enumerate(titles):
-        sheet.write(left + column * (width + _GAP) + width / 2, TOP + 3, text, ha="center")
+    for column, text in enumerate([*ARMS.values(), "Fully sampled", "Original − full", "sN2N − full"]):
+        sheet.write(left + column * (width + _GAP) + width / 2, TOP + 1.5, text, ha="center")
+    scores = []
     for row, (level, arms) in enumerate(images.items()):
-        top = TOP + 8 + row * pitch
-        spread = _spread([arms[arm] - reference for arm in ARM_TITLES], plane, index, top_value)
-        sheet.write(
-            SIDE, top + sum(heights) / 2, f"+{level:g} σ, residuals ±{100 * spread:.2g} %", rotation=90, va="center"
-        )
-        shown = [*(arms[arm] for arm in ARM_TITLES), reference, *(arms[arm] - reference for arm in ARM_TITLES)]
-        for column, volume in enumerate(shown):
-            limits = (0.0, top_value) if column < 3 else (-spread * top_value, spread * top_value)
-            image = view(volume, plane, index=index)
-            x = left + column * (width + _GAP)
-            axes = sheet.panel(x, top, width, heights[0])
-            draw(axes, image[box], plane=plane, voxel_size=voxel_size, limits=limits, letters=column < 3)
-            mark(axes, _inside(part, box))
-            if column < 2:
-                write_on(axes, 0.02, 0.02, f"PSNR {_psnr(volume, reference):.1f} dB", va="bottom")
-            axes = sheet.panel(x, top + heights[0] + _GAP, width, heights[1])
-            draw(axes, image[part], plane=plane, voxel_size=voxel_size, limits=limits, letters=False)
-    values = "; ".join(
-        f"+{level:g} σ: {_psnr(arms['original'], reference):.1f} and {_psnr(arms['sN2N'], reference):.1f} dB"
-        for level, arms in images.items()
-    )
+        top = TOP + 6 + row * pitch
+        spread = _draw_level(sheet, (left, top, width), [arms[arm] for arm in ARMS], reference, cutting)
+        text = f"+{level:g} σ, residuals ±{100 * spread:.2g} %"
+        sheet.write(SIDE, top + sum(cutting.heights(width)) / 2, text, rotation=90, va="center")
+        scores.append(f"+{level:g} σ, " + " and ".join(f"{_psnr(arms[arm], reference):.1f}" for arm in ARMS) + " dB")
     sheet.caption = (
-        f"{label[:1].upper()}{label[1:]}, {plane} plane, the framed part enlarged below. Residuals against the fully sampled "
-        "image, mid-grey 0, bright where the image is brighter; their window, common to a row, in percent of "
-        f"the images’ own. PSNR of original and sN2N over the whole volume: {values}."
+        f"{sentence(label)}, {plane} plane, the framed part enlarged below. Residuals against the fully sampled image: "
+        "mid-grey is 0, bright where the image is brighter; their window, common to a row, in percent of the images’ "
+        f"own. PSNR of original and sN2N over the whole volume: {'; '.join(scores)}."
     )
     return sheet
 
@@ -175,7 +171,7 @@ def montage(
     inside = head_box(original, "sagittal", margin=0)[0]
     n = original.shape[2]
     low, high = n - inside.stop, n - 1 - inside.start
-    positions = np.rint(np.linspace(low + 0.25 * (high - low), low + 0.97 * (high - low), slices)).astype(int)
+    positions = np.rint(np.linspace(low + 0.22 * (high - low), low + 0.93 * (high - low), slices)).astype(int)
     box, limits = head_box(original, "axial"), (0.0, window(original))
     width = (WIDTH - 2 * SIDE - (per_row - 1) * _GAP) / per_row
     height = width * shape_ratio(box, "axial", voxel_size)
@@ -187,7 +183,7 @@ def montage(
     )
     for number, volume in enumerate((original, sn2n)):
         top = TOP + number * block
-        sheet.write(SIDE, top + 0.5, list(ARM_TITLES.values())[number], weight="bold")
+        sheet.write(SIDE, top + 0.5, list(ARMS.values())[number], weight="bold")
         for count, position in enumerate(positions):
             row, column = divmod(count, per_row)
             axes = sheet.panel(SIDE + column * (width + _GAP), top + 4.5 + row * (height + _GAP), width, height)
@@ -195,21 +191,68 @@ def montage(
             draw(axes, image, plane="axial", voxel_size=voxel_size, limits=limits)
     spacing = float(np.mean(np.diff(positions))) * voxel_size[2] if slices > 1 else 0.0
     sheet.caption = (
-        f"{label[:1].upper()}{label[1:]}: {slices} axial planes, {spacing:.0f} mm apart, from the skull base upward, of the "
+        f"{sentence(label)}: {slices} axial planes, {spacing:.0f} mm apart, from the skull base upward, of the "
         "original (above) and of sN2N (below), in one window."
     )
     return sheet
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Where volumes are cut, what is shown of the cut, and the top of the grey scale."""
+
+    plane: str
+    index: int
+    voxel_size: Voxel
+    box: Box
+    part: Box
+    top: float
+
+    def heights(self, width: float) -> tuple[float, float]:
+        """Heights on paper of the whole panel and of the enlarged one, both `width` wide."""
+        whole, enlarged = (width * shape_ratio(box, self.plane, self.voxel_size) for box in (self.box, self.part))
+        return whole, enlarged
+
+    def view(self, volume: Plane) -> Plane:
+        """The plane of a volume."""
+        return view(volume, self.plane, index=self.index)
+
+
+def _draw_level(
+    sheet: Sheet, place: tuple[float, float, float], arms: list[Plane], reference: Plane, cutting: _Cut
+) -> float:
+    """One noise level: arms, reference, residuals, each whole and enlarged. Returns the residuals' window."""
+    residuals = [arm - reference for arm in arms]
+    spread = _spread(np.stack([cutting.view(residual) for residual in residuals]) / cutting.top)
+    left, top, width = place
+    whole, enlarged = cutting.heights(width)
+    for column, volume in enumerate([*arms, reference, *residuals]):
+        is_image = column < 3
+        limits = (0.0, cutting.top) if is_image else (-spread * cutting.top, spread * cutting.top)
+        options: dict[str, Any] = {"plane": cutting.plane, "voxel_size": cutting.voxel_size, "limits": limits}
+        image, x = cutting.view(volume), left + column * (width + _GAP)
+        axes = sheet.panel(x, top, width, whole)
+        draw(axes, image[cutting.box], letters=is_image, **options)
+        mark(axes, _inside(cutting.part, cutting.box))
+        if column < len(arms):
+            write_on(axes, 0.02, 0.02, f"PSNR {_psnr(volume, reference):.1f} dB", va="bottom")
+        draw(sheet.panel(x, top + whole + _GAP, width, enlarged), image[cutting.part], letters=False, **options)
+    return spread
+
+
+def _check_arms(images: Mapping[float, Mapping[str, Plane]]) -> None:
+    lacking = [f"{arm} at {level:g} σ" for level, arms in images.items() for arm in ARMS if arm not in arms]
+    if lacking or not images:
+        raise StudyError(f"the comparison lacks {', '.join(lacking) or 'images'}")
 
 
 def _psnr(volume: Plane, reference: Plane) -> float:
     return psnr(volume, reference, data_range=float(reference.max()))
 
 
-def _spread(residuals: list[Plane], plane: str, index: int, top_value: float) -> float:
-    """Half width of the residuals' window, as a share of the images' window."""
-    seen = np.stack([view(residual, plane, index=index) for residual in residuals])
-    found = float(np.percentile(np.abs(seen), PERCENTILE)) / top_value
-    return float(f"{found:.1g}") or 0.01
+def _spread(residuals: Plane) -> float:
+    """Half width of a symmetric window: a high percentile, rounded to one digit."""
+    return float(f"{np.percentile(np.abs(residuals), PERCENTILE):.1g}") or 0.01
 
 
 def _union(boxes: list[Box]) -> Box:

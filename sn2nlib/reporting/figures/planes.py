@@ -64,7 +64,7 @@ def cut(volume: Plane, plane: str) -> int:
     """The slice of a head that shows most, for a figure whose caller names none."""
     others = tuple(axis for axis in range(3) if axis != _axis(plane))
     inside = np.flatnonzero(_bright(volume).any(axis=others))
-    return int(round(inside[0] + _USUAL_CUT[plane] * (inside[-1] - inside[0])))
+    return int(inside[0] + round(_USUAL_CUT[plane] * (inside[-1] - inside[0])))
 
 
 def head_box(volume: Plane, plane: str, *, margin: int = 2) -> Box:
@@ -109,20 +109,19 @@ def draw(
     row, column = pixel_size(plane, voxel_size)
     # whole pixels stay sharp and compress well; large images would alias
     smooth = "nearest" if max(image.shape) <= _SMALL_IMAGE else "auto"
-    shown = axes.imshow(
-        image, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect=row / column, interpolation=smooth
-    )
+    shown = axes.imshow(image, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect=row / column, interpolation=smooth)
     axes.set_axis_off()
     if letters:
         for letter, x, side in zip(LETTERS[plane], (0.02, 0.98), ("left", "right"), strict=True):
-            write_on(axes, x, 0.5, letter, ha=side, va="center")
+            write_on(axes, x, 0.98, letter, ha=side, va="top", on_white=cmap != "gray")
     return shown
 
 
-def write_on(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    """White text with a dark edge, readable on any grey; x and y as shares of the panel."""
-    edge = [withStroke(linewidth=1.5, foreground="black")]
-    axes.text(x, y, text, transform=axes.transAxes, color="white", size=SMALL, path_effects=edge, **style)
+def write_on(axes: Axes, x: float, y: float, text: str, *, on_white: bool = False, **style: Any) -> None:
+    """White text with a dark edge, readable on any grey, or dark text; x and y as shares of the panel."""
+    ink, edge = ("black", "white") if on_white else ("white", "black")
+    outline = [withStroke(linewidth=1.5, foreground=edge)]
+    axes.text(x, y, text, transform=axes.transAxes, color=ink, size=SMALL, path_effects=outline, **style)
 
 
 def mark(axes: Axes, box: Box) -> None:

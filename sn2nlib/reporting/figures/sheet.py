@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from sn2nlib import __version__
 from sn2nlib.provenance import atomic_write
 
 WIDTH = 180.0  # mm: the text width of an A4 page
@@ -21,6 +23,13 @@ GREY = "#444444"
 
 # Okabe & Ito: told apart with any colour vision; line style and marker say the same once more
 BLUE, ORANGE, GREEN, PURPLE, VERMILION, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#000000"
+LINE = {"linewidth": 1.3, "markersize": 4}
+ARM_STYLES = {
+    "original": {"color": ORANGE, "linestyle": "--", "marker": "s"},
+    "sN2N": {"color": BLUE, "linestyle": "-", "marker": "o"},
+    "truth": {"color": BLACK, "linestyle": ":", "marker": "^"},
+    "full_sampled": {"color": GREEN, "linestyle": "-.", "marker": "^"},
+}
 
 DIGITAL_LABEL = "digital phantom, simulated scan"
 _PRINT_DPI, _SCREEN_DPI = 200, 110
@@ -62,9 +71,7 @@ class Sheet(Figure):
     def panel(self, left: float, top: float, width: float, height: float) -> Axes:
         """Axes at a place on the sheet."""
         bottom = self.height - top - height
-        return self.add_axes(
-            (left / WIDTH, bottom / self.height, width / WIDTH, height / self.height)
-        )
+        return self.add_axes((left / WIDTH, bottom / self.height, width / WIDTH, height / self.height))
 
     def graphs(self, rows: int, columns: int, **options: Any) -> Any:
         """A grid (rows, columns) of axes for graphs, between title and footer, in the style of the study."""
@@ -92,7 +99,7 @@ class Sheet(Figure):
         self.set_dpi(dpi)
         canvas = FigureCanvasAgg(self)
         canvas.draw()
-        image = Image.fromarray(canvas.buffer_rgba()).convert("RGB")
+        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
         self.set_dpi(_SCREEN_DPI)
         fields = PngInfo()
         fields.add_itxt("Title", self.title)
@@ -114,11 +121,28 @@ def stamp_text(provenance: Mapping[str, Any]) -> str:
     provenance
         As returned by `sn2nlib.provenance.provenance`.
     """
-    version = dict(provenance.get("versions", {})).get("sn2n")
-    parts = [f"profile {provenance['profile']}" if "profile" in provenance else None]
-    parts += [f"sn2n {version}" if version else None]
-    parts += [f"{name} {provenance[name]}" for name in ("commit", "seed") if name in provenance]
-    return " · ".join(part for part in parts if part)
+    known = {"profile": provenance.get("profile"), "sn2n": __version__}
+    known |= {name: provenance.get(name) for name in ("commit", "seed")}
+    return " · ".join(f"{name} {value}" for name, value in known.items() if value is not None)
+
+
+def add_legend(axes: Axes, *, above: bool = False) -> None:
+    """A legend in the axes, or in one line above them, flush right."""
+    if above:
+        place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": 4, "columnspacing": 1.2}
+        axes.legend(fontsize=SMALL, frameon=False, borderpad=0.2, handlelength=2.4, **place)  # type: ignore[arg-type]
+    else:
+        axes.legend(fontsize=SMALL, frameon=False)
+
+
+def signed(value: float, digits: int) -> str:
+    """A number with its sign, as printed in text."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def sentence(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def save_figure(figure: Sheet, path: str | os.PathLike[str], *, stamp: str) -> Path:

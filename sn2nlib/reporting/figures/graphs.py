@@ -1,0 +1,175 @@
+"""Figures of numbers: the learning curve, α, the bias of the noise floor."""
+
+import pandas as pd
+
+from sn2nlib.errors import StudyError
+from sn2nlib.reporting.figures.sheet import (
+    ARM_STYLES,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    LINE,
+    PURPLE,
+    VERMILION,
+    Sheet,
+    add_legend,
+)
+from sn2nlib.reporting.html import NAMES
+
+_COHORT = "digital phantoms, simulated scans"
+_DEFINITIONS = {
+    "half_to_half": ("half to half (biased low)", VERMILION, "-", "o"),
+    "original_to_half": ("original to half (biased high)", PURPLE, "--", "s"),
+    "noise_free": ("against the truth, in the head", BLACK, "-.", "^"),
+    "full_sampled": ("against the fully sampled image", GREEN, ":", "D"),
+}
+_BIAS_ARMS = {"original": "original", "sN2N": "sN2N", "full_sampled": "fully sampled"}
+
+
+def learning_curve(history: pd.DataFrame, *, label: str = _COHORT) -> Sheet:
+    """Loss over the training, beside the loss that the predicted noise of the target leaves.
+
+    Parameters
+    ----------
+    history
+        `history.csv` of a training: step, loss, noise_floor, validation_loss, validation_floor; the last two
+        may be empty.
+    label
+        Second line of the figure.
+    """
+    sheet = Sheet("Learning curve, and the floor that the target’s noise predicts", label=label, height=80)
+    absolute, relative = sheet.graphs(1, 2)[0]
+    checked = history.dropna(subset=["validation_loss"])
+    for rows, prefix, name, style in (
+        (history, "", "training", {"color": BLUE}),
+        (checked, "validation_", "validation", {"color": VERMILION, "marker": "o"}),
+    ):
+        if rows.empty:
+            continue
+        loss, floor = rows[f"{prefix}loss"], rows["validation_floor" if prefix else "noise_floor"]
+        absolute.plot(rows["step"], loss, label=f"{name} loss", **style, **LINE)
+        absolute.plot(rows["step"], floor, "--", label=f"{name} noise floor", color=style["color"], linewidth=1)
+        relative.plot(rows["step"], loss / floor, label=name, **style, **LINE)
+    ratio = history["loss"] / history["noise_floor"]
+    absolute.set(yscale="log", xlabel="step", ylabel="loss")
+    relative.axhline(1, color=GREY, linestyle="--", linewidth=1)
+    # the first steps would hide the rest
+    relative.set_ylim(min(0.95, ratio.min()), 1 + 3 * max(ratio.median() - 1, 0.02))
+    relative.set(xlabel="step", ylabel="loss / noise floor")
+    add_legend(absolute)
+    add_legend(relative)
+    sheet.caption = _learning_caption(history, checked)
+    return sheet
+
+
+def alpha_curve(table: pd.DataFrame, chosen: float, *, paper: float = 0.3, label: str = _COHORT) -> Sheet:
+    """PSNR over α in the four definitions, each relative to its own α = 1.
+
+    Parameters
+    ----------
+    table
+        definition, scan, alpha, psnr (dB), as returned by `sn2nlib.denoiser.sweep_alpha`.
+    chosen
+        This study's α.
+    paper
+        The published one.
+    label
+        Second line of the figure.
+
+    Raises
+    ------
+    StudyError
+        If α = 1, the untouched image, is not among the values of a scan.
+    """
+    curves = _relative_to_untouched(table)
+    n_scans = table["scan"].nunique()
+    scans = f"mean of {n_scans} validation scan{'s' if n_scans > 1 else ''}"
+    title = "How much of the original should stay? PSNR of the blend over α"
+    sheet = Sheet(title, label=f"{label}; {scans}, ringed: best α of each definition", height=95)
+    axes = sheet.graphs(1, 1)[0, 0]
+    axes.axhline(0, color=GREY, linewidth=0.6)
+    axes.axvline(chosen, color=BLUE, linewidth=1.5, label=f"chosen: {chosen:.2g}")
+    axes.axvline(paper, color=GREY, linewidth=1, linestyle=(0, (1, 2)), label=f"the paper: {paper:g}")
+    bests = []
+    for name in (name for name in _DEFINITIONS if name in curves):
+        (text, colour, line, marker), curve = _DEFINITIONS[name], curves[name]
+        best = float(curve.idxmax())
+        bests.append(f"{text} {best:g}")
+        style = {"color": colour, "linestyle": line, "marker": marker, **LINE}
+        axes.plot(curve.index, curve, label=f"{text}: best {best:g}", **style)
+        axes.plot(best, curve.max(), marker="o", markersize=10, fillstyle="none", color=colour)
+    axes.set(xlabel="α, the share of the original image", ylabel="PSNR gain over the original, α = 1 (dB)")
+    add_legend(axes)
+    sheet.caption = (
+        f"PSNR of α · original + (1 − α) · network output on the validation scans ({scans}), relative to α = 1. Best α: "
+        f"{', '.join(bests)}. Chosen: {chosen:.2g}, the midpoint of the two biased optima, which need no truth; the "
+        f"paper: {paper:g}."
+    )
+    return sheet
+
+
+def bias_plot(bias: pd.DataFrame, *, label: str = "simulated scans, a line per head") -> Sheet:
+    """Mean intensity beyond the noise-free one, in air and CSF, over the added noise: the Rician floor.
+
+    Parameters
+    ----------
+    bias
+        head, noise_sigma, arm (original, sN2N, full_sampled), region, bias_percent (of the noise-free mean
+        inside the head), as returned by `sn2nlib.evaluation.noise_levels.floor_bias`.
+    label
+        Second line of the figure.
+    """
+    sheet = Sheet("What the noise floor of magnitude images lifts", label=label, height=80)
+    regions = list(dict.fromkeys(bias["region"]))
+    for axes, region in zip(sheet.graphs(1, len(regions))[0], regions, strict=True):
+        for arm, name in _BIAS_ARMS.items():
+            part = bias[(bias["region"] == region) & (bias["arm"] == arm)]
+            style = {**ARM_STYLES[arm], "alpha": 0.8, "linewidth": 0.9, "markersize": 3.5}
+            # digital and real heads are not to be averaged: every head has its line
+            for line, (_, head) in enumerate(part.groupby("head", sort=False)):
+                known_as = name if line == 0 else None
+                axes.plot(head["noise_sigma"], head["bias_percent"], label=known_as, **style)
+        axes.axhline(0, color=GREY, linewidth=0.6)
+        axes.set_title(region, loc="left", fontsize=8)
+        axes.set(xlabel="added noise (σ)", ylabel="bias (% of the head’s mean)")
+        add_legend(axes)
+    sheet.caption = _bias_caption(bias)
+    return sheet
+
+
+def _relative_to_untouched(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Mean over scans of PSNR(α) − PSNR(1), by definition, indexed by α."""
+    wide = table.pivot(index=["definition", "scan"], columns="alpha", values="psnr")
+    if 1.0 not in wide or wide[1.0].isna().any():
+        raise StudyError("the α curve is drawn relative to α = 1, which the table lacks; sweep up to 1")
+    gain = wide.sub(wide[1.0], axis=0).groupby(level="definition").mean()
+    return {str(name): curve for name, curve in gain.iterrows()}
+
+
+def _learning_caption(history: pd.DataFrame, checked: pd.DataFrame) -> str:
+    last = history.tail(max(len(history) // 10, 1))
+    ratio = float(last["loss"].mean() / last["noise_floor"].mean())
+    caption = (
+        f"Training over {int(history['step'].iloc[-1])} steps. Over the last tenth the loss is {ratio:.2f} times the "
+        f"floor that the noise maps predict: {100 / ratio:.0f} % of it is noise of the target, which no network can "
+        "predict."
+    )
+    if len(checked):
+        final = float(checked["validation_loss"].iloc[-1] / checked["validation_floor"].iloc[-1])
+        caption += f" The validation loss ends at {final:.2f} times its floor."
+    return caption
+
+
+def _bias_caption(bias: pd.DataFrame) -> str:
+    level = bias["noise_sigma"].max()
+    highest = bias[(bias["noise_sigma"] == level) & bias["arm"].isin(["original", "sN2N"])]
+    spans = [
+        f"{region}, {NAMES[str(arm)]}, {part.min():.1f} to {part.max():.1f} %".replace("-", "−")
+        for (region, arm), part in highest.groupby(["region", "arm"], sort=False)["bias_percent"]
+    ]
+    return (
+        f"Mean intensity beyond the noise-free image’s, in percent of the head’s mean, a line for each of "
+        f"{bias['head'].nunique()} heads. At +{level:g} σ: {'; '.join(spans)}. Magnitudes have no zero-mean noise in air: "
+        "trained on the halves’, the network learns their floor (the paper’s third limitation)."
+    )

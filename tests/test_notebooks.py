@@ -1,0 +1,210 @@
+"""The whole study on the smoke profile, once: what it leaves behind, its numbers, its report.
+
+After a change that is meant to move the numbers, `python tests/test_notebooks.py reports/smoke` writes those of a
+run (`make smoke`) to `expected/smoke.json`.
+"""
+
+import base64
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from sn2nlib.denoiser import Denoiser
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPECTED = Path(__file__).parent / "expected" / "smoke.json"
+TABLE2 = ["set", "metric", "arm", "reference", "region", "noise_sigma", "n", "mean", "sd", "p_value"]
+KEYS = ["set", "metric", "arm", "reference", "region", "noise_sigma"]
+# how far a number may move between machines: other processors add floats in another order, and training
+# amplifies that
+TOLERANCES = {"PSNR_dB": 0.3, "SSIM": 0.01, "NRMSE_percent": 0.5}
+ALPHA_TOLERANCE = 0.15
+
+pytestmark = pytest.mark.study
+
+
+def study(reports: Path) -> list[str]:
+    return [sys.executable, "-m", "sn2nlib.cli", "study", "--profile", "smoke", "--reports", str(reports)]
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reports")
+
+
+@pytest.fixture(scope="module")
+def folder(reports: Path) -> Path:
+    """`reports/smoke` of a run from nothing."""
+    result = subprocess.run(study(reports), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"Report: {reports / 'smoke' / 'index.html'}" in result.stdout
+    assert "Gain of sN2N over the original" in result.stdout
+    return reports / "smoke"
+
+
+def headline(folder: Path) -> dict[str, Any]:
+    """The numbers that are held: Table 2's means of original and sN2N, and the chosen α."""
+    table = pd.read_csv(folder / "tables" / "table2.csv")
+    held = table[table["arm"].isin(["original", "sN2N"]) & (table["set"] == "quantitative")]
+    rows = held[[*KEYS, "mean"]].round(4).to_dict("records")
+    return {"alpha": Denoiser.load(folder / "model").alpha, "table2": rows}
+
+
+def test_every_notebook_was_run_without_a_warning(folder: Path) -> None:
+    dodo = runpy.run_path(str(ROOT / "dodo.py"))
+    executed = {path.stem: path for path in (folder / "notebooks").glob("*.ipynb")}
+    assert sorted(executed) == sorted(dodo["NEEDS"])
+    promised = [name for names in dodo["WRITES"].values() for name in names]
+    assert [name for name in promised if not (folder / name).is_file()] == []
+    for name, path in executed.items():
+        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        assert all(cell.execution_count for cell in cells), name
+        spoken = [output for cell in cells for output in cell.outputs if output.get("name") == "stderr"]
+        assert [output.text for output in spoken] == [], name
+
+
+def test_tables_have_the_promised_columns(folder: Path) -> None:
+    table = pd.read_csv(folder / "tables" / "table2.csv")
+    assert list(table) == TABLE2
+    assert set(table["metric"]) == set(TOLERANCES)
+    assert set(table["arm"]) == {"original", "sN2N", "truth"}
+    assert set(table["reference"]) == {"full_sampled", "noise_free"}
+    assert set(table["region"]) == {"volume", "head"}
+    assert sorted(set(table["noise_sigma"])) == [0, 0.5, 1, 1.5, 2, 2.5, 3]
+    assert set(table["set"]) in ({"quantitative"}, {"quantitative", "real_head"})
+    assert not table.duplicated(KEYS).any()
+    single = table[table["n"] == 1]
+    assert single["sd"].isna().all() and single["p_value"].isna().all()
+    alpha = pd.read_csv(folder / "tables" / "alpha.csv")
+    assert list(alpha) == ["definition", "scan", "alpha", "psnr"]
+    definitions = {"half_to_half", "original_to_half", "noise_free", "full_sampled"}
+    assert set(alpha["definition"]) == definitions
+
+
+def test_table2_is_the_mean_of_its_scans(folder: Path) -> None:
+    table = pd.read_csv(folder / "tables" / "table2.csv").set_index(KEYS)["mean"]
+    scans = pd.read_csv(folder / "tables" / "table2_per_scan.csv")
+    again = scans.groupby(KEYS)["value"].mean()
+    pd.testing.assert_series_equal(table.sort_index(), again.sort_index(), check_names=False)
+
+
+def test_the_run_is_on_record(folder: Path) -> None:
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert "torch" in json.dumps(record) and "20230216" in json.dumps(record)
+
+
+def test_numbers_are_the_stored_ones(folder: Path) -> None:
+    assert EXPECTED.is_file(), f"no stored numbers: make smoke, then python {Path(__file__).name} reports/smoke"
+    stored, found = json.loads(EXPECTED.read_text(encoding="utf-8")), headline(folder)
+    assert found["alpha"] == pytest.approx(stored["alpha"], abs=ALPHA_TOLERANCE)
+    rows = {tuple(row[key] for key in KEYS): row["mean"] for row in found["table2"]}
+    expected = {tuple(row[key] for key in KEYS): row["mean"] for row in stored["table2"]}
+    assert rows.keys() == expected.keys()
+    moved = {
+        key: (rows[key], mean)
+        for key, mean in expected.items()
+        if rows[key] != pytest.approx(mean, abs=TOLERANCES[key[1]])
+    }
+    assert moved == {}
+
+
+class Links(HTMLParser):
+    """Collects what a page would load or lead to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.followed: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("src", "srcset", "data", "poster") or (tag, name) == ("link", "href"):
+                self.loaded.append(value or "")
+            elif name == "href":
+                self.followed.append(value or "")
+
+
+def test_the_report_needs_no_network(folder: Path) -> None:
+    text = (folder / "index.html").read_text(encoding="utf-8")
+    links = Links()
+    links.feed(text)
+    assert len(links.loaded) >= 5, "a report without figures?"
+    local = [link for link in links.loaded if not link.startswith("data:")]
+    assert [link for link in local if re.match(r"(\w+:)?//", link) or not (folder / link).is_file()] == []
+    for link in links.loaded:
+        if link.startswith("data:image"):
+            assert base64.b64decode(link.split(",", 1)[1], validate=True)
+    pages = [link.split("#")[0] for link in links.followed if not re.match(r"\w+:", link)]
+    assert [page for page in pages if page and not (folder / page).exists()] == []
+    assert not re.search(r"@import|url\(\s*['\"]?(https?:)?//", text)
+
+
+@pytest.fixture
+def page(require: Callable[..., Path]) -> Iterator[Page]:
+    program = require("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
+        yield browser.new_page(viewport={"width": 1200, "height": 900})
+        browser.close()
+
+
+def test_the_report_opens_in_a_browser(folder: Path, page: Page) -> None:
+    asked: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((folder / "index.html").as_uri(), wait_until="load")
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert complaints == []
+    widths = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
+    assert len(widths) >= 5 and all(width > 50 for width in widths)
+    assert page.locator("table").count() >= 2
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0, "the page scrolls sideways at 1200 pixels"
+
+
+def test_a_second_run_does_nothing(folder: Path, reports: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".doit.db"}
+    started = time.monotonic()
+    result = subprocess.run(study(reports), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert time.monotonic() - started < 60
+    notebooks = sorted(path.stem for path in (folder / "notebooks").iterdir())
+    assert result.stdout.splitlines()[: len(notebooks)] == [f"{name}  up to date" for name in notebooks]
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".doit.db"}
+    assert after == before
+
+
+def test_a_kill_during_training_changes_no_number(folder: Path, reports: Path) -> None:
+    """The last test of this file: it trains once more."""
+    tables = {name: (folder / "tables" / name).read_bytes() for name in ("table2.csv", "alpha.csv")}
+    shutil.rmtree(folder / "model")
+    with subprocess.Popen(study(reports), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        patience = time.monotonic() + 300
+        while not (folder / "model" / "checkpoint.safetensors").is_file():
+            assert run.poll() is None and time.monotonic() < patience
+            time.sleep(0.05)
+        run.send_signal(signal.SIGKILL)
+    assert not (folder / "model" / "model.safetensors").exists(), "the training was over before it was killed"
+    subprocess.run(study(reports), cwd=ROOT, capture_output=True, check=True)
+    assert {name: (folder / "tables" / name).read_bytes() for name in tables} == tables
+
+
+if __name__ == "__main__":
+    EXPECTED.parent.mkdir(exist_ok=True)
+    EXPECTED.write_text(json.dumps(headline(Path(sys.argv[1])), indent=1) + os.linesep, encoding="utf-8")
