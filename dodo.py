@@ -33,6 +33,8 @@ NEEDS: dict[str, list[str]] = {
 }
 # under reports/<profile>/; a notebook whose result was deleted runs again
 WRITES: dict[str, list[str]] = {
+    "01_data": ["scans/.stage", "references/.stage", "tables/table1.csv", "tables/noise.csv"],
+    "02_pairs": ["pairs/.stage"],
     "03_train": ["model/model.json", "model/model.safetensors", "tables/history.csv"],
     "04_alpha": ["tables/alpha.csv"],
     "05_noise_levels": ["tables/table2.csv", "tables/table2_per_scan.csv", "tables/table2_gains.csv"],
@@ -82,6 +84,7 @@ def task_notebooks() -> Iterator[dict[str, Any]]:
         parameters = {"profile": PROFILE, "reports_dir": str(REPORTS), **PARAMETERS}
         yield {
             "basename": notebook,
+            "doc": f"needs {', '.join(needed) or 'no other'}",
             "actions": [(run, [notebook, source, parameters])],
             "file_dep": [source, PROFILE_FILE, *manifest, *library(), *map(executed, needed)],
             "targets": [executed(notebook), *(FOLDER / name for name in WRITES.get(notebook, []))],

@@ -73,7 +73,7 @@ class TrainingSettings(_Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     loss: Literal["l2", "l1"] = "l2"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: int = Field(default=100, ge=1)
 
 

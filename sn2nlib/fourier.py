@@ -4,6 +4,7 @@ DC sits at index n//2 of every axis, in k-space and in the image, for odd and ev
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,8 +37,9 @@ def crop(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     axes = x.shape[x.ndim - len(shape):]
     if any(new > old for new, old in zip(shape, axes, strict=True)):
         raise ValueError(f"cannot crop axes of size {axes} to {tuple(shape)}; use pad for larger sizes")
-    window = tuple(slice(old // 2 - new // 2, old // 2 - new // 2 + new) for new, old in zip(shape, axes, strict=True))
-    return x[..., *window]
+    starts = [old // 2 - new // 2 for new, old in zip(shape, axes, strict=True)]
+    window: Any = (..., *(slice(start, start + new) for start, new in zip(starts, shape, strict=True)))
+    return x[window]
 
 
 def pad(x: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -127,10 +127,11 @@ def find_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int = 0
             "region; correct the acceleration or the mask"
         )
     _, lattice, points = best
-    missing = points & ~mask & _hull(mask)
-    if np.count_nonzero(missing) > 0.02 * max(1, np.count_nonzero(points & _hull(mask))):
+    expected = points & _hull(mask)
+    missing = int(np.count_nonzero(expected & ~mask))
+    if missing > 0.02 * int(np.count_nonzero(expected)):
         raise SamplingError(
-            f"the mask lacks {np.count_nonzero(missing)} of the points that the declared acceleration {declared} "
+            f"the mask lacks {missing} of the points that the declared acceleration {declared} "
             "acquires within the sampled area; correct the acceleration or the mask"
         )
     return lattice

@@ -14,6 +14,14 @@ def choose_device(device: str | None) -> torch.device:
     return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
+def has_bfloat16(device: str | None) -> bool:
+    """Whether the device computes in bfloat16, rather than emulating it."""
+    if choose_device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # not public; older releases lack it
+    return bool(supported and supported())
+
+
 @contextlib.contextmanager
 def processes(device: str | None) -> Iterator[tuple[int, int, torch.device]]:
     """Rank, number of processes, and device; joins the group that `torchrun` announces in the environment."""

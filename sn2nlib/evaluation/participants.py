@@ -18,12 +18,14 @@ from sn2nlib.evaluation.cohort import (
     scan_at_noise_ratio,
     scan_at_psnr,
     thin_readout,
+    trial_pair,
 )
 from sn2nlib.evaluation.metrics import psnr
 from sn2nlib.evaluation.noise_levels import References, make_references
-from sn2nlib.evaluation.regions import tissue_core
+from sn2nlib.evaluation.regions import head_mask, tissue_core
 from sn2nlib.provenance import atomic_write, write_json
-from sn2nlib.recon.pairs import intensity_scale, make_pair, reconstruct
+from sn2nlib.recon.noise import g_factor
+from sn2nlib.recon.pairs import Pair, intensity_scale, reconstruct
 from sn2nlib.scans.acquire import acquire, undersample
 from sn2nlib.scans.heads import TISSUES, Head, digital_head, read_head
 from sn2nlib.scans.manifest import fetch, load_sources
@@ -212,8 +214,8 @@ def scan_participant(
 
     Returns
     -------
-    participant, the numbers of `Simulated`, matrix and voxel size (z, y, x) of the scan, own_noise_over_scale (a real head's own
-    noise, else NaN), seconds.
+    participant, the numbers of `Simulated`, matrix and voxel size (z, y, x) of the scan, own_noise_over_scale (a real
+    head's own noise, else NaN), seconds.
 
     Raises
     ------
@@ -255,6 +257,37 @@ def save_references(path: str | os.PathLike[str], references: References, *, csf
         )
 
 
+def pair_numbers(pair: Pair, systematic: np.ndarray | None) -> dict[str, float]:
+    """What there is to tell about a pair of half images, inside the head.
+
+    Parameters
+    ----------
+    pair
+        From `sn2nlib.recon.make_pair`.
+    systematic : (z, y, x) complex
+        E[A] − E[B], from `sn2nlib.recon.systematic_difference`; None where it is not known, as in real scans.
+
+    Returns
+    -------
+    noise_over_scale, noise_over_scale_half (median noise SD over the intensity scale), g_original, g_half (median
+    g-factor, against the share of samples that each image has), systematic_over_noise (RMS of the systematic difference
+    over the RMS noise SD per component of a half; NaN if not known).
+    """
+    head = head_mask(np.abs(pair.original))
+    sd, sd_half = pair.noise_sd[head], pair.noise_sd_half[head]
+    n, mask = pair.mask_a.size, pair.mask_a | pair.mask_b
+    ratio = float("nan")
+    if systematic is not None:
+        ratio = float(np.sqrt(np.mean(np.abs(systematic[head]) ** 2) / np.mean(sd_half**2)))
+    return {
+        "noise_over_scale": float(np.median(sd)) / pair.scale,
+        "noise_over_scale_half": float(np.median(sd_half)) / pair.scale,
+        "g_original": float(np.median(g_factor(sd, n / np.count_nonzero(mask)))),
+        "g_half": float(np.median(g_factor(sd_half, n / np.count_nonzero(pair.mask_a)))),
+        "systematic_over_noise": ratio,
+    }
+
+
 def own_noise(image: np.ndarray) -> float:
     """Noise SD that an image brings along, from its middle third: an upper bound, since fine anatomy counts as noise.
 
@@ -278,7 +311,7 @@ def _thinned_numbers(
     """Noise over scale, PSNR and WM SNR, on every fourth or fifth image plane of the readout."""
     step = readout_step(scan.shape[2])
     thin = thin_readout(scan, step)
-    pair = make_pair(undersample(thin, **sampling), **recon)
+    pair = trial_pair(undersample(thin, **sampling), **recon)
     reference = np.abs(reconstruct(thin, **recon))
     white_matter = _core(head, "WM", scan.shape)[..., readout_planes(scan.shape[2], step)]
     snr = float("nan")

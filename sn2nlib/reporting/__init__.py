@@ -4,11 +4,12 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["demographics", "figures", "html", "notebooks", "published", "study", "tables"],
+    submodules=["demographics", "figures", "html", "notebooks", "published", "report", "study", "tables"],
     submod_attrs={
         "demographics": ["table1", "table1_tests", "table1_html"],
         "html": ["table2_html", "gains_html", "save_html"],
         "published": ["Published", "load_published"],
+        "report": ["build_report"],
         "tables": ["per_scan", "table2", "gains", "save_csv"],
     },
 )

@@ -48,7 +48,7 @@ _CENTRE = np.array([0.0, -14.0, -14.0])
 
 @lru_cache(maxsize=1)
 def _template() -> dict[str, np.ndarray]:
-    """GM, WM, distance to the brain (mm, negative inside), deep structure and its certainty; (right, anterior, superior)."""
+    """GM, WM, distance to the brain (mm, negative inside), deep structure and its certainty; axes as a head's."""
     wide = ((0, 0), (0, 0), (60, 20))  # room for the neck below and the scalp above
     stored = (nib.Nifti1Image.from_filename(template_path(kind)) for kind in ("gm", "wm", "t1"))
     gm, wm, t1 = (np.pad(np.asarray(image.dataobj, np.float32) / 255, wide) for image in stored)
@@ -139,7 +139,7 @@ def _brain(
     rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], warped: dict[str, np.ndarray], age: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Hard labels inside the brain: the largest of GM, WM and CSF after random folds are added to each."""
-    folds = 0.6 * smooth_field(shape, spacing, 5.0, rng) + 0.4 * smooth_field(shape, spacing, 2.6, rng)
+    folds = 0.7 * smooth_field(shape, spacing, 5.5, rng) + 0.3 * smooth_field(shape, spacing, 3.0, rng)
     ripple = smooth_field(shape, spacing, 3.5, rng)
     atrophy = np.clip((age - 45) / 40, -0.5, 1.2)
     gm = warped["gm"] + 0.16 * folds
@@ -273,11 +273,11 @@ def _properties(
     outer = list(MATERIALS).index("vessel")
     spread[outer:] = rng.normal(1.0, 0.12, spread[outer:].shape)
     t1, pd, t2_star = (np.maximum(table[:, column] * spread[:, column], 0) for column in range(3))
-    strength = table[:, 3] * rng.uniform(0.5, 1.8)
+    strength = table[:, 3] * rng.uniform(0.25, 0.9)
     # cortex and white matter are not uniform: T1 drifts over centimetres
     drift = 1 + 0.03 * smooth_field(shape, spacing, 25.0, rng) + 0.02 * smooth_field(shape, spacing, 6.0, rng)
     # texture strength itself varies from place to place, so that smooth and busy regions both occur
-    local = np.exp(0.5 * smooth_field(shape, spacing, 15.0, rng))
+    local = np.exp(0.4 * smooth_field(shape, spacing, 15.0, rng))
     grain = np.clip(strength[code] * local * texture(shape, rng), -0.4, 0.4)
     t1_map = (t1[code] * drift * (1 - 0.5 * grain)).astype(np.float32)
     pd_map = np.maximum(pd[code] * (1 + 0.7 * grain), 0).astype(np.float32)

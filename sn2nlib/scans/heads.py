@@ -1,11 +1,13 @@
 """Heads: what lies in the scanner. Digital ones with known T1, PD and labels, real ones with their intensity."""
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import SpatialImage
 
 from sn2nlib.errors import ImageError
 from sn2nlib.scans.digital import build_maps
@@ -93,14 +95,14 @@ def digital_head(
     Head
     """
     fov = [n * size for n, size in zip(matrix, voxel_size, strict=True)]
-    fine = [int(np.ceil(extent / min(size / 1.35, 1.25))) for extent, size in zip(fov, voxel_size, strict=True)]
-    spacing = tuple(extent / n for extent, n in zip(fov, fine, strict=True))
-    maps = build_maps(np.random.default_rng(seed), tuple(fine), spacing, age=age, sex=sex, lesions=lesions)
+    nz, ny, nx = (math.ceil(extent / min(size / 1.35, 1.25)) for extent, size in zip(fov, voxel_size, strict=True))
+    spacing = (fov[0] / nz, fov[1] / ny, fov[2] / nx)
+    maps = build_maps(np.random.default_rng(seed), (nz, ny, nx), spacing, age=age, sex=sex, lesions=lesions)
     centre = np.array(maps.pop("centre"))
     return Head(
         name=name or f"digital-{seed}",
         voxel_size=spacing,
-        affine=centred_affine(tuple(fine), spacing, centre),
+        affine=centred_affine((nz, ny, nx), spacing, centre),
         **maps,
     )
 
@@ -131,8 +133,10 @@ def read_head(path: str | os.PathLike[str], *, name: str | None = None) -> Head:
     path = Path(path)
     try:
         image = nib.load(path)
+        if not isinstance(image, SpatialImage):
+            raise ImageError(f"{path}: holds no image volume")
         data = np.asarray(image.dataobj, dtype=np.float32)
-    except FileNotFoundError:
+    except (FileNotFoundError, ImageError):
         raise
     except Exception as error:  # nibabel raises many kinds for damaged files
         raise ImageError(f"{path}: not a readable NIfTI image ({error})") from error

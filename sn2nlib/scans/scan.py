@@ -80,7 +80,7 @@ class Scan:
 def _check_shapes(scan: Scan) -> None:
     kspace, mask, noise = scan.kspace, scan.mask, scan.noise
     if kspace.ndim != 4 or kspace.size == 0:
-        raise ScanError(f"kspace: needs 4 axes (coil, kz, ky, kx), got {kspace.ndim} with shape {kspace.shape}")
+        raise ScanError(f"kspace: needs 4 axes (coil, kz, ky, kx), none empty, got {kspace.ndim}: shape {kspace.shape}")
     if kspace.dtype != np.complex64:
         raise ScanError(f"kspace: needs complex64, got {kspace.dtype}; convert with kspace.astype(numpy.complex64)")
     if mask.dtype != np.bool_ or mask.shape != kspace.shape[1:3]:
@@ -236,8 +236,10 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
             yield file
         except ScanError as error:
             raise ScanError(f"{path}: {error}") from error
+        except MemoryError:
+            raise
         except Exception as error:  # h5py raises many kinds for damaged files
-            raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy or simulate it again") from error
+            raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy it once more") from error
 
 
 def _check_format(file: h5py.File) -> None:

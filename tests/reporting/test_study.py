@@ -228,12 +228,17 @@ def test_the_summary_tells_the_gains(tmp_path: Path) -> None:
 def test_a_killed_study_goes_on_where_it_was(root: Path) -> None:
     """Real kernels: SIGKILL while the third notebook sleeps, then the same command again."""
     log, waits = root / "log", root / "waits"
-    note = f"with open({str(log)!r}, 'a') as file:\n    print({{name!r}}, file=file)\n"
-    wait = f"import os, time\nwhile os.path.exists({str(waits)!r}):\n    time.sleep(0.1)"
     for name in STEPS[3:]:
         (root / "notebooks" / f"{name}.ipynb").unlink()
     for name in STEPS[:3]:
-        write_notebook(root, name, note.format(name=name) + (wait if name == "02_pairs" else ""))
+        lines = [f"with open({str(log)!r}, 'a') as file: print({name!r}, file=file)"]
+        if name == "02_pairs":
+            lines += ["import os, time", f"while os.path.exists({str(waits)!r}): time.sleep(0.1)"]
+        lines += ["from pathlib import Path"]
+        for promised in DODO["WRITES"].get(name, []):
+            lines += [f"path = Path(reports_dir, profile, {promised!r})"]
+            lines += ["path.parent.mkdir(parents=True, exist_ok=True)", "path.touch()"]
+        write_notebook(root, name, "\n".join(lines))
     waits.write_text("")
     command = [sys.executable, "-m", "sn2nlib.cli", "study", "--profile", "smoke"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}

@@ -76,7 +76,7 @@ def cohort(
             draw(axes, image, plane=plane, voxel_size=voxel_size, limits=(0, window(volume)))
             left += extent * scale + _GAP
     sheet.caption = (
-        f"{len(volumes)} scans ({', '.join(volumes)}), {label}: conventional images, sagittal and axial, "
+        f"{len(volumes)} scans ({', '.join(volumes)}), {label}: magnitude images, sagittal and axial, "
         "at one scale; R right, L left, A anterior, P posterior."
     )
     return sheet

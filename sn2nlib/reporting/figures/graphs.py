@@ -94,7 +94,7 @@ def alpha_curve(table: pd.DataFrame, chosen: float, *, paper: float = 0.3, label
     bests = []
     for name in (name for name in _DEFINITIONS if name in curves):
         (text, colour, line, marker), curve = _DEFINITIONS[name], curves[name]
-        best = float(curve.idxmax())
+        best = float(curve.index[int(curve.argmax())])
         bests.append(f"{text} {best:g}")
         style = {"color": colour, "linestyle": line, "marker": marker, **LINE}
         axes.plot(curve.index, curve, label=f"{text}: best {best:g}", **style)
@@ -102,7 +102,8 @@ def alpha_curve(table: pd.DataFrame, chosen: float, *, paper: float = 0.3, label
     axes.set(xlabel="α, the share of the original image", ylabel="PSNR gain over the original, α = 1 (dB)")
     add_legend(axes)
     sheet.caption = (
-        f"PSNR of α · original + (1 − α) · network output on the validation scans ({scans}), relative to α = 1. Best α: "
+        "PSNR of α · original + (1 − α) · network output on the validation scans "
+        f"({scans}), relative to α = 1. Best α: "
         f"{', '.join(bests)}. Chosen: {chosen:.2g}, the midpoint of the two biased optima, which need no truth; the "
         f"paper: {paper:g}."
     )
@@ -169,7 +170,8 @@ def _bias_caption(bias: pd.DataFrame) -> str:
         for (region, arm), part in highest.groupby(["region", "arm"], sort=False)["bias_percent"]
     ]
     return (
-        f"Mean intensity beyond the noise-free image’s, in percent of the head’s mean, a line for each of "
-        f"{bias['head'].nunique()} heads. At +{level:g} σ: {'; '.join(spans)}. Magnitudes have no zero-mean noise in air: "
-        "trained on the halves’, the network learns their floor (the paper’s third limitation)."
+        "Mean intensity beyond the noise-free image’s, in percent of the head’s mean, a line for each of "
+        f"{bias['head'].nunique()} heads. At +{level:g} σ: {'; '.join(spans)}. The noise of a magnitude is not "
+        "zero-mean in air: trained on magnitudes of halves, the network learns their floor "
+        "(the paper’s third limitation)."
     )

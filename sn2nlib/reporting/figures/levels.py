@@ -1,5 +1,7 @@
 """Figure of Table 2: image quality over the added noise, and what sN2N gains, beside the published numbers."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,7 +14,7 @@ from sn2nlib.reporting.tables import METRICS
 
 _PAPER, _INSIDE = ("full_sampled", "volume"), ("noise_free", "head")  # what is compared, and where
 _GAIN_AXIS = {"PSNR_dB": "PSNR gain (dB)", "SSIM": "SSIM gain", "NRMSE_percent": "NRMSE reduction (%)"}
-_OPEN = {"linestyle": "none", "fillstyle": "none", "color": GREY, "markersize": 5}
+_OPEN: dict[str, Any] = {"linestyle": "none", "fillstyle": "none", "color": GREY, "markersize": 5}
 
 
 def noise_level_curves(
@@ -63,8 +65,8 @@ def noise_level_curves(
     gains = [_told(part) for part in (volume, inside)]
     sheet.caption = (
         f"{sentence(label or what)}. PSNR gain of sN2N over the original: over the whole volume, against the fully "
-        f"sampled image, {gains[0]}; inside the head, against the noise-free image, {gains[1]}. The ceiling is what the "
-        "exact truth gains; where it leaves a panel it lies above."
+        f"sampled image, {gains[0]}; inside the head, against the noise-free image, {gains[1]}. "
+        "The ceiling is what the exact truth gains; where it leaves a panel it lies above."
     )
     return sheet
 
@@ -93,7 +95,7 @@ def _draw_quality(axes: Axes, rows: pd.DataFrame, published: Published, metric: 
         axes.errorbar(ours["noise_sigma"], ours["mean"], yerr=ours["sd"].fillna(0), fmt="none", ecolor=style["color"])
         theirs = _means(published.table2, metric, arm)
         marker = ARM_STYLES[arm]["marker"]
-        axes.plot(theirs.index, theirs, label=f"{NAMES[arm]}, published", marker=marker, **_OPEN)
+        axes.plot(theirs.index, theirs, label="published", marker=marker, **_OPEN)
     axes.set_ylabel(NAMES[metric], size=8)
 
 
@@ -109,7 +111,13 @@ def _draw_gain(axes: Axes, rows: pd.DataFrame, metric: str, *, bar: pd.DataFrame
         theirs = _gain(published.table2, metric, "sN2N")
         axes.plot(theirs.index, theirs, label="published", marker="o", **_OPEN)
         shown.append(theirs)
-    flat = {"marker": "_", "markersize": 9, "markeredgewidth": 1.6, "linestyle": "none", "color": VERMILION}
+    flat: dict[str, Any] = {
+        "marker": "_",
+        "markersize": 9,
+        "markeredgewidth": 1.6,
+        "linestyle": "none",
+        "color": VERMILION,
+    }
     axes.plot(bar["noise_sigma"], bar["bar"], label="bar", **flat)
     # the ceiling rises to many times the gains at high noise; the panel is theirs
     values = np.concatenate([part.to_numpy(dtype=float) for part in shown])

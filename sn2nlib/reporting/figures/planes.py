@@ -69,8 +69,8 @@ def cut(volume: Plane, plane: str) -> int:
 
 def head_box(volume: Plane, plane: str, *, margin: int = 2) -> Box:
     """Rows and columns of `view` that hold the head, with a margin in pixels."""
-    seen = _bright(volume).any(axis=_axis(plane)).T[::-1, ::-1]
-    return _extent(seen.any(axis=1), margin), _extent(seen.any(axis=0), margin)
+    seen = np.asarray(_bright(volume).any(axis=_axis(plane))).T[::-1, ::-1]
+    return _extent(np.asarray(seen.any(axis=1)), margin), _extent(np.asarray(seen.any(axis=0)), margin)
 
 
 def window(reference: Plane) -> float:
@@ -146,6 +146,6 @@ def _bright(volume: Plane) -> NDArray[np.bool_]:
     return bright
 
 
-def _extent(inside: NDArray[np.bool_], margin: int) -> slice:
+def _extent(inside: Plane, margin: int) -> slice:
     where = np.flatnonzero(inside)
     return slice(max(int(where[0]) - margin, 0), min(int(where[-1]) + margin + 1, len(inside)))

@@ -301,23 +301,24 @@ def _preprocessing_caption(panels: Mapping[str, Mapping[str, Plane]], label: str
     kept = {name: 100 * float(np.mean(panels[name]["mask"])) for name in ROWS}
     shared = int(np.count_nonzero(panels["half_a"]["mask"] & panels["half_b"]["mask"]))
     return (
-        f"{sentence(label)}: the central samples of mask and k-space (ky to the right, kz downward; k-space on a logarithmic "
-        f"scale of {_DECADES:g} decades), one coil’s zero-filled image, k-space and image after GRAPPA, and all coils "
-        f"combined with one set of Walsh weights. The original holds {kept['original']:.0f} % of all (kz, ky), half A "
-        f"{kept['half_a']:.0f} %, half B {kept['half_b']:.0f} %; samples in both halves: {shared}. Grey from 0 to the "
-        f"{PERCENTILE}th percentile of the original’s image, zero-filled images each to their own."
+        f"{sentence(label)}: the central samples of mask and k-space (ky to the right, kz downward; k-space on a "
+        f"logarithmic scale of {_DECADES:g} decades), one coil’s zero-filled image, k-space and image after GRAPPA, "
+        "and all coils combined with one set of Walsh weights. "
+        f"The original holds {kept['original']:.0f} % of all (kz, ky), half A {kept['half_a']:.0f} %, half B "
+        f"{kept['half_b']:.0f} %; samples in both halves: {shared}. "
+        f"Grey from 0 to the {PERCENTILE}th percentile of the original’s image, zero-filled images each to their own."
     )
 
 
 def _pairs_caption(label: str, *, random: float, systematic: float | None) -> str:
     caption = (
-        f"{sentence(label)}. The halves share no sample. The magnitudes’ difference in the head is {random:.2f} noise SDs of "
-        "a half (RMS; √2 if it were independent noise of full size everywhere)."
+        f"{sentence(label)}. The halves share no sample. The magnitudes’ difference in the head is {random:.2f} "
+        "noise SDs of a half (RMS; √2 for nothing but independent noise, full size everywhere)."
     )
     if systematic is not None:
         caption += (
-            " Without any noise there remains what GRAPPA leaves of the aliasing, of opposite sign in A and B: E[A] − E[B] "
-            f"is {systematic:.2f} noise SDs (RMS in the head); shown is its part in phase with the image, which magnitudes "
-            "see."
+            " Without any noise there remains what GRAPPA leaves of the aliasing, of opposite sign in A and B: "
+            f"E[A] − E[B] is {systematic:.2f} noise SDs (RMS in the head); shown is its part in phase with the image, "
+            "the part that magnitudes see."
         )
     return caption + f" Mid-grey is 0, the window ±{_DIFFERENCE:g} σ."

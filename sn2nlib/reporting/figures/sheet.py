@@ -23,8 +23,8 @@ GREY = "#444444"
 
 # Okabe & Ito: told apart with any colour vision; line style and marker say the same once more
 BLUE, ORANGE, GREEN, PURPLE, VERMILION, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#000000"
-LINE = {"linewidth": 1.3, "markersize": 4}
-ARM_STYLES = {
+LINE: dict[str, Any] = {"linewidth": 1.3, "markersize": 4}
+ARM_STYLES: dict[str, dict[str, Any]] = {
     "original": {"color": ORANGE, "linestyle": "--", "marker": "s"},
     "sN2N": {"color": BLUE, "linestyle": "-", "marker": "o"},
     "truth": {"color": BLACK, "linestyle": ":", "marker": "^"},
@@ -128,11 +128,13 @@ def stamp_text(provenance: Mapping[str, Any]) -> str:
 
 def add_legend(axes: Axes, *, above: bool = False) -> None:
     """A legend in the axes, or in one line above them, flush right."""
+    style: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
     if above:
-        place = {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": 4, "columnspacing": 1.2}
-        axes.legend(fontsize=SMALL, frameon=False, borderpad=0.2, handlelength=2.4, **place)  # type: ignore[arg-type]
-    else:
-        axes.legend(fontsize=SMALL, frameon=False)
+        style |= {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": 4, "columnspacing": 1.0}
+        style |= {"borderpad": 0.2, "handlelength": 2.2}
+    legend = axes.legend(**style)
+    # the line of titles has room for it already
+    legend.set_in_layout(not above)
 
 
 def signed(value: float, digits: int) -> str:

@@ -1,0 +1,316 @@
+"""The chapters of the report, each made from what the notebooks have left: (anchor, heading, HTML).
+
+A chapter whose material is missing says so and names the notebook that makes it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sn2nlib.evaluation.metrics import CONVENTIONS
+from sn2nlib.reporting import page
+from sn2nlib.reporting.demographics import SET_NAMES, table1, table1_html, table1_tests
+from sn2nlib.reporting.html import CEILING, DIGITAL, NAMES, NOTHING, PAPER, REAL, gains_html, table2_html
+from sn2nlib.reporting.published import Published
+
+Chapter = tuple[str, str, str]
+
+# beginning of a figure's file name → what stands in the paper
+COUNTERPARTS = {
+    "cohort": "", "preprocessing": "Figure 1a", "pairs": "Figure 1a", "noise_maps": "", "learning_curve": "Figure 1b",
+    "alpha": "Figure 1c and Appendix 3", "noise_levels": "Table 2", "bias": "",
+    "comparison": "Figures 3 and 5, S4 to S6", "montage": "Figure S3",
+}  # fmt: skip
+_WHERE = [(reference, region) for region in ("volume", "head") for reference in ("full_sampled", "noise_free")]
+_DEFINITIONS = {
+    "half_to_half": "Half to half", "original_to_half": "Original to half",
+    "noise_free": "Against the truth, in the head", "full_sampled": "Against the fully sampled image",
+}  # fmt: skip
+_COLUMNS = {
+    "participant": "Scan", "set": "Set", "noise_sd": "Noise SD per channel (k-space)",
+    "noise_over_scale": "Noise SD in the head / scale", "psnr_original": "PSNR of the original (dB)",
+    "wm_snr": "White-matter SNR", "own_noise_over_scale": "Own scanner noise / scale, at most",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the report is made of.
+
+    Attributes
+    ----------
+    folder
+        `reports/<profile>`, where the page will lie.
+    provenance, settings
+        Versions, commit, seed; and the profile, as a mapping.
+    participants
+        Rows of `sn2nlib.scans.manifest.load_splits`.
+    published
+        The paper's numbers.
+    tables
+        Contents of `tables/`, by name without ending.
+    """
+
+    folder: Path
+    provenance: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    participants: pd.DataFrame
+    published: Published
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def sets(self) -> list[str]:
+        """Sets of which Table 2 has rows, digital heads first."""
+        measured = set(self.tables["table2"]["set"]) if "table2" in self.tables else set()
+        return [name for name in ("quantitative", "real_head") if name in measured]
+
+    def figures(self, *names: str) -> str:
+        """HTML of the figures whose file names begin so."""
+        found = [path for name in names for path in self.paths(name)]
+        made = [page.figure(path, folder=self.folder, counterpart=COUNTERPARTS.get(_kind(path), "")) for path in found]
+        return "".join(made) or page.paragraph(f"No figure “{names[0]}” has been made.", kind="missing")
+
+    def paths(self, name: str) -> list[Path]:
+        """Files of the figures of one kind."""
+        every = sorted((self.folder / "figures").glob("*.png"))
+        return [path for path in every if _kind(path) == name]
+
+
+def headline(material: Material) -> Chapter:
+    """The gains of Table 2 beside the published ones."""
+    content = page.paragraph("Gain of sN2N over the original image, beside the published gain.")
+    for name in material.sets if "table2_gains" in material.tables else []:
+        gains = material.tables["table2_gains"]
+        content += _headline_table(gains[gains["set"] == name], name) + _verdicts(gains[gains["set"] == name])
+    content += page.paragraph(CEILING, kind="note") + page.paragraph(PAPER, kind="note")
+    return "results", "What came out", content if material.sets else _lacking("table2", "05_noise_levels")
+
+
+def people(material: Material) -> Chapter:
+    """What the rows are, and Table 1."""
+    everybody = material.participants
+    digital = int((everybody["kind"] == "digital").sum())
+    real = everybody.loc[everybody["kind"] == "real", "participant"].tolist()
+    named = f"{len(real)} real head ({', '.join(real)})" if len(real) == 1 else f"{len(real)} real heads"
+    content = page.paragraph(f"This profile has {digital} digital heads and {named}; every scan is simulated.")
+    content += page.paragraph(DIGITAL) + (page.paragraph(REAL) if real else "")
+    tests = table1_tests(everybody, material.published)
+    shown = table1_html(table1(everybody, material.published), tests, provenance=material.provenance)
+    content += page.scrollable(shown.as_raw_html(), label="Table 1")
+    return "people", "Who was scanned (Table 1)", content + material.figures("cohort")
+
+
+def noise(material: Material) -> Chapter:
+    """Noise of every scan."""
+    if "noise" not in material.tables:
+        return "noise", "Noise of the scans", _lacking("noise", "01_data")
+    caption = "Noise of every scan. Scale: 99th percentile of the object’s intensity."
+    return "noise", "Noise of the scans", plain_table(material.tables["noise"], caption)
+
+
+def pairs(material: Material) -> Chapter:
+    """Preprocessing and half images."""
+    content = material.figures("preprocessing") + material.figures("pairs") + material.figures("noise_maps")
+    if "pairs" in material.tables:
+        caption = "The half images of every training and validation scan; σ is the noise SD of a half"
+        content += plain_table(material.tables["pairs"], caption)
+    else:
+        content += _lacking("pairs", "02_pairs")
+    return "pairs", "Half images and their noise (Figure 1a)", content
+
+
+def training(material: Material) -> Chapter:
+    """Learning curve."""
+    content = material.figures("learning_curve")
+    return "training", "Training (Figure 1b)", content
+
+
+def alpha(material: Material) -> Chapter:
+    """The α curve and its numbers."""
+    content = material.figures("alpha")
+    if "alpha" not in material.tables:
+        return "alpha", "The choice of α (Appendix 3)", content + _lacking("alpha", "04_alpha")
+    means = material.tables["alpha"].groupby(["alpha", "definition"])["psnr"].mean().unstack()
+    rows = pd.DataFrame({"α": [f"{value:g}" for value in means.index]})
+    for name in (name for name in _DEFINITIONS if name in means):
+        best = means[name].idxmax()
+        rows[_DEFINITIONS[name]] = [
+            f"{value:.2f}{' (best)' if level == best else ''}" for level, value in means[name].items()
+        ]
+    caption = "PSNR (dB) over α, mean of the validation scans"
+    content += page.table(rows, caption=caption, numbers=list(rows.columns))
+    return "alpha", "The choice of α (Appendix 3)", content
+
+
+def quality(material: Material) -> Chapter:
+    """Table 2 and the gains, for every set, reference and region."""
+    content = material.figures("noise_levels")
+    options = {"provenance": material.provenance}
+    for name in material.sets:
+        content += f"<h3>{page.escape(NAMES[name])}</h3>\n"
+        for reference, region in _WHERE:
+            where: dict[str, Any] = {"set_name": name, "reference": reference, "region": region, **options}
+            tables = [table2_html(material.tables["table2"], material.published, **where)]
+            if "table2_gains" in material.tables:
+                tables.append(gains_html(material.tables["table2_gains"], **where))
+            label = f"{NAMES[name]}, {NAMES[region]}, against the {NAMES[reference]}"
+            content += "".join(page.scrollable(table.as_raw_html(), label=label) for table in tables)
+    content += "" if material.sets else _lacking("table2", "05_noise_levels")
+    content += material.figures("bias") + _bias_tables(material)
+    return "quality", "Image quality over the noise level (Table 2)", content
+
+
+def images(material: Material) -> Chapter:
+    """Original, sN2N and reference."""
+    content = material.figures("comparison") + material.figures("montage")
+    return "images", "Images (Figures 3, 5, S3 to S6)", content
+
+
+def conventions(material: Material) -> Chapter:
+    """How the metrics are computed."""
+    texts = [
+        *CONVENTIONS.values(),
+        "NRMSE gains are relative: percent of the original’s NRMSE; the paper’s are recomputed so.",
+        "Regions: the whole volume (the paper’s), and inside the head: one mask per head, from its noise-free image.",
+        "p-values: two-sided paired t-test over scans, sN2N against the original.",
+        "σ: the noise SD per real and imaginary channel of the acquired, pre-whitened k-space.",
+    ]
+    return "conventions", "Conventions of the metrics", page.bullets(texts)
+
+
+def inconsistencies(material: Material) -> Chapter:
+    """What does not agree within the paper."""
+    rows = material.published.inconsistencies.rename(
+        columns={"topic": "Topic", "first": "Here it says", "second": "There it says", "comment": "Comment"}
+    )
+    content = page.table(rows, caption="Statements of the paper that do not agree with each other")
+    return "inconsistencies", "Inconsistencies in the paper", content
+
+
+def differences(material: Material) -> Chapter:
+    """What differs from the paper, and what it does not state."""
+    scanner, noise_, recon = (material.settings[name] for name in ("acquisition", "noise", "recon"))
+    network, training_ = material.settings["network"], material.settings["training"]
+    counts = material.participants.groupby("set", sort=False).size()
+    here = ", ".join(f"{SET_NAMES.get(str(name), str(name)).lower()} {n}" for name, n in counts.items())
+    differs = [
+        "Participants. Paper: 135 training, 11 validation, 20 qualitative, 19 quantitative, 18 vessel wall. "
+        f"Here: {here}.",
+        "Scans. Paper: patients at 3 T. Here: simulated from digital heads and, where listed, a real head’s image; "
+        "without off-resonance, motion and flow.",
+        f"Scanner. Paper: 64 channels, 0.7 mm isotropic. Here: {scanner['coils']} coils, {_by(scanner['matrix'])} "
+        f"voxels of {_by(scanner['voxel_size'])} mm (z, y, x), R = {_by(scanner['acceleration'])}, {scanner['acs']} "
+        "calibration lines.",
+        f"Noise of test scans: such that the original’s PSNR at +0 σ is drawn from "
+        f"{_between(noise_['target_psnr'], ' ± ')} dB, the published mean and SD. "
+        f"Noise of training scans: SD of {_between(noise_['training_ratio'], ' to ')} of the intensity scale, whatever "
+        "the test.",
+        "References. Besides the paper’s noisy fully sampled image: the noise-free image, and the region inside the "
+        "head.",
+    ]
+    chosen = [
+        f"the loss ({training_['loss'].upper()}) and the optimiser: Adam, cosine schedule from "
+        f"{training_['learning_rate']:g}, {training_['steps']} steps of {training_['batch']} windows of "
+        f"{training_['patch']} voxels, weights averaged;",
+        f"the network’s size: a U-Net of {network['depth']} levels, {network['width']} channels in the first;",
+        f"GRAPPA’s ridge ({recon['ridge']:g}) and the Walsh window ({recon['window']} voxels);",
+        "the range and windows of PSNR, SSIM and NRMSE (see the conventions);",
+        "what α was compared against: we take the midpoint of two biased optima, neither of which needs a truth;",
+        "how added noise is drawn: anew for each level, the same for both arms, none of it in the reference.",
+    ]
+    content = page.bullets(differs) + page.paragraph("Not stated in the paper; we chose:") + page.bullets(chosen)
+    return "differences", "What differs from the paper", content
+
+
+def plain_table(rows: pd.DataFrame, caption: str) -> str:
+    """A table as it was stored, with readable names and rounded numbers."""
+    shown = pd.DataFrame({column: [_text(value) for value in rows[column]] for column in rows.columns})
+    names = {str(column): _COLUMNS.get(str(column), str(column).replace("_", " ")) for column in rows.columns}
+    numbers = [names[column] for column in names if pd.api.types.is_numeric_dtype(rows[column])]
+    return page.table(shown.rename(columns=names), caption=caption, numbers=numbers)
+
+
+def _headline_table(gains: pd.DataFrame, name: str) -> str:
+    volume, inside = (_psnr_rows(gains, *where) for where in (("full_sampled", "volume"), ("noise_free", "head")))
+    shown = {
+        "Added noise (σ)": [f"{level:g}" for level in volume.index],
+        "Gain, whole volume, against fully sampled": volume["gain"].map(_gain),
+        "Published gain": volume["published"].map(_gain),
+        "Ceiling (the truth’s gain)": volume["ceiling"].map(_gain),
+        "Verdict, whole volume": volume["verdict"].replace("", NOTHING),
+        "Gain inside the head, against noise-free": inside["gain"].map(_gain),
+        "Lowest scan": inside["lowest"].map(_gain),
+        "Verdict, inside the head": inside["verdict"].replace("", NOTHING),
+    }
+    n = int(volume["n"].max())
+    numbers = [column for column in shown if not column.startswith("Verdict")]
+    caption = f"PSNR gain in dB. {NAMES[name]}, {n} scan{'s' if n > 1 else ''}"
+    return page.table(pd.DataFrame(shown), caption=caption, numbers=numbers)
+
+
+def _psnr_rows(gains: pd.DataFrame, reference: str, region: str) -> pd.DataFrame:
+    chosen = (gains["metric"] == "PSNR_dB") & (gains["reference"] == reference) & (gains["region"] == region)
+    return gains[chosen].set_index("noise_sigma").sort_index()
+
+
+def _verdicts(gains: pd.DataFrame) -> str:
+    texts = []
+    judged = gains[gains["bar"].notna()]
+    for (metric, reference, region), rows in judged.groupby(["metric", "reference", "region"], sort=False):
+        counts = ", ".join(f"{verdict} at {n}" for verdict, n in rows["verdict"].value_counts().items())
+        where = f"{NAMES[str(region)]}, against the {NAMES[str(reference)]}"
+        texts.append(f"{NAMES[str(metric)]}, {where}: bar {counts} of {len(rows)} levels.")
+    return page.bullets(texts)
+
+
+def _bias_tables(material: Material) -> str:
+    """Mean bias per set: digital and real heads are never pooled."""
+    if "bias" not in material.tables:
+        return _lacking("bias", "05_noise_levels")
+    sets = material.participants.set_index("participant")["set"]
+    bias, content = material.tables["bias"], ""
+    for name, rows in bias.groupby(bias["head"].map(sets), sort=False):
+        means = rows.pivot_table(index="noise_sigma", columns=["region", "arm"], values="bias_percent", sort=False)
+        shown = {"Added noise (σ)": [f"{level:g}" for level in means.index]}
+        for region, arm in means.columns:
+            values = means[(region, arm)]
+            shown[f"{str(region)}, {NAMES.get(str(arm), str(arm))}"] = [
+                f"{value:+.1f}".replace("-", "−") for value in values
+            ]
+        caption = (
+            f"Mean bias in percent of the head’s mean. {NAMES.get(str(name), str(name))}, n = {rows['head'].nunique()}"
+        )
+        content += page.table(pd.DataFrame(shown), caption=caption, numbers=list(shown))
+    return content
+
+
+def _lacking(table: str, notebook: str) -> str:
+    return page.paragraph(f"tables/{table}.csv is missing: notebook {notebook} makes it.", kind="missing")
+
+
+def _kind(path: Path) -> str:
+    """Key of `COUNTERPARTS` that a file name begins with; "" for others."""
+    kinds = sorted(COUNTERPARTS, key=len, reverse=True)
+    return next((kind for kind in kinds if path.stem == kind or path.stem.startswith(f"{kind}_")), "")
+
+
+def _between(values: Any, word: str) -> str:
+    return word.join(f"{value:g}" for value in values)
+
+
+def _by(values: Any) -> str:
+    return _between(values, " × ")
+
+
+def _gain(value: float) -> str:
+    return NOTHING if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return NOTHING if math.isnan(value) else f"{value:.4g}"
+    return NOTHING if pd.isna(value) else str(value)

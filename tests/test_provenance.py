@@ -1,0 +1,133 @@
+"""Files are whole or absent, whatever fails; records say where a number came from."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import sn2nlib.provenance as provenance_module
+from sn2nlib.provenance import atomic_write, commit, provenance, stage_folder, versions, write_json
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder" / "image.nii.gz"
+    with atomic_write(target) as temporary:
+        assert temporary.parent == target.parent and temporary.name.endswith(".nii.gz")
+        temporary.write_bytes(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+    assert names(target.parent) == {"image.nii.gz"}
+
+
+def test_a_written_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    mask = os.umask(0o027)
+    try:
+        write_json(tmp_path / "a.json", {})
+        assert os.umask(0o027) == 0o027  # left as it was
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), PermissionError(errno.EACCES, "no")])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: BaseException) -> None:
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(type(error)) as caught, atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise error
+    assert caught.value is error
+    assert names(tmp_path) == {"a.txt"} and (tmp_path / "a.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"),
+    ],
+)
+def test_a_full_disk_is_named_with_the_file_it_was_for(tmp_path: Path, error: OSError) -> None:
+    with pytest.raises(OSError, match=r"The disk is full; .*a\.txt was not written") as caught:
+        with atomic_write(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise error
+    assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("step", ["os.replace", "tempfile.mkstemp"])
+def test_a_disk_that_fills_up_at_any_step_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"sn2nlib.provenance.{step}", full)
+    with pytest.raises(OSError, match="The disk is full"):
+        write_json(tmp_path / "a.json", {})
+    assert names(tmp_path) == set()
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    content = {"b": [1, 2.5, None], "a": "µ"}
+    write_json(tmp_path / "a.json", content)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == content and text.endswith("\n")
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"a": np.zeros(2)})
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == content
+
+
+def test_the_record_names_versions_and_commit() -> None:
+    record = provenance(seed=7)
+    assert record["seed"] == 7
+    assert record["versions"]["numpy"] == np.__version__
+    assert set(versions()) >= {"python", "sn2n", "numpy", "scipy", "torch"}
+    assert isinstance(record["commit"], str) and record["commit"]
+    json.dumps(record)
+
+
+def test_outside_a_checkout_the_commit_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance_module, "__file__", str(tmp_path / "provenance.py"))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert commit() == "unknown"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A stand-in for the package's folder with two rooms."""
+    root = tmp_path / "package"
+    for room in ("recon", "scans"):
+        (root / room).mkdir(parents=True)
+        (root / room / "code.py").write_text("one = 1\n")
+    monkeypatch.setattr(provenance_module, "__file__", str(root / "provenance.py"))
+    return root
+
+
+def test_a_stage_finds_its_own_files_again(tmp_path: Path, package: Path) -> None:
+    stage = tmp_path / "reports" / "stage"
+    assert stage_folder(stage, rooms=["recon"], seed=1, sizes=(1.0, 2.0)) == stage
+    (stage / "result.csv").write_text("kept")
+    (package / "scans" / "code.py").write_text("two = 2\n")  # another room
+    stage_folder(stage, rooms=["recon"], seed=1, sizes=(1.0, 2.0))
+    assert (stage / "result.csv").read_text() == "kept"
+
+
+@pytest.mark.parametrize("change", ["settings", "sources", "no stamp"])
+def test_a_stage_drops_files_that_are_not_its_own(tmp_path: Path, package: Path, change: str) -> None:
+    stage = tmp_path / "stage"
+    stage_folder(stage, rooms=["recon"], seed=1)
+    (stage / "result.csv").write_text("stale")
+    if change == "sources":
+        (package / "recon" / "code.py").write_text("one = 2\n")
+    if change == "no stamp":
+        (stage / ".stage").unlink()
+    stage_folder(stage, rooms=["recon"], seed=2 if change == "settings" else 1)
+    assert names(stage) == {".stage"}
