@@ -175,7 +175,7 @@ def pairs(
     sheet.caption = _pairs_caption(
         label,
         random=_rms(shown[3][1][head]),
-        systematic=None if systematic is None else _rms(np.abs(systematic[head]) / sd[head]),
+        systematic=None if systematic is None else _rms(np.abs(systematic[head])) / _rms(sd[head]),
     )
     return sheet
 

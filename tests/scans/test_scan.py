@@ -1,0 +1,317 @@
+"""Scan files: exact round trip, whole or absent, and a clear word about everything that does not fit."""
+
+import errno
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from sn2nlib.errors import ScanError
+from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans.scan import Scan, inspect_scan, load_scan, save_scan
+
+SHAPE = (3, 5, 21, 4)  # (coil, kz, ky, kx)
+
+
+def arrays(seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """Keyword arguments of a valid scan, some of them replaced."""
+    rng = np.random.default_rng(seed)
+    mask = lattice_mask(SHAPE[1:3], acceleration=(2, 1), acs=7)
+    kspace = rng.standard_normal((*SHAPE, 2), np.float32).view(np.complex64)[..., 0] * mask[:, :, None]
+    content = {
+        "kspace": kspace,
+        "mask": mask,
+        "acceleration": (2, 1),
+        "voxel_size": (1.1, 0.9, 0.7),
+        "affine": np.array([[0, 0, 1.1, -3], [0, 0.9, 0, 5], [0.7, 0, 0, 1 / 3], [0, 0, 0, 1]]),
+        "noise": rng.standard_normal((3, 50, 2), np.float32).view(np.complex64)[..., 0],
+        "info": {"source": "simulated", "seed": 3, "noise_sd": 0.1},
+    }
+    return content | changes
+
+
+def make_scan(**changes: Any) -> Scan:
+    return Scan(**arrays(**changes))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    save_scan(make_scan(), tmp_path / "scan.h5")
+    return tmp_path / "scan.h5"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"noise": None}, {"info": {}}, {"voxel_size": (0.7, 1 / 3, 2.0)}, {"affine": np.diag([-1.0, 2, 3, 1])}],
+)
+def test_round_trip_is_bit_identical(tmp_path: Path, changes: dict[str, Any]) -> None:
+    scan = make_scan(**changes)
+    before = scan.kspace.copy()
+    save_scan(scan, tmp_path / "new folder" / "scan.h5")
+    loaded = load_scan(str(tmp_path / "new folder" / "scan.h5"))
+
+    for name in ("kspace", "mask", "affine"):
+        stored, given = getattr(loaded, name), getattr(scan, name)
+        assert stored.dtype == given.dtype
+        np.testing.assert_array_equal(stored, given)
+    if scan.noise is None:
+        assert loaded.noise is None
+    else:
+        np.testing.assert_array_equal(loaded.noise, scan.noise)
+    assert (loaded.acceleration, loaded.caipi_shift, loaded.voxel_size, loaded.info) == (
+        scan.acceleration, scan.caipi_shift, scan.voxel_size, scan.info
+    )  # fmt: skip
+    assert loaded.n_coils == 3 and loaded.shape == SHAPE[1:]
+    np.testing.assert_array_equal(scan.kspace, before)
+
+
+def test_caipirinha_and_two_dimensional_scans_round_trip(tmp_path: Path) -> None:
+    mask = lattice_mask((6, 21), acceleration=(2, 2), caipi_shift=1, acs=5)
+    kspace = np.ones((1, 6, 21, 3), np.complex64)
+    save_scan(Scan(kspace, mask, (2, 2), 1), tmp_path / "caipi.h5")
+    assert load_scan(tmp_path / "caipi.h5").caipi_shift == 1
+    save_scan(Scan(kspace[:, :1], lattice_mask((1, 21), acs=5), (2, 1)), tmp_path / "flat.h5")
+    assert load_scan(tmp_path / "flat.h5").shape == (1, 21, 3)
+
+
+def test_a_file_holds_what_the_scan_holds_and_nothing_about_a_patient(saved: Path) -> None:
+    with h5py.File(saved) as file:
+        assert set(file) == {"kspace", "mask", "noise"}
+        assert set(file.attrs) == {
+            "format", "version", "acceleration", "caipi_shift", "voxel_size", "affine", "info"
+        }  # fmt: skip
+        assert json.loads(file.attrs["info"]) == make_scan().info
+        assert all(not dataset.attrs for dataset in file.values())
+
+
+def test_an_existing_file_is_kept_unless_told_otherwise(saved: Path) -> None:
+    before = saved.read_bytes()
+    with pytest.raises(FileExistsError, match=r"scan\.h5 exists; choose another name"):
+        save_scan(make_scan(seed=1), saved)
+    assert saved.read_bytes() == before
+    save_scan(make_scan(seed=1), saved, overwrite=True)
+    np.testing.assert_array_equal(load_scan(saved).kspace, make_scan(seed=1).kspace)
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("step", ["h5py.Group.__setitem__", "sn2nlib.provenance.os.replace", "no room"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_full_disk_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, overwrite: bool
+) -> None:
+    target = tmp_path / "scan.h5"
+    if overwrite:
+        save_scan(make_scan(), target)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    if step == "no room":
+        usage = type("Usage", (), {"free": 1000})
+        monkeypatch.setattr("sn2nlib.scans.scan.shutil.disk_usage", lambda _: usage)
+    else:
+        monkeypatch.setattr(step, full_disk)
+    with pytest.raises(OSError, match=r"The disk is full; .*scan\.h5 was not written") as caught:
+        save_scan(make_scan(seed=1), target, overwrite=overwrite)
+    assert caught.value.errno == errno.ENOSPC
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_provenance_that_json_cannot_hold_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        save_scan(make_scan(info={"array": np.zeros(2)}), tmp_path / "scan.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+def with_value(value: complex, *, coil: int, name: str = "kspace") -> dict[str, Any]:
+    array = arrays()[name].copy()
+    array[coil, 1, ...] = value
+    return {name: array}
+
+
+def without_coil(coil: int) -> dict[str, Any]:
+    kspace = arrays()["kspace"].copy()
+    kspace[coil] = 0
+    return {"kspace": kspace}
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    (with_value(np.nan, coil=1), "kspace: coil 1 holds NaN or Inf"),
+    (with_value(complex(0, np.inf), coil=2), "kspace: coil 2 holds NaN or Inf"),
+    (without_coil(1), "kspace: coil 1 has no signal at all; leave out that coil"),
+    ({"kspace": arrays()["kspace"].astype(np.complex128)}, r"kspace: needs complex64, got complex128; convert"),
+    ({"kspace": arrays()["kspace"].real}, "kspace: needs complex64, got float32"),
+    ({"kspace": arrays()["kspace"][0]}, r"kspace: needs 4 axes \(coil, kz, ky, kx\).* got 3: shape \(5, 21, 4\)"),
+    ({"kspace": arrays()["kspace"][None]}, "kspace: needs 4 axes .* got 5"),
+    ({"kspace": arrays()["kspace"][:0], "noise": None}, r"none empty, got 4: shape \(0, 5, 21, 4\)"),
+    ({"mask": arrays()["mask"].T}, r"mask: needs bool of shape \(kz, ky\) = \(5, 21\).*got bool of shape \(21, 5\)"),
+    ({"mask": arrays()["mask"].astype(float)}, "mask: needs bool .*got float64"),
+    ({"mask": np.zeros((5, 21), bool)}, "mask: the sampling mask is empty"),
+    ({"acceleration": (3, 1)}, "mask: the mask has samples off every lattice of the declared acceleration R = 3×1"),
+    ({"acceleration": (1, 1)}, "mask: the mask lacks .* declared acceleration R = 1×1"),
+    ({"mask": lattice_mask((5, 21), acceleration=(4, 1), acs=7)}, "mask: the mask lacks .* R = 2×1"),
+    (with_value(np.nan, coil=0, name="noise"), "noise: the noise scan holds NaN or Inf"),
+    ({"noise": arrays()["noise"][:2]}, r"noise: needs shape \(coil, n\) with 3 coils, got \(2, 50\)"),
+    ({"noise": arrays()["noise"][0]}, r"noise: needs shape \(coil, n\)"),
+    ({"noise": arrays()["noise"].astype(np.complex128)}, "noise: needs complex64, got complex128"),
+    ({"affine": np.eye(3)}, "affine: needs a finite 4×4 matrix"),
+    ({"affine": np.full((4, 4), np.nan)}, "affine: needs a finite 4×4 matrix"),
+    ({"voxel_size": (1.0, 0.0, 1.0)}, "voxel_size: needs three positive numbers"),
+    ({"voxel_size": (1.0, np.nan, 1.0)}, "voxel_size: needs three positive numbers"),
+    ({"voxel_size": (1.0, 1.0)}, "voxel_size: needs three positive numbers"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_arrays_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScanError, match=message):
+        make_scan(**changes)
+
+
+def test_an_array_that_is_not_contiguous_is_checked_too() -> None:
+    flipped = np.ascontiguousarray(arrays()["kspace"][..., ::-1])[..., ::-1]
+    assert not flipped.flags.c_contiguous
+    assert make_scan(kspace=flipped).shape == SHAPE[1:]
+    flipped[1, 1, 0, 0] = np.nan
+    with pytest.raises(ScanError, match="coil 1 holds NaN"):
+        make_scan(kspace=flipped)
+
+
+def test_a_scan_cannot_be_changed_but_replaced_and_is_then_checked_again() -> None:
+    scan = make_scan()
+    with pytest.raises(AttributeError):
+        scan.mask = np.ones_like(scan.mask)  # type: ignore[misc]
+    with pytest.raises(ScanError, match="coil 0 holds NaN"):
+        replace(scan, kspace=scan.kspace * np.float32(np.nan))
+
+
+def test_a_file_that_is_no_scan(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no scan file .*absent\.h5"):
+        load_scan(tmp_path / "absent.h5")
+    (tmp_path / "text.h5").write_text("not HDF5")
+    with pytest.raises(ScanError, match=r"text\.h5: not an HDF5 file, or damaged"):
+        load_scan(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["data"] = np.zeros(3)
+    with pytest.raises(ScanError, match=r"other\.h5: an HDF5 file, but not a scan .*lacks acceleration, .*kspace, mask"):
+        inspect_scan(tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize(
+    ("name", "lacks"),
+    [("kspace", "kspace"), ("mask", "mask"), ("affine", "affine"), ("info", "info"), ("format", "the attribute format")],
+)
+def test_a_file_that_lacks_something(saved: Path, name: str, lacks: str) -> None:
+    with h5py.File(saved, "a") as file:
+        if name in file:
+            del file[name]
+        else:
+            del file.attrs[name]
+    for read in (load_scan, inspect_scan):
+        with pytest.raises(ScanError, match=rf"scan\.h5: .*it lacks {lacks}"):
+            read(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("kspace", arrays()["kspace"].astype(np.complex128), "kspace: needs complex64, got complex128"),
+        ("kspace", arrays()["kspace"][0], "needs 4 axes"),
+        ("kspace", with_value(np.nan, coil=2)["kspace"], "coil 2 holds NaN or Inf"),
+        ("mask", np.ones((4, 21), bool), r"mask: needs bool of shape \(kz, ky\) = \(5, 21\)"),
+        ("noise", np.zeros((2, 9), np.complex64), "noise: needs shape"),
+        ("acceleration", (4, 1), "declared acceleration R = 4×1"),
+        ("acceleration", "fast", "damaged or incomplete"),
+        ("info", "{not json", "damaged or incomplete"),
+    ],
+)
+def test_a_files_content_is_checked_and_the_file_named(saved: Path, name: str, value: object, message: str) -> None:
+    with h5py.File(saved, "a") as file:
+        if name in file:
+            del file[name]
+            file[name] = value
+        else:
+            file.attrs[name] = value
+    with pytest.raises(ScanError, match=rf"scan\.h5: .*{message}"):
+        load_scan(saved)
+
+
+def test_a_mask_stored_as_bytes_is_read(saved: Path) -> None:
+    with h5py.File(saved, "a") as file:
+        del file["mask"]
+        file["mask"] = make_scan().mask.astype(np.uint8)
+    np.testing.assert_array_equal(load_scan(saved).mask, make_scan().mask)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_a_truncated_file(saved: Path, share: float) -> None:
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(share * len(content))])
+    for read in (load_scan, inspect_scan):
+        with pytest.raises(ScanError, match=r"scan\.h5: not an HDF5 file, or damaged"):
+            read(saved)
+
+
+@pytest.mark.parametrize("start", [0, 96, 600, 800, 1200, 2048])
+def test_a_damaged_file(saved: Path, start: int) -> None:
+    """Zeros written over a piece of the tables that say where everything is."""
+    content = bytearray(saved.read_bytes())
+    content[start : start + 400] = bytes(400)
+    saved.write_bytes(content)
+    with pytest.raises(ScanError, match=r"scan\.h5: "):
+        load_scan(saved)
+
+
+@pytest.mark.parametrize("read", [load_scan, inspect_scan])
+def test_running_out_of_memory_is_not_called_damage(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    def too_much(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", too_much)
+    with pytest.raises(MemoryError):
+        read(saved)
+
+
+def test_inspecting_tells_what_is_there_without_reading_samples(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(saved, "a") as file:
+        file["kspace"][...] = np.nan  # nobody looks
+    read, names = h5py.Dataset.__getitem__, []
+
+    def recorded(dataset: h5py.Dataset, *arguments: object) -> object:
+        names.append(dataset.name)
+        return read(dataset, *arguments)
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", recorded)
+    found = inspect_scan(saved)
+    assert names == ["/mask"]
+    assert found == {
+        "format": "sn2n-scan version 1",
+        "coils": 3,
+        "matrix (kz, ky, kx)": (5, 21, 4),
+        "voxel size (z, y, x) mm": (1.1, 0.9, 0.7),
+        "acceleration (Ry, Rz)": (2, 1),
+        "CAIPIRINHA shift": 0,
+        "fully sampled centre (kz, ky)": (5, 9),  # a lattice line joins on either side
+        "sampled share %": 71.4,  # 11 lattice lines and 4 more of 21
+        "noise samples per coil": 50,
+        "k-space MiB": 0.0,
+        "memory for reconstruction MiB": 0,
+        "provenance": {"source": "simulated", "seed": 3, "noise_sd": 0.1},
+    }
+
+
+def test_inspecting_a_scan_without_calibration_lines_or_noise(tmp_path: Path) -> None:
+    mask = lattice_mask((4, 10), acceleration=(2, 1), acs=None)
+    assert not mask[2, 5]
+    save_scan(Scan(np.ones((2, 4, 10, 2**16), np.complex64), mask, (2, 1)), tmp_path / "scan.h5")
+    found = inspect_scan(tmp_path / "scan.h5")
+    assert found["fully sampled centre (kz, ky)"] is None and found["noise samples per coil"] is None
+    assert found["k-space MiB"] == 40.0 and found["memory for reconstruction MiB"] == 200
+    assert found["sampled share %"] == 50.0
