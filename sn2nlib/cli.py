@@ -142,7 +142,7 @@ def train(
     scan: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="Undersampled raw scans.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Model; a training found there goes on.")],
     validation: Annotated[
-        list[Path] | None, typer.Option(metavar="SCAN", help="Scan for the validation loss; repeatable.")
+        list[Path] | None, typer.Option(metavar="SCAN", help="Scan for the validation loss and for α; repeatable.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 2000,
     width: Annotated[int, typer.Option(min=1, help="Channels of the first level.")] = 32,
@@ -154,14 +154,12 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
 ) -> None:
     """Train a network on your own scans, one half of each against the other; no clean images needed."""
-    volumes, held_out = (
-        [denoiser.training_volume(recon.make_pair(scans.load_scan(path))) for path in paths]
-        for paths in (scan, validation or [])
-    )
+    volumes = [denoiser.training_volume(recon.make_pair(scans.load_scan(path))) for path in scan]
+    held_out = {path.stem: recon.make_pair(scans.load_scan(path)) for path in validation or []}
     denoiser.train(
         volumes,
         out=out,
-        validation=held_out,
+        validation=[denoiser.training_volume(pair) for pair in held_out.values()],
         steps=steps,
         width=width,
         depth=depth,
@@ -171,6 +169,8 @@ def train(
         start_from=start_from,
         resume=not overwrite,
     )
+    if held_out:
+        print(f"α = {denoiser.fit_alpha(out, held_out):.2f}, chosen on {', '.join(held_out)}")
     print(f"Model: {out}")
 
 

@@ -105,13 +105,14 @@ def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settin
     path
         The folder. It is created.
     rooms
-        Sub-packages of sn2nlib whose sources decide the files' content.
+        Sub-packages of sn2nlib whose sources decide the files' content; Fourier transform and sampling always do.
     settings
         JSON-serialisable; whatever else decides it.
     """
     folder, here = Path(path), Path(__file__).resolve().parent
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for source in sorted(file for room in rooms for file in (here / room).rglob("*.py")):
+    ground_floor = [here / "fourier.py", here / "sampling.py"]
+    for source in [*ground_floor, *sorted(file for room in rooms for file in (here / room).rglob("*.py"))]:
         digest.update(source.read_bytes())
     key, stamp = digest.hexdigest(), folder / ".stage"
     if folder.is_dir() and (not stamp.is_file() or stamp.read_text(encoding="utf-8") != key):

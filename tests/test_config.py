@@ -100,7 +100,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 def test_what_is_no_profile(tmp_path: Path) -> None:
     with pytest.raises(ProfileError, match="no profile 'dmeo'; known are demo, paper, smoke"):
         load_profile("dmeo")
-    with pytest.raises(ProfileError, match="no profile .*absent.yaml"):
+    with pytest.raises(ProfileError, match=r"no profile .*absent\.yaml"):
         load_profile(tmp_path / "absent.yaml")
     (tmp_path / "broken.yaml").write_text("name: [tiny\n")
     with pytest.raises(ProfileError, match=r"broken\.yaml: not valid YAML"):

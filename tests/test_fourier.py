@@ -27,7 +27,7 @@ def random_complex(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("axes", [(-3, -2, -1), (-1,), (-3, -1), (-2,)])
-def test_both_directions_are_the_dft_matrix_with_dc_in_the_middle(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+def test_both_directions_are_the_centred_dft_matrix(shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
     x = random_complex(shape)
     forward = {axis: dft_matrix(shape[axis]) for axis in axes}
     backward = {axis: matrix.conj().T for axis, matrix in forward.items()}

@@ -54,10 +54,10 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: B
     ],
 )
 def test_a_full_disk_is_named_with_the_file_it_was_for(tmp_path: Path, error: OSError) -> None:
-    with pytest.raises(OSError, match=r"The disk is full; .*a\.txt was not written") as caught:
-        with atomic_write(tmp_path / "a.txt") as temporary:
-            temporary.write_text("half")
-            raise error
+    message = r"The disk is full; .*a\.txt was not written"
+    with pytest.raises(OSError, match=message) as caught, atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise error
     assert caught.value.errno == errno.ENOSPC
     assert names(tmp_path) == set()
 

@@ -99,7 +99,7 @@ def test_halves_of_a_lattice_are_disjoint_and_make_it_up() -> None:
 
 
 def test_a_half_without_samples_is_an_error() -> None:
-    with pytest.raises(SamplingError, match="half without samples.*at least two acquired partitions"):
+    with pytest.raises(SamplingError, match=r"half without samples.*at least two acquired partitions"):
         split_kz(lattice_mask((1, 30), acceleration=(2, 1), acs=6))
     one_partition = np.zeros((9, 30), bool)
     one_partition[4] = True
@@ -135,9 +135,9 @@ def test_an_acceleration_that_the_mask_contradicts_is_an_error(
 
 def test_a_wrong_caipirinha_shift_is_an_error() -> None:
     mask = lattice_mask((16, 48), acceleration=(2, 2), caipi_shift=1, acs=6)
-    with pytest.raises(SamplingError, match="declared acceleration R = 2×2"):
+    with pytest.raises(SamplingError, match=r"declared acceleration R = 2×2"):
         find_lattice(mask, (2, 2))
-    with pytest.raises(SamplingError, match="R = 2×3 .* with shift 1"):
+    with pytest.raises(SamplingError, match=r"R = 2×3 .* with shift 1"):
         find_lattice(mask, (2, 3), 1)
     with pytest.raises(SamplingError, match="fits no regular lattice"):
         split_kz(mask)

@@ -1,6 +1,6 @@
 """What a trained network does to a volume: inference, the α blend, and the choice of α."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -19,6 +19,7 @@ from .slices import window
 from .unet import UNet25D
 
 PAPER_ALPHA = 0.3  # the paper's choice, for models whose own has not been chosen
+ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 BATCH_VOXELS = 2**17  # of the network's input positions at a time: bounds memory
 BRACKET = ("half_to_half", "original_to_half")  # the two definitions that need no truth; biased low and high
 
@@ -230,6 +231,35 @@ def choose_alpha(table: pd.DataFrame) -> float:
     if missing:
         raise ImageError(f"the α table has no rows for {' and '.join(missing)}; sweep the validation scans")
     return round(sum(best[name] for name in BRACKET) / 2, 6)
+
+
+def fit_alpha(folder: str | Path, pairs: Mapping[str, Any], *, alphas: Sequence[float] = ALPHAS) -> float:
+    """Choose α by the bracket rule on validation scans, and write it into the model folder.
+
+    Parameters
+    ----------
+    folder
+        Model folder.
+    pairs
+        Name → `sn2nlib.recon.Pair` of scans that took no part in the training.
+    alphas
+        Values of α to look at.
+
+    Returns
+    -------
+    The chosen α.
+    """
+    denoiser, tables = Denoiser.load(folder), []
+    for name, pair in pairs.items():
+        images = {key: np.abs(getattr(pair, key)) / np.float32(pair.scale) for key in ("original", "half_a", "half_b")}
+        answers = {
+            key: denoiser.network_output(images[source], scale=1.0)
+            for key, source in (("output", "original"), ("output_a", "half_a"), ("output_b", "half_b"))
+        }
+        tables.append(sweep_alpha(name, alphas=alphas, **images, **answers))
+    alpha = choose_alpha(pd.concat(tables, ignore_index=True))
+    set_alpha(folder, alpha)
+    return alpha
 
 
 def _curve(

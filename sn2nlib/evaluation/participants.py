@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sn2nlib.evaluation.cohort import (
     noise_free_image,
@@ -71,9 +72,9 @@ def stratified_draws(n: int, seed: int) -> np.ndarray:
     return (rng.permutation(n) + rng.uniform(0.05, 0.95, n)) / n
 
 
-def participant_seed(participant: str, seed: int | None = None) -> int:
-    """The seed of the manifest; for a real head, which has none there, one made from its name."""
-    return zlib.crc32(participant.encode()) if seed is None else int(seed)
+def participant_seed(participant: str, seed: Any = None) -> int:
+    """The seed of the manifest; for a real head, which has none there (None or missing), one made from its name."""
+    return zlib.crc32(participant.encode()) if pd.isna(seed) else int(seed)
 
 
 def draw_lesions(seed: int, age: float) -> int:

@@ -108,7 +108,7 @@ def people(material: Material) -> Chapter:
     everybody = material.participants
     digital = int((everybody["kind"] == "digital").sum())
     real = everybody.loc[everybody["kind"] == "real", "participant"].tolist()
-    named = f"{len(real)} real head ({', '.join(real)})" if len(real) == 1 else f"{len(real)} real heads"
+    named = f"{len(real)} real head{'s' if len(real) > 1 else ''} ({', '.join(real)})" if real else "no real head"
     content = page.paragraph(f"This profile has {digital} digital heads and {named}; every scan is simulated.")
     content += page.paragraph(DIGITAL) + (page.paragraph(REAL) if real else "")
     tests = table1_tests(everybody, material.published)

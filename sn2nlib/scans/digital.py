@@ -244,7 +244,7 @@ def _vessels(
 
 
 def _lesions(rng: np.random.Generator, spacing: Sequence[float], code: np.ndarray, count: int) -> np.ndarray:
-    """Irregular white-matter lesions, 2–7 mm across; written into `code`, returned as a mask."""
+    """Irregular white-matter lesions, about 3–10 mm across; written into `code`, returned as a mask."""
     mask = np.zeros(code.shape, bool)
     candidates = np.argwhere(code == CODES["wm"])
     for centre in candidates[rng.integers(len(candidates), size=count)] if len(candidates) else ():

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from sn2nlib.denoiser import Denoiser, UNet25D, apply, blend, choose_alpha, set_alpha, sweep_alpha
+from sn2nlib.denoiser import Denoiser, UNet25D, apply, blend, choose_alpha, fit_alpha, set_alpha, sweep_alpha
 from sn2nlib.denoiser.checkpoint import save_model
 from sn2nlib.errors import CheckpointError, ImageError
 from sn2nlib.recon.pairs import intensity_scale
@@ -172,3 +173,21 @@ def test_the_bracket_rule_takes_the_midpoint_of_the_mean_curves() -> None:
     assert choose_alpha(table) == 0.55
     with pytest.raises(ImageError, match="no rows for original_to_half"):
         choose_alpha(table[table["definition"] != "original_to_half"])
+
+
+def test_alpha_is_chosen_from_pairs_alone_and_written_into_the_model(tmp_path: Path, volume: np.ndarray) -> None:
+    store(tmp_path, gain=0.3)
+    rng = np.random.default_rng(1)
+    halves = [volume + rng.normal(0, 0.2, volume.shape).astype(np.float32) for _ in range(2)]
+    scale = 2.0
+    pair = SimpleNamespace(original=sum(halves) / 2, half_a=halves[0] * 1j, half_b=halves[1], scale=scale)
+    alpha = fit_alpha(tmp_path, {"one": pair})
+    denoiser = Denoiser.load(tmp_path)
+    assert denoiser.alpha == alpha
+    images = {name: np.abs(getattr(pair, name)) / scale for name in ("original", "half_a", "half_b")}
+    answers = {
+        name: denoiser.network_output(images[source], scale=1.0)
+        for name, source in (("output", "original"), ("output_a", "half_a"), ("output_b", "half_b"))
+    }
+    alphas = [round(0.1 * step, 1) for step in range(11)]
+    assert alpha == choose_alpha(sweep_alpha("one", alphas=alphas, **images, **answers))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from sn2nlib.evaluation import participants
@@ -50,7 +51,7 @@ def test_lesions_come_with_age() -> None:
 
 def test_seeds() -> None:
     assert participant_seed("D001", 1001) == 1001
-    assert participant_seed("S1") == participant_seed("S1") != participant_seed("S2")
+    assert participant_seed("S1") == participant_seed("S1", pd.NA) != participant_seed("S2")
 
 
 def test_small_scans_get_one_process_and_large_ones_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:

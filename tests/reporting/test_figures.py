@@ -395,7 +395,7 @@ def test_preprocessing_tells_what_the_masks_hold(scan: Scan) -> None:
     assert "samples in both halves: 0." in sheet.caption
     panels = figures.preprocessing_panels(scan, pair)
     del panels["half_b"]["filled"]
-    with pytest.raises(StudyError, match="figure lacks half_b/filled$"):
+    with pytest.raises(StudyError, match=r"figure lacks half_b/filled$"):
         figures.preprocessing(panels, voxel_size=VOXEL)
 
 

@@ -198,13 +198,13 @@ def test_a_file_that_is_no_scan(tmp_path: Path) -> None:
         load_scan(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["data"] = np.zeros(3)
-    with pytest.raises(ScanError, match=r"other\.h5: an HDF5 file, but not a scan .*lacks acceleration, .*kspace, mask"):
+    with pytest.raises(ScanError, match=r"other\.h5: .* not a scan .*lacks acceleration, .*kspace, mask"):
         inspect_scan(tmp_path / "other.h5")
 
 
 @pytest.mark.parametrize(
     ("name", "lacks"),
-    [("kspace", "kspace"), ("mask", "mask"), ("affine", "affine"), ("info", "info"), ("format", "the attribute format")],
+    [(name, name) for name in ("kspace", "mask", "affine", "info")] + [("format", "the attribute format")],
 )
 def test_a_file_that_lacks_something(saved: Path, name: str, lacks: str) -> None:
     with h5py.File(saved, "a") as file:

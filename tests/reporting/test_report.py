@@ -1,0 +1,270 @@
+"""The report: what it says, in which order, what it says when something is missing; a page that needs nothing else."""
+
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sn2nlib.config import load_profile
+from sn2nlib.errors import StudyError
+from sn2nlib.reporting import figures, page
+from sn2nlib.reporting.published import Published, load_published
+from sn2nlib.reporting.report import build_report
+from sn2nlib.reporting.tables import gains, per_scan, save_csv, table2
+from sn2nlib.scans.manifest import load_splits
+
+MANIFEST = Path(__file__).resolve().parents[2] / "data_manifest"
+TESTED = {"quantitative": ["D167", "D168", "D169", "D170", "D171", "D172"], "real_head": ["S1"]}
+PROVENANCE = {"versions": {"numpy": "2.3.5"}, "commit": "c0ffee", "threads": 2, "profile": "demo", "seed": 7}
+
+
+class Checker(HTMLParser):
+    """Tags in balance, addresses, images, headings, tables."""
+
+    VOID = ("meta", "link", "img", "br", "hr", "col", "input")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.counts: dict[str, int] = {}
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.counts[tag] = self.counts.get(tag, 0) + 1
+        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        self.images += [found] if tag == "img" else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def quality_rows(gain: float = 2.0) -> pd.DataFrame:
+    """Every scan of the demo at seven levels; sN2N gains `gain` dB, the truth 3 dB."""
+    rows = []
+    for set_name, scans in TESTED.items():
+        for number, scan in enumerate(scans):
+            for level in (0, 0.5, 1, 1.5, 2, 2.5, 3):
+                for reference, region in [(r, g) for r in ("full_sampled", "noise_free") for g in ("volume", "head")]:
+                    for arm, better in (("original", 0.0), ("sN2N", gain + 0.02 * number), ("truth", 3.0)):
+                        if arm == "truth" and reference == "noise_free":
+                            continue
+                        psnr = 41 + 0.1 * number - 3 * level + better
+                        rows.append({
+                            "set": set_name, "scan": scan, "noise_sigma": level, "arm": arm, "reference": reference,
+                            "region": region, "psnr": psnr, "ssim": 1 - 10 ** (-psnr / 20),
+                            "nrmse": 500 * 10 ** (-psnr / 20),
+                        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="module")
+def published() -> Published:
+    return load_published(MANIFEST)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, published: Published) -> Path:
+    """A finished study: tables, two figures, a model with its α, two executed notebooks, and the report."""
+    out = tmp_path_factory.mktemp("finished") / "demo"
+    values = per_scan(quality_rows())
+    people = load_splits(MANIFEST, "demo")
+    alphas = np.arange(11) / 10
+    tables = {
+        "table2_per_scan": values, "table2": table2(values), "table2_gains": gains(values, published),
+        "noise": people[["participant", "set"]].assign(noise_over_scale=0.031234, own_noise_over_scale=math.nan),
+        "pairs": pd.DataFrame({"participant": ["D001"], "set": ["training"], "systematic_over_noise": [0.4567]}),
+        "history": pd.DataFrame({"step": [10], "loss": [0.1], "noise_floor": [0.1]}),
+        "alpha": pd.concat([
+            pd.DataFrame({"definition": name, "scan": "D136", "alpha": alphas, "psnr": 30 - (alphas - best) ** 2})
+            for name, best in (("half_to_half", 0.1), ("original_to_half", 0.7))
+        ]),
+        "bias": pd.DataFrame({
+            "head": ["D167", "D168", "S1"], "noise_sigma": 3.0, "arm": "sN2N", "region": "air",
+            "bias_percent": [1.0, 3.0, -9.0],
+        }),
+    }  # fmt: skip
+    for name, table in tables.items():
+        save_csv(table, out / "tables" / f"{name}.csv")
+    volume = np.zeros((12, 14, 16), np.float32)
+    volume[2:10, 2:12, 3:13] = 1
+    cohort = figures.cohort({"D001 (training)": volume}, voxel_size=(1, 1, 1), label="σ <b> & co")
+    figures.save_figure(cohort, out / "figures" / "cohort.png", stamp="")
+    figures.save_figure(cohort, out / "figures" / "quickstart.png", stamp="")
+    (out / "model").mkdir()
+    (out / "model" / "model.json").write_text('{"alpha": 0.4}')
+    (out / "notebooks").mkdir()
+    for name, seconds in (("01_data", 61.24), ("05_noise_levels", 300.0), ("03_train.failed", 1.0)):
+        content = {"cells": [], "metadata": {"papermill": {"duration": seconds}}}
+        (out / "notebooks" / f"{name}.ipynb").write_text(json.dumps(content))
+    build(out, published)
+    return out
+
+
+@pytest.fixture(scope="module")
+def html(finished: Path) -> str:
+    return (finished / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished study, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "demo"))
+
+
+def build(out: Path, published: Published, **changes: Any) -> str:
+    options: dict[str, Any] = {
+        "title": "The study <demo>", "provenance": PROVENANCE, "settings": load_profile("demo").model_dump(),
+        "participants": load_splits(MANIFEST, "demo"), "published": published,
+    }  # fmt: skip
+    made = build_report(out, **{**options, **changes})
+    assert made == out / "index.html"
+    return made.read_text(encoding="utf-8")
+
+
+def words(html: str) -> str:
+    """What a reader sees."""
+    text = re.sub(r"<(style|head)\b.*?</\1>", " ", html, flags=re.S)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", text))
+
+
+def test_the_page_needs_nothing_from_outside(html: str, finished: Path) -> None:
+    checker = Checker()
+    checker.feed(html)
+    assert checker.open == []
+    assert len(checker.ids) == len(set(checker.ids))
+    assert "script" not in checker.counts and "@import" not in html and "url(http" not in html
+    anchors = {address[1:] for address in checker.addresses if address.startswith("#")}
+    assert len(anchors) > 8 and anchors <= set(checker.ids)
+    files = [address for address in checker.addresses if not address.startswith(("#", "data:"))]
+    assert files and all((finished / address).is_file() for address in files)
+    assert checker.counts["h1"] == 1 and checker.counts["main"] == 1
+    assert sorted(each.name for each in finished.iterdir() if each.is_file()) == ["index.html", "run.json"]
+
+
+def test_the_page_is_accessible(html: str) -> None:
+    checker = Checker()
+    checker.feed(html)
+    assert 'lang="en"' in html and 'name="viewport"' in html and "@media print" in html
+    assert len(checker.images) == 2
+    assert all(image["alt"] and image["width"] and image["height"] for image in checker.images)
+    assert checker.counts["figcaption"] == 2
+    plain = re.findall(r'<table class="plain">.*?</table>', html, flags=re.S)
+    assert len(plain) >= 8
+    assert all("<caption>" in table and 'scope="col"' in table and 'scope="row"' in table for table in plain)
+    assert html.count('role="region"') == html.count('tabindex="0"') == checker.counts["table"]
+
+
+def test_the_order_is_the_readers(html: str) -> None:
+    order = [
+        "What came out", "Who was scanned", "Noise of the scans", "Half images", "Training", "The choice of α",
+        "Image quality over", "Images (", "Conventions", "Inconsistencies", "What differs", "Further", "Where this",
+    ]  # fmt: skip
+    headings = re.findall(r"<h2>(.*?)</h2>", html)
+    assert len(headings) == len(order)
+    assert all(heading.startswith(start) for heading, start in zip(headings, order, strict=True))
+
+
+def test_the_gains_stand_first_beside_the_published(html: str) -> None:
+    text = words(html)
+    first = text[text.index("PSNR gain in dB. Quantitative") : text.index("Who was scanned (Table 1) This profile")]
+    # level, gain (mean of 2.00 to 2.10), published, ceiling, verdict, gain inside the head, lowest scan, verdict
+    assert "0 +2.05 +0.50 +3.00 reached +2.05 +2.00 reached" in first
+    assert "3 +2.05 +2.30 +3.00 missed +2.05 +2.00 reached" in first
+    assert "PSNR (dB), whole volume, against the fully sampled image: reached at 4, missed at 3 of 7 levels." in first
+    assert "Real head, 1 scan" in first and "the ceiling decides" in first
+
+
+def test_tables_captions_and_conventions_are_there(html: str) -> None:
+    text = words(html)
+    for expected in (
+        "Digital heads are not patients", "13 digital heads and 1 real head (S1)", "Table 1. Demographic",
+        "Table 2. Quantitative test (digital heads), whole volume, against the fully sampled image",
+        "Table 2. Real head, inside the head, against the noise-free image", "Gains of sN2N over the original. Real",
+        "30.00 (best)", "0.4567", "0.03123", "range = maximum of the reference volume", "nine subregions (Methods)",
+        "Not stated in the paper; we chose", "8 coils, 128 × 160 × 160 voxels", "commit c0ffee", "training.steps",
+        "01_data 61", "α = 0.40 (the paper: 0.3)",
+    ):  # fmt: skip
+        assert expected in text, expected
+    assert "&lt;b&gt; &amp; co: magnitude images" in html  # the caption of the PNG, escaped
+    assert "<title>The study &lt;demo&gt;</title>" in html
+    assert "None" not in text.replace("None of", "") and "nan" not in re.findall(r"\bnan\b", text)
+    assert "Missing in this report" not in text
+
+
+def test_real_heads_are_not_averaged_with_digital_ones(html: str) -> None:
+    text = words(html)
+    assert "Quantitative test (digital heads), n = 2 Added noise (σ) air, sN2N 3 +2.0" in text
+    assert "Real head, n = 1 Added noise (σ) air, sN2N 3 −9.0" in text
+
+
+def test_run_record_is_valid_json_with_the_provenance(finished: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    run = json.loads((finished / "run.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    assert {key: run[key] for key in PROVENANCE} == PROVENANCE
+    assert run["alpha"] == 0.4 and run["missing"] == []
+    assert run["seconds"] == {"01_data": 61.2, "05_noise_levels": 300.0}
+    assert run["settings"]["training"]["steps"] == load_profile("demo").training.steps
+    [row] = [
+        row for row in run["gains"]
+        if (row["set"], row["reference"], row["region"], row["metric"], row["noise_sigma"])
+        == ("quantitative", "full_sampled", "volume", "PSNR_dB", 0.5)
+    ]  # fmt: skip
+    assert row["gain"] == pytest.approx(2.05) and row["published"] == 1.0 and row["verdict"] == "reached"
+
+
+def test_what_is_missing_is_said(out: Path, published: Published) -> None:
+    (out / "tables" / "pairs.csv").unlink()
+    (out / "scans").mkdir()
+    (out / "scans" / "unavailable.json").write_text('{"S1": "pip found no pycortex 1.4.0."}')
+    values = per_scan(quality_rows().query("set == 'quantitative'"))
+    tables = {"table2": table2(values), "table2_gains": gains(values, published), "table2_per_scan": values}
+    for name, table in tables.items():
+        save_csv(table, out / "tables" / f"{name}.csv")
+    html = build(out, published)
+    text = words(html)
+    top = text[: text.index("What came out")]
+    assert "tables/pairs.csv is missing; notebook 02_pairs makes it." in top
+    assert "S1 was not measured: pip found no pycortex 1.4.0." in top
+    assert "Table 2. Real head" not in text
+    assert "No figure “learning_curve” has been made." in text
+    assert json.loads((out / "run.json").read_text())["missing"][-1].startswith("S1 was not measured")
+
+
+def test_a_study_that_has_not_begun_still_gets_a_page(tmp_path: Path, published: Published) -> None:
+    out = tmp_path / "smoke"
+    out.mkdir()
+    settings, people = load_profile("smoke").model_dump(), load_splits(MANIFEST, "smoke")
+    text = words(build(out, published, settings=settings, participants=people))
+    assert text.count("is missing") >= 8
+    assert "Table 1. Demographic characteristics" in text and "5 digital heads and no real head;" in text
+    with pytest.raises(StudyError, match=r"there is no study in .*nowhere; run the notebooks"):
+        build(tmp_path / "nowhere", published)
+
+
+def test_a_damaged_table_is_named_and_leaves_the_old_page(out: Path, published: Published) -> None:
+    before = build(out, published)
+    (out / "tables" / "alpha.csv").write_text("")
+    with pytest.raises(StudyError, match=r"alpha\.csv cannot be read.*run notebook 04_alpha again"):
+        build(out, published)
+    assert (out / "index.html").read_text(encoding="utf-8") == before
+
+
+def test_a_figure_without_texts_is_shown_by_its_name(tmp_path: Path) -> None:
+    figures.Sheet("Title", label="", height=20).savefig(tmp_path / "some_figure.png", metadata={"Title": None})
+    html = page.figure(tmp_path / "some_figure.png", folder=tmp_path, counterpart="Figure 5")
+    assert 'alt="some figure"' in html and "In the paper: Figure 5." in html
