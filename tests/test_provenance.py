@@ -102,11 +102,11 @@ def test_outside_a_checkout_the_commit_is_unknown(tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for the package's folder with two rooms."""
+    """A stand-in for the package's folder with two rooms on their ground floor."""
     root = tmp_path / "package"
-    for room in ("recon", "scans"):
-        (root / room).mkdir(parents=True)
-        (root / room / "code.py").write_text("one = 1\n")
+    for source in ("fourier.py", "sampling.py", "recon/code.py", "scans/code.py"):
+        (root / source).parent.mkdir(parents=True, exist_ok=True)
+        (root / source).write_text("one = 1\n")
     monkeypatch.setattr(provenance_module, "__file__", str(root / "provenance.py"))
     return root
 
@@ -120,13 +120,13 @@ def test_a_stage_finds_its_own_files_again(tmp_path: Path, package: Path) -> Non
     assert (stage / "result.csv").read_text() == "kept"
 
 
-@pytest.mark.parametrize("change", ["settings", "sources", "no stamp"])
+@pytest.mark.parametrize("change", ["settings", "recon/code.py", "sampling.py", "no stamp"])
 def test_a_stage_drops_files_that_are_not_its_own(tmp_path: Path, package: Path, change: str) -> None:
     stage = tmp_path / "stage"
     stage_folder(stage, rooms=["recon"], seed=1)
     (stage / "result.csv").write_text("stale")
-    if change == "sources":
-        (package / "recon" / "code.py").write_text("one = 2\n")
+    if change.endswith(".py"):
+        (package / change).write_text("one = 2\n")
     if change == "no stamp":
         (stage / ".stage").unlink()
     stage_folder(stage, rooms=["recon"], seed=2 if change == "settings" else 1)

@@ -14,7 +14,7 @@ from sn2nlib.provenance import write_json
 from sn2nlib.recon.pairs import intensity_scale
 
 from .checkpoint import load_model, read_description
-from .processes import choose_device
+from .processes import choose_device, has_bfloat16
 from .slices import window
 from .unet import UNet25D
 
@@ -48,7 +48,7 @@ class Denoiser:
     @classmethod
     def load(
         cls, folder: str | Path, *, device: str | None = None,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Literal["auto", "float32", "bfloat16"] = "float32",
     ) -> Self:
         """Load the model of a folder that a training has written.
 
@@ -57,7 +57,7 @@ class Denoiser:
         device
             As PyTorch names it; None: the GPU if there is one.
         precision
-            See the class.
+            See the class; "auto": bfloat16 where the device computes in it, else float32.
 
         Raises
         ------
@@ -65,6 +65,8 @@ class Denoiser:
             If the folder is incomplete, damaged, or of another architecture.
         """
         network, description = load_model(folder)
+        if precision == "auto":
+            precision = "bfloat16" if has_bfloat16(device) else "float32"
         network.to(choose_device(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return cls(network, description.get("alpha"), description, precision)
 

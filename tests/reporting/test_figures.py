@@ -272,7 +272,7 @@ def test_every_figure_becomes_a_small_file_with_its_caption(
     assert [each.name for each in path.parent.iterdir()] == [f"{kind}.png"]
     assert path.stat().st_size < 400_000
     with Image.open(path) as image:
-        assert image.size[0] == pytest.approx(180 / 25.4 * 200, abs=1)
+        assert image.size[0] == pytest.approx(180 / 25.4 * 150, abs=1)
         assert image.info["Title"] == every[kind].title
         assert image.info["Description"] == every[kind].caption
     assert STAMP in texts(every[kind])

@@ -57,8 +57,8 @@ def learning_curve(history: pd.DataFrame, *, label: str = _COHORT) -> Sheet:
     # the first steps would hide the rest
     relative.set_ylim(min(0.95, ratio.min()), 1 + 3 * max(ratio.median() - 1, 0.02))
     relative.set(xlabel="step", ylabel="loss / noise floor")
-    add_legend(absolute)
-    add_legend(relative)
+    absolute.set_title("Loss", loc="left", fontsize=8)
+    add_legend(relative, of=absolute)
     sheet.caption = _learning_caption(history, checked)
     return sheet
 
@@ -84,7 +84,7 @@ def alpha_curve(table: pd.DataFrame, chosen: float, *, paper: float = 0.3, label
     """
     curves = _relative_to_untouched(table)
     n_scans = table["scan"].nunique()
-    scans = f"mean of {n_scans} validation scan{'s' if n_scans > 1 else ''}"
+    scans = f"mean of {n_scans} validation scans" if n_scans > 1 else "one validation scan"
     title = "How much of the original should stay? PSNR of the blend over α"
     sheet = Sheet(title, label=f"{label}; {scans}, ringed: best α of each definition", height=95)
     axes = sheet.graphs(1, 1)[0, 0]
@@ -100,10 +100,9 @@ def alpha_curve(table: pd.DataFrame, chosen: float, *, paper: float = 0.3, label
         axes.plot(curve.index, curve, label=f"{text}: best {best:g}", **style)
         axes.plot(best, curve.max(), marker="o", markersize=10, fillstyle="none", color=colour)
     axes.set(xlabel="α, the share of the original image", ylabel="PSNR gain over the original, α = 1 (dB)")
-    add_legend(axes)
+    add_legend(axes, beside=True)
     sheet.caption = (
-        "PSNR of α · original + (1 − α) · network output on the validation scans "
-        f"({scans}), relative to α = 1. Best α: "
+        f"PSNR of α · original + (1 − α) · network output, {scans}, relative to α = 1. Best α: "
         f"{', '.join(bests)}. Chosen: {chosen:.2g}, the midpoint of the two biased optima, which need no truth; the "
         f"paper: {paper:g}."
     )
@@ -123,7 +122,8 @@ def bias_plot(bias: pd.DataFrame, *, label: str = "simulated scans, a line per h
     """
     sheet = Sheet("What the noise floor of magnitude images lifts", label=label, height=80)
     regions = list(dict.fromkeys(bias["region"]))
-    for axes, region in zip(sheet.graphs(1, len(regions))[0], regions, strict=True):
+    panels = sheet.graphs(1, len(regions))[0]
+    for axes, region in zip(panels, regions, strict=True):
         for arm, name in _BIAS_ARMS.items():
             part = bias[(bias["region"] == region) & (bias["arm"] == arm)]
             style = {**ARM_STYLES[arm], "alpha": 0.8, "linewidth": 0.9, "markersize": 3.5}
@@ -134,7 +134,7 @@ def bias_plot(bias: pd.DataFrame, *, label: str = "simulated scans, a line per h
         axes.axhline(0, color=GREY, linewidth=0.6)
         axes.set_title(region, loc="left", fontsize=8)
         axes.set(xlabel="added noise (σ)", ylabel="bias (% of the head’s mean)")
-        add_legend(axes)
+    add_legend(panels[-1], of=panels[0])
     sheet.caption = _bias_caption(bias)
     return sheet
 

@@ -61,7 +61,7 @@ def noise_level_curves(
         grid[2, column].set_xlabel("added noise (σ)")
     for row, (text, (reference, region)) in enumerate((("Quality", _PAPER), ("Gain", _PAPER), ("Gain", _INSIDE))):
         grid[row, 0].set_title(f"{text}: {NAMES[region]}, against the {NAMES[reference]}", loc="left", fontsize=8)
-        add_legend(grid[row, 2], above=True)
+        add_legend(grid[row, 2])
     gains = [_told(part) for part in (volume, inside)]
     sheet.caption = (
         f"{sentence(label or what)}. PSNR gain of sN2N over the original: over the whole volume, against the fully "

@@ -32,7 +32,8 @@ ARM_STYLES: dict[str, dict[str, Any]] = {
 }
 
 DIGITAL_LABEL = "digital phantom, simulated scan"
-_PRINT_DPI, _SCREEN_DPI = 200, 110
+_PRINT_DPI, _SCREEN_DPI = 150, 110
+_GREYS = 128  # levels in a figure without colour: a bit less of noise to store than 256, and none to see
 _MM_PER_INCH = 25.4
 
 
@@ -83,7 +84,7 @@ class Sheet(Figure):
         )
         grid = self.subplots(rows, columns, squeeze=False, **options)
         for axes in grid.flat:
-            axes.tick_params(labelsize=SMALL)
+            axes.tick_params(which="both", labelsize=SMALL)
             axes.xaxis.label.set_size(NORMAL)
             axes.yaxis.label.set_size(NORMAL)
             axes.spines[["top", "right"]].set_visible(False)
@@ -95,22 +96,29 @@ class Sheet(Figure):
         self._footer.set_text(text)
 
     def png(self, *, dpi: int = _SCREEN_DPI) -> bytes:
-        """The figure as PNG, with at most 256 colours; title and caption are in its text fields."""
+        """The figure as PNG, with 128 greys or 256 colours; title and caption are in its text fields."""
         self.set_dpi(dpi)
         canvas = FigureCanvasAgg(self)
         canvas.draw()
-        image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
         self.set_dpi(_SCREEN_DPI)
         fields = PngInfo()
         fields.add_itxt("Title", self.title)
         fields.add_itxt("Description", self.caption)
         stream = io.BytesIO()
-        palette = image.quantize(256, dither=Image.Dither.NONE)
-        palette.save(stream, "PNG", optimize=True, pnginfo=fields, dpi=(dpi, dpi))
+        _few_colours(pixels).save(stream, "PNG", optimize=True, pnginfo=fields, dpi=(dpi, dpi))
         return stream.getvalue()
 
     def _repr_png_(self) -> bytes:
         return self.png()
+
+
+def _few_colours(pixels: np.ndarray) -> Image.Image:
+    """An image that compresses well, from (row, column, RGB) uint8."""
+    if (pixels == pixels[..., :1]).all():
+        step = 255 / (_GREYS - 1)
+        return Image.fromarray(np.round(np.round(pixels[..., 0] / step) * step).astype(np.uint8))
+    return Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE)
 
 
 def stamp_text(provenance: Mapping[str, Any]) -> str:
@@ -126,15 +134,27 @@ def stamp_text(provenance: Mapping[str, Any]) -> str:
     return " · ".join(f"{name} {value}" for name, value in known.items() if value is not None)
 
 
-def add_legend(axes: Axes, *, above: bool = False) -> None:
-    """A legend in the axes, or in one line above them, flush right."""
-    style: dict[str, Any] = {"fontsize": SMALL, "frameon": False}
-    if above:
-        style |= {"loc": "lower right", "bbox_to_anchor": (1.0, 1.0), "ncols": 4, "columnspacing": 1.0}
-        style |= {"borderpad": 0.2, "handlelength": 2.2}
-    legend = axes.legend(**style)
-    # the line of titles has room for it already
-    legend.set_in_layout(not above)
+def add_legend(axes: Axes, *, of: Axes | None = None, beside: bool = False) -> None:
+    """A legend in one line above the axes, flush right, or beside them; never among the curves.
+
+    matplotlib's own choice of a free place warns where the machine is slow, and there may be none.
+
+    Parameters
+    ----------
+    axes
+        Where the legend stands. Above them a title must make the room.
+    of
+        The axes whose curves it explains, if others.
+    beside
+        To the right, one under the other.
+    """
+    handles, labels = (of or axes).get_legend_handles_labels()
+    style: dict[str, Any] = {"fontsize": SMALL, "frameon": False, "borderpad": 0.2, "handlelength": 2.2}
+    if beside:
+        axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), labelspacing=1.0, **style)
+        return
+    style |= {"ncols": max(len(labels), 1), "columnspacing": 1.0}
+    axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1.0, 1.0), **style).set_in_layout(False)
 
 
 def signed(value: float, digits: int) -> str:
