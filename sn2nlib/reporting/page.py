@@ -111,7 +111,7 @@ def figure(path: Path, *, folder: Path, counterpart: str = "") -> str:
     source = escape(path.relative_to(folder).as_posix())
     paper = f" In the paper: {counterpart}." if counterpart else ""
     return (
-        f'<figure><img src="{source}" width="{width}" height="{height}" alt="{escape(title)}">\n'
+        f'<figure><a href="{source}"><img src="{source}" width="{width}" height="{height}" alt="{escape(title)}"></a>\n'
         f"<figcaption><strong>{escape(title)}.</strong> {escape(texts.get('Description', '') + paper)}"
         "</figcaption></figure>\n"
     )

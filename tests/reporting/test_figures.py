@@ -187,7 +187,8 @@ def test_pixels_have_the_proportions_of_the_voxels(plane: str, height: float, wi
 def test_on_paper_the_blob_is_on_the_side_of_its_letter(plane: str, letters: str) -> None:
     reference = phantom()
     index = {"sagittal": 15, "coronal": 21, "axial": 26}[plane]
-    sheet = figures.comparison(levels_of(reference), reference, voxel_size=VOXEL, plane=plane, index=index)
+    images = {1.0: levels_of(reference)[1.0]}
+    sheet = figures.comparison(images, reference, voxel_size=VOXEL, plane=plane, index=index)
     pixels = np.asarray(Image.open(io.BytesIO(sheet.png())).convert("L")).astype(float)
     axes = sheet.axes[4]  # the fully sampled image, whole: nothing but the letters is written on it
     box = axes.get_window_extent()
@@ -207,7 +208,7 @@ def test_on_paper_the_blob_is_on_the_side_of_its_letter(plane: str, letters: str
 
 def test_panels_are_in_true_proportion() -> None:
     reference = phantom()
-    sheet = figures.comparison(levels_of(reference), reference, voxel_size=VOXEL, plane="axial")
+    sheet = figures.comparison({1.0: levels_of(reference)[1.0]}, reference, voxel_size=VOXEL, plane="axial")
     sheet.png()
     box, (rows, columns) = sheet.axes[0].get_window_extent(), shown(sheet.axes[0]).shape
     assert box.height / box.width == pytest.approx(rows * 2.0 / (columns * 3.0), rel=1e-3)

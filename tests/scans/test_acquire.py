@@ -249,6 +249,11 @@ def test_levels_and_seeds_are_independent_draws(noisy: Scan) -> None:
     assert correlation(added(1.0, 100), added(1.0, 50)) < limit
     assert correlation(added(1.0, 100), added(1.5, 150)) < limit
     np.testing.assert_allclose(added(2.0, 7), 2 * added(1.0, 7), atol=1e-5)
+    # not the scan's own stream either, should the seeds be the same: neither its noise scan nor its noise
+    assert noisy.noise is not None
+    first = added(1.0, 5)[0, 0]
+    assert correlation(first, noisy.noise[0, : first.size]) < 5 / np.sqrt(first.size)
+    assert correlation(added(1.0, 5), noisy.kspace - without_noise(noisy)) < limit
     assert add_noise(noisy, 0, seed=1) is noisy
 
 
