@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sn2nlib.errors import StudyError
+
 _RECORDED = ("sn2n", "numpy", "scipy", "torch", "nilearn", "antspyx", "scikit-image", "pandas")
 
 
@@ -108,6 +110,11 @@ def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settin
         Sub-packages of sn2nlib whose sources decide the files' content; Fourier transform and sampling always do.
     settings
         JSON-serialisable; whatever else decides it.
+
+    Raises
+    ------
+    StudyError
+        If the folder holds files but was not made by a study; nothing is removed.
     """
     folder, here = Path(path), Path(__file__).resolve().parent
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
@@ -115,8 +122,11 @@ def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settin
     for source in [*ground_floor, *sorted(file for room in rooms for file in (here / room).rglob("*.py"))]:
         digest.update(source.read_bytes())
     key, stamp = digest.hexdigest(), folder / ".stage"
-    if folder.is_dir() and (not stamp.is_file() or stamp.read_text(encoding="utf-8") != key):
-        shutil.rmtree(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not stamp.is_file():
+            raise StudyError(f"{folder} holds files that no study made; move them or choose another reports folder")
+        if stamp.read_text(encoding="utf-8") != key:
+            shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stamp.write_text(key, encoding="utf-8")
     return folder

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import sn2nlib.provenance as provenance_module
+from sn2nlib.errors import StudyError
 from sn2nlib.provenance import atomic_write, commit, provenance, stage_folder, versions, write_json
 
 
@@ -120,14 +121,19 @@ def test_a_stage_finds_its_own_files_again(tmp_path: Path, package: Path) -> Non
     assert (stage / "result.csv").read_text() == "kept"
 
 
-@pytest.mark.parametrize("change", ["settings", "recon/code.py", "sampling.py", "no stamp"])
+@pytest.mark.parametrize("change", ["settings", "recon/code.py", "sampling.py"])
 def test_a_stage_drops_files_that_are_not_its_own(tmp_path: Path, package: Path, change: str) -> None:
     stage = tmp_path / "stage"
     stage_folder(stage, rooms=["recon"], seed=1)
     (stage / "result.csv").write_text("stale")
     if change.endswith(".py"):
         (package / change).write_text("one = 2\n")
-    if change == "no stamp":
-        (stage / ".stage").unlink()
     stage_folder(stage, rooms=["recon"], seed=2 if change == "settings" else 1)
     assert names(stage) == {".stage"}
+
+
+def test_a_folder_that_no_study_made_is_left_alone(tmp_path: Path, package: Path) -> None:
+    (tmp_path / "thesis.docx").write_text("precious")
+    with pytest.raises(StudyError, match="holds files that no study made"):
+        stage_folder(tmp_path, rooms=["recon"], seed=1)
+    assert (tmp_path / "thesis.docx").read_text() == "precious"
