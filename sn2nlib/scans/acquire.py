@@ -88,7 +88,11 @@ def acquire(
         caipi_shift=caipi_shift,
         voxel_size=sizes,
         affine=_scan_affine(head, signal.shape, matrix, sizes),
-        info={"source": "simulated", "head": head.name, "seed": seed, "noise_sd": noise_sd, "coils": n_coils},
+        info={
+            "source": "simulated",
+            "head": head.name if head.is_digital else "real head",  # its name may be a file's, with a patient in it
+            "seed": seed, "noise_sd": noise_sd, "coils": n_coils,
+        },
     )
     return with_noise(clean, noise_sd, seed=seed) if noise_sd else clean
 

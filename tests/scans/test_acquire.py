@@ -361,7 +361,7 @@ def test_voxels_of_the_head_that_are_coarser_than_the_scans_are_kept() -> None:
     np.testing.assert_allclose(scan.voxel_size, (4.5, 3.8, 112 / 30), rtol=1e-12)  # 112 mm: whole voxels of 2 mm
 
 
-def test_a_scan_says_where_it_comes_from(noisy: Scan) -> None:
+def test_a_scan_says_where_it_comes_from_but_not_the_name_of_a_real_head(noisy: Scan) -> None:
     assert noisy.info == {
-        "source": "simulated", "head": "blobs", "seed": 5, "noise_sd": 0.05, "coils": 4, "noise_seed": 5
+        "source": "simulated", "head": "real head", "seed": 5, "noise_sd": 0.05, "coils": 4, "noise_seed": 5
     }  # fmt: skip
