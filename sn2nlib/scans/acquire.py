@@ -91,7 +91,7 @@ def acquire(
         info={
             "source": "simulated",
             "head": head.name if head.is_digital else "real head",  # its name may be a file's, with a patient in it
-            "seed": seed, "noise_sd": noise_sd, "coils": n_coils,
+            "seed": seed, "noise_sd": 0.0, "coils": n_coils,
         },
     )
     return with_noise(clean, noise_sd, seed=seed) if noise_sd else clean
@@ -108,7 +108,14 @@ def with_noise(scan: Scan, noise_sd: float, *, seed: int) -> Scan:
         Per real and imaginary component, averaged over coils.
     seed
         Same seed, same noise up to the factor `noise_sd`.
+
+    Raises
+    ------
+    ScanError
+        If the scan has noise already.
     """
+    if scan.noise is not None or scan.info.get("noise_sd"):
+        raise ScanError("noise: this scan has noise already; begin with acquire(…, noise_sd=0), or see add_noise")
     kspace, noise_scan = _noisy(scan, noise_sd, seed)
     info = {**scan.info, "noise_sd": noise_sd, "noise_seed": seed}
     return replace(scan, kspace=kspace, noise=noise_scan, info=info)

@@ -192,6 +192,14 @@ def test_noise_scales_with_its_sd_and_other_seeds_give_other_noise(clean: Scan, 
     assert other.info["noise_seed"] == 6 and other.info["noise_sd"] == 0.05
 
 
+def test_a_scan_gets_its_noise_once(clean: Scan, noisy: Scan) -> None:
+    measured = replace(clean, noise=noisy.noise)
+    without_its_noise_scan = replace(noisy, noise=None)
+    for scan in (noisy, measured, without_its_noise_scan):
+        with pytest.raises(ScanError, match=r"has noise already; begin with acquire"):
+            with_noise(scan, 0.05, seed=6)
+
+
 @pytest.mark.parametrize("n_coils", [1, 5])
 def test_the_noise_free_kspace_is_found_again(tmp_path: Path, n_coils: int) -> None:
     clean = simulate(n_coils=n_coils)
