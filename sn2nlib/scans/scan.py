@@ -155,7 +155,8 @@ def load_scan(path: str | os.PathLike[str]) -> Scan:
     ------
     FileNotFoundError
     ScanError
-        If the file is not a scan, or its content does not fit the axis contract; the message names the file.
+        If the file is not a scan, is of a newer format, or its content does not fit the axis contract; the message
+        names the file.
     """
     with _opened(path) as file:
         kspace, mask = file["kspace"], file["mask"]
@@ -243,8 +244,13 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 
 def _check_format(file: h5py.File) -> None:
+    ours = file.attrs.get("format") == FORMAT
+    if ours and (version := int(file.attrs.get("version", 0))) > FORMAT_VERSION:  # whatever else it may lack
+        raise ScanError(
+            f"a scan of format version {version}, and this sn2n reads up to {FORMAT_VERSION}; install a newer one"
+        )
     needed = {"kspace", "mask"} - set(file)
     lacking = {"acceleration", "caipi_shift", "voxel_size", "affine", "info", "version"} - set(file.attrs)
-    if file.attrs.get("format") != FORMAT or needed or lacking:
+    if not ours or needed or lacking:
         missing = ", ".join(sorted(needed | lacking)) or f"the attribute format = {FORMAT}"
         raise ScanError(f"an HDF5 file, but not a scan of this package; it lacks {missing}")

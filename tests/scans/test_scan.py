@@ -13,7 +13,7 @@ import pytest
 
 from sn2nlib.errors import ScanError
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans.scan import Scan, inspect_scan, load_scan, save_scan
+from sn2nlib.scans.scan import FORMAT_VERSION, Scan, inspect_scan, load_scan, save_scan
 
 SHAPE = (3, 5, 21, 4)  # (coil, kz, ky, kx)
 
@@ -200,6 +200,18 @@ def test_a_file_that_is_no_scan(tmp_path: Path) -> None:
         file["data"] = np.zeros(3)
     with pytest.raises(ScanError, match=r"other\.h5: .* not a scan .*lacks acceleration, .*kspace, mask"):
         inspect_scan(tmp_path / "other.h5")
+
+
+def test_a_file_of_a_newer_format_is_refused(saved: Path) -> None:
+    with h5py.File(saved, "a") as file:
+        file.attrs["version"] = FORMAT_VERSION + 1
+    for read in (load_scan, inspect_scan):
+        with pytest.raises(ScanError, match=r"scan\.h5: a scan of format version 2, .* reads up to 1; install"):
+            read(saved)
+    with h5py.File(saved, "a") as file:  # a newer format may lack what this one has
+        del file["mask"]
+    with pytest.raises(ScanError, match="a scan of format version 2"):
+        load_scan(saved)
 
 
 @pytest.mark.parametrize(
