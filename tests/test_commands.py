@@ -231,7 +231,7 @@ def test_unusable_inputs_are_explained(
     save_scan(bare, tmp_path / "no_acs.h5")
     for arguments, message in (
         (("denoise", tmp_path / "series.nii", out, *model), "needs 3 axes"),
-        (("simulate", tmp_path / "series.nii", tmp_path / "new.h5"), "4 axes"),
+        (("simulate", tmp_path / "series.nii", tmp_path / "new.h5"), "needs 3 axes"),
         (("inspect", tmp_path / "text.h5"), "not an HDF5 file"),
         (("recon", tmp_path / "no_acs.h5", out), "the ACS is too small"),
         (("recon", folder / "scan.h5", tmp_path / "out.png"), "ends in .nii or .nii.gz"),

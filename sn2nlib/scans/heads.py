@@ -5,12 +5,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import SpatialImage
 
 from sn2nlib.errors import ImageError
 from sn2nlib.scans.digital import build_maps
+from sn2nlib.scans.images import read_image
 from sn2nlib.scans.sequence import MpRage
 
 TISSUES = ("air", "CSF", "GM", "WM", "other")
@@ -121,51 +120,25 @@ def centred_affine(
 
 
 def read_head(path: str | os.PathLike[str], *, name: str | None = None) -> Head:
-    """A T1-weighted NIfTI as a head: brought to right–anterior–superior axes by its affine, intensity as signal.
+    """A T1-weighted NIfTI as a head: turned by `read_image`, intensity as signal.
 
     Negative intensities are set to zero. Empty borders are cut off (the neck may be cut by the image's edge).
 
     Raises
     ------
     ImageError
-        If the file is not a 3D image with a usable affine and finite values.
+        If `read_image` refuses the file, or it holds no head.
     """
     path = Path(path)
-    try:
-        image = nib.load(path)
-        if not isinstance(image, SpatialImage):
-            raise ImageError(f"{path}: holds no image volume")
-        data = np.asarray(image.dataobj, dtype=np.float32)
-    except (FileNotFoundError, ImageError):
-        raise
-    except Exception as error:  # nibabel raises many kinds for damaged files
-        raise ImageError(f"{path}: not a readable NIfTI image ({error})") from error
-    data = data[..., 0] if data.ndim == 4 and data.shape[3] == 1 else data
-    _check_image(path, data, image.affine)
-    oriented = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
-    volume = np.ascontiguousarray(np.maximum(oriented.get_fdata(dtype=np.float32), 0))
-    volume, first = _trim(path, volume)
-    affine = oriented.affine.copy()
-    affine[:3, 3] += affine[:3, :3] @ first
-    sizes = tuple(float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    # (right, anterior, superior) array order is our (z, y, x); the affine's columns follow the stored (x, y, z)
-    return Head(
-        name=name or path.name.split(".")[0],
-        voxel_size=sizes,  # type: ignore[arg-type]
-        affine=affine[:, [2, 1, 0, 3]],
-        intensity=volume,
-    )
-
-
-def _check_image(path: Path, data: np.ndarray, affine: np.ndarray | None) -> None:
-    if data.ndim != 3:
-        raise ImageError(f"{path}: needs one 3D image, got {data.ndim} axes of shape {data.shape}; extract one volume")
-    if affine is None or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
-        raise ImageError(f"{path}: the affine is broken (not finite or not invertible); mend the header first")
-    if not np.isfinite(data).all():
-        raise ImageError(f"{path}: holds NaN or Inf; set those voxels to zero first")
-    if not (data > 0).any():
+    volume, geometry = read_image(path)
+    if not (volume > 0).any():
         raise ImageError(f"{path}: holds no positive intensity, so there is no head in it")
+    volume, first = _trim(path, np.maximum(volume, 0))
+    affine = geometry.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ first[::-1]
+    return Head(
+        name=name or path.name.split(".")[0], voxel_size=geometry.voxel_size, affine=affine, intensity=volume
+    )
 
 
 def _trim(path: Path, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

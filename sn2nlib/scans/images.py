@@ -49,7 +49,7 @@ class Geometry:
 
 
 def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, Geometry]:
-    """Read a 3D NIfTI, turned by axis swaps and flips (never interpolated) into acquisition order.
+    """Read a NIfTI of one volume, turned by axis swaps and flips (never interpolated) into acquisition order.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, Geometry]:
     ------
     FileNotFoundError
     ImageError
-        If the file is no NIfTI, has another number of axes than 3, complex or colour values, NaN or Inf, or
-        an affine that does not span the space.
+        If the file is no NIfTI, holds several volumes or none, complex or colour values, NaN or Inf, or an affine that
+        does not span the space. Further axes of size 1 are dropped.
     """
     path = Path(path)
     image = _open(path)
     affine = _checked_affine(image, path)
     try:
-        array = image.get_fdata(dtype=np.float32, caching="unchanged")
+        array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:3])
     except (OSError, EOFError, ValueError) as error:
         raise ImageError(f"{path}: the file is damaged or incomplete ({error})") from error
     if not np.isfinite(array).all():
@@ -171,7 +171,7 @@ def _open(path: Path) -> nib.Nifti1Pair:
         raise ImageError(f"{path}: not a NIfTI file, or damaged ({error})") from error
     if not isinstance(image, nib.Nifti1Pair):
         raise ImageError(f"{path}: needs NIfTI, got {type(image).__name__}; convert it first")
-    if image.ndim != 3:
+    if image.ndim < 3 or max(image.shape[3:], default=1) > 1:
         raise ImageError(f"{path}: needs 3 axes, has shape {image.shape}; take one volume out of it")
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":

@@ -91,6 +91,19 @@ def test_scaled_integers_are_read_in_their_unit(kind: type, tmp_path: Path) -> N
     assert np.array_equal(written.get_fdata(), nib.load(tmp_path / "in.nii.gz").get_fdata())
 
 
+@pytest.mark.parametrize("further", [(1,), (1, 1)])
+def test_one_volume_with_further_axes_is_one_volume(further: tuple[int, ...], tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(ramp(), affine_for("LPS")), tmp_path / "plain.nii")
+    nib.save(nib.Nifti1Image(ramp().reshape(*SHAPE, *further), affine_for("LPS")), tmp_path / "in.nii")
+    volume, geometry = read_image(tmp_path / "in.nii")
+    plain, expected = read_image(tmp_path / "plain.nii")
+    assert np.array_equal(volume, plain) and np.array_equal(geometry.affine, expected.affine)
+    assert geometry.shape == expected.shape
+    write_image(volume, tmp_path / "out.nii", like=geometry)
+    written = nib.load(tmp_path / "out.nii")
+    assert written.shape == SHAPE and np.array_equal(written.get_fdata(), ramp())
+
+
 def test_a_scan_image_lies_where_its_affine_says(tmp_path: Path) -> None:
     volume = np.random.default_rng(0).random((4, 6, 9), dtype=np.float32)
     before = volume.copy()
@@ -129,7 +142,7 @@ def flat(axes: str) -> np.ndarray:
     ("array", "affine", "message"),
     [
         (np.zeros((*SHAPE, 2), np.float32), None, r"needs 3 axes, has shape \(5, 7, 8, 2\)"),
-        (np.zeros((*SHAPE, 1), np.float32), None, "needs 3 axes"),
+        (np.zeros((*SHAPE, 1, 2), np.float32), None, r"needs 3 axes, has shape \(5, 7, 8, 1, 2\)"),
         (np.zeros(SHAPE[:2], np.float32), None, "needs 3 axes"),
         (np.zeros(SHAPE, np.complex64), None, "needs plain magnitudes, holds complex64"),
         (np.full(SHAPE, np.nan, np.float32), None, "holds NaN or Inf"),
