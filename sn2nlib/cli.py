@@ -73,7 +73,10 @@ def simulate(
     voxel_size: VoxelSize = (1.35, 1.35, 1.35),
     acceleration: Annotated[tuple[int, int], typer.Option(metavar="RY RZ")] = (2, 1),
     acs: Annotated[int, typer.Option(min=1, help="Fully sampled lines in the centre.")] = 24,
-    full: Annotated[bool, typer.Option("--full", help="Fully sampled.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="No acceleration.")] = False,
+    partial_fourier: Annotated[
+        tuple[float, float], typer.Option(metavar="KY KZ", help="Acquired fraction of ky and of kz, above 0.5.")
+    ] = (1, 1),
     noise_sd: Annotated[
         float, typer.Option(min=0, help="Noise SD per channel, as a share of the head's brightness.")
     ] = 0.02,
@@ -93,14 +96,14 @@ def simulate(
         n_coils=coils,
         seed=seed,
     )
+    sampling = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
+    kept = {**sampling, "acceleration": (1, 1), "acs": None} if full else sampling
     if psnr is not None:
         clean = acquire(acceleration=(1, 1), acs=None, noise_sd=0)
-        scan, _ = evaluation.cohort.scan_at_psnr(clean, psnr, seed=seed, acceleration=acceleration, acs=acs)
-        scan = scan if full else scans.undersample(scan, acceleration=acceleration, acs=acs)
-    elif full:
-        scan = acquire(acceleration=(1, 1), acs=None, noise_sd=noise_sd)
+        scan, _ = evaluation.cohort.scan_at_psnr(clean, psnr, seed=seed, **sampling)
+        scan = scans.undersample(scan, **kept)
     else:
-        scan = acquire(acceleration=acceleration, acs=acs, noise_sd=noise_sd)
+        scan = acquire(**kept, noise_sd=noise_sd)
     scans.save_scan(scan, out, overwrite=overwrite)
     print(f"Scan: {out}")
 

@@ -11,6 +11,7 @@ from sn2nlib.errors import ProfileError
 PROFILES = Path(__file__).resolve().parent.parent / "notebooks" / "profiles"
 Count = Annotated[int, Field(ge=1)]
 Length = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0.5, le=1)]
 Triple = tuple[Count, Count, Count]
 
 
@@ -30,14 +31,20 @@ class SequenceSettings(_Section):
 
 
 class AcquisitionSettings(_Section):
-    """The simulated scanner; (z, y, x) = (right, anterior, superior), acceleration (Ry, Rz)."""
+    """The simulated scanner; (z, y, x) = (right, anterior, superior), acceleration and partial Fourier (ky, kz)."""
 
     matrix: Triple
     voxel_size: tuple[Length, Length, Length]
     coils: int = Field(ge=1)
     acceleration: tuple[Count, Count] = (2, 1)
     acs: int = Field(default=24, ge=4)
+    partial_fourier: tuple[Share, Share] = (1.0, 1.0)
     sequence: SequenceSettings = SequenceSettings()
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Keyword arguments of `sn2nlib.scans.undersample`."""
+        return {"acceleration": self.acceleration, "acs": self.acs, "partial_fourier": self.partial_fourier}
 
 
 class NoiseSettings(_Section):

@@ -17,6 +17,7 @@ from nibabel.orientations import aff2axcodes
 
 from sn2nlib import cli
 from sn2nlib.recon import reconstruct
+from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import load_scan, save_scan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +106,15 @@ def test_simulate_fully_sampled_and_by_psnr(folder: Path) -> None:
     assert load_scan(folder / "full.h5").mask.all()
     other = load_scan(folder / "other.h5")
     assert not other.mask.all() and other.noise is not None
+
+
+@pytest.mark.parametrize("noise", [("--noise-sd", 0.01), ("--psnr", 30)])
+def test_simulate_with_partial_fourier(folder: Path, noise: Sequence[object], tmp_path: Path) -> None:
+    options = ("--partial-fourier", 0.75, 0.9, *noise)
+    assert sn2n("simulate", folder / "head.nii.gz", tmp_path / "scan.h5", *GRID, *options) == 0
+    mask = load_scan(tmp_path / "scan.h5").mask
+    assert np.array_equal(mask, lattice_mask((40, 48), acceleration=(2, 1), acs=24, partial_fourier=(0.75, 0.9)))
+    assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "image.nii.gz") == 0
 
 
 def test_inspect_tells_without_reading_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +245,10 @@ def test_unusable_inputs_are_explained(
         (("inspect", tmp_path / "text.h5"), "not an HDF5 file"),
         (("recon", tmp_path / "no_acs.h5", out), "the ACS is too small"),
         (("recon", folder / "scan.h5", tmp_path / "out.png"), "ends in .nii or .nii.gz"),
+        (
+            ("simulate", folder / "head.nii.gz", tmp_path / "new.h5", *GRID, "--partial-fourier", 0.4, 1),
+            "partial Fourier fractions lie in (0.5, 1]",
+        ),
         (("study", "--profile", "none"), "there is no profile 'none'"),
         (("study", "--only", "99_none"), "there is no notebook 99_none"),
         (("study", "--only", "01_data", "-p", "steps"), "'steps' is no parameter"),

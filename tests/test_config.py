@@ -59,6 +59,7 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path: Path) -> None:
     assert profile.acquisition.matrix == (8, 9, 10) and profile.acquisition.voxel_size == (1, 2, 3.5)
     assert profile.acquisition.sequence.ti == 900 and profile.acquisition.sequence.tr == 2200
     assert load_profile(str(tmp_path / "profile.yaml")) == profile
+    assert profile.acquisition.sampling == {"acceleration": (2, 1), "acs": 24, "partial_fourier": (1, 1)}
     with pytest.raises(ValidationError, match="frozen"):
         profile.seed = 2  # type: ignore[misc]
 
@@ -75,6 +76,7 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path: Path) -> None:
         ({"acquisition__matrix": [8, 0, 10]}, r"acquisition\.matrix\.1: .*greater than or equal to 1"),
         ({"acquisition__voxel_size": [1, -1, 1]}, r"acquisition\.voxel_size\.1: .*greater than 0"),
         ({"acquisition__acceleration": [0, 1]}, r"acquisition\.acceleration\.0: .*greater than or equal to 1"),
+        ({"acquisition__partial_fourier": [0.5, 1]}, r"acquisition\.partial_fourier\.0: .*greater than 0\.5"),
         ({"recon__ridge": -1.0}, r"recon\.ridge: .*greater than or equal to 0"),
         ({"training__loss": "huber"}, r"training\.loss: .*'l2' or 'l1'"),
         ({"training__ema": 1.0}, r"training\.ema: .*less than 1"),

@@ -89,7 +89,14 @@ def trial_pair(scan: Scan, **recon: Any) -> Pair:
 
 
 def scan_at_noise_ratio(
-    clean: Scan, ratio: float, *, seed: int, acceleration: tuple[int, int] = (2, 1), acs: int = 24, **recon: Any
+    clean: Scan,
+    ratio: float,
+    *,
+    seed: int,
+    acceleration: tuple[int, int] = (2, 1),
+    acs: int = 24,
+    partial_fourier: tuple[float, float] = (1.0, 1.0),
+    **recon: Any,
 ) -> tuple[Scan, float]:
     """The fully sampled scan with the noise at which its undersampled reconstruction has this `noise_over_scale`.
 
@@ -101,7 +108,7 @@ def scan_at_noise_ratio(
         Noise SD in the head over intensity scale, for example 0.03.
     seed
         Of the noise.
-    acceleration, acs
+    acceleration, acs, partial_fourier
         Of the retrospective undersampling.
     recon
         Passed to `make_pair`.
@@ -112,9 +119,10 @@ def scan_at_noise_ratio(
         Fully sampled scan, and the ratio reached: within 1 %, on trial scans of every fourth or fifth image plane.
     """
     trial = _trials(clean, seed)
+    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
     noise_sd = FIRST_GUESS
     for _ in range(_TRIALS):
-        found = noise_over_scale(trial_pair(undersample(trial(noise_sd), acceleration=acceleration, acs=acs), **recon))
+        found = noise_over_scale(trial_pair(undersample(trial(noise_sd), **sampling), **recon))
         if abs(found / ratio - 1) < 0.01:
             break
         noise_sd *= ratio / found
@@ -122,7 +130,14 @@ def scan_at_noise_ratio(
 
 
 def scan_at_psnr(
-    clean: Scan, target: float, *, seed: int, acceleration: tuple[int, int] = (2, 1), acs: int = 24, **recon: Any
+    clean: Scan,
+    target: float,
+    *,
+    seed: int,
+    acceleration: tuple[int, int] = (2, 1),
+    acs: int = 24,
+    partial_fourier: tuple[float, float] = (1.0, 1.0),
+    **recon: Any,
 ) -> tuple[Scan, float]:
     """The fully sampled scan with the noise at which its undersampled reconstruction has the PSNR `target`.
 
@@ -138,7 +153,7 @@ def scan_at_psnr(
         PSNR in dB of the conventional image against the fully sampled one, whole volume.
     seed
         Of the noise.
-    acceleration, acs
+    acceleration, acs, partial_fourier
         Of the retrospective undersampling.
     recon
         Passed to `reconstruct`.
@@ -154,11 +169,12 @@ def scan_at_psnr(
         If even without noise the conventional image stays below the target.
     """
     trial = _trials(clean, seed)
+    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
     headroom = _brightest(clean, trial(1.0).noise) / _brightest(trial(0.0), trial(1.0).noise)
 
     def psnr_of(scan: Scan, headroom: float = 1.0) -> float:
         reference = np.abs(reconstruct(scan, **recon))
-        original = np.abs(reconstruct(undersample(scan, acceleration=acceleration, acs=acs), **recon))
+        original = np.abs(reconstruct(undersample(scan, **sampling), **recon))
         return psnr(original, reference, data_range=headroom * float(reference.max()))
 
     found = _noise_for(lambda sd: psnr_of(trial(sd), headroom), target, FIRST_GUESS, evaluations=5)

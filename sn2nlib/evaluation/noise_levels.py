@@ -49,6 +49,7 @@ def prepare_head(
     seed: int = 0,
     acceleration: tuple[int, int] = (2, 1),
     acs: int = 24,
+    partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
     **acquisition: Any,
 ) -> tuple[Scan, References, float]:
@@ -62,7 +63,7 @@ def prepare_head(
         PSNR in dB that the conventional image shall have at +0 σ against the fully sampled one.
     seed
         Of coils' noise correlation, image phase, and noise.
-    acceleration, acs
+    acceleration, acs, partial_fourier
         Of the retrospective undersampling that `target_psnr` refers to.
     recon
         Keyword arguments of `sn2nlib.recon.reconstruct`.
@@ -75,8 +76,9 @@ def prepare_head(
         The PSNR reached, in dB.
     """
     recon = dict(recon or {})
+    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
     clean = acquire(head, **acquisition, acceleration=(1, 1), acs=None, noise_sd=0, seed=seed)
-    scan, reached = scan_at_psnr(clean, target_psnr, seed=seed, acceleration=acceleration, acs=acs, **recon)
+    scan, reached = scan_at_psnr(clean, target_psnr, seed=seed, **sampling, **recon)
     return scan, make_references(clean, scan, recon=recon), reached
 
 
@@ -104,6 +106,7 @@ def conventional_images(
     seed: int = 0,
     acceleration: tuple[int, int] = (2, 1),
     acs: int = 24,
+    partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Conventional image of a fully sampled scan at each noise level, one at a time.
@@ -116,7 +119,7 @@ def conventional_images(
     ------
     level, (z, y, x) float32 magnitude
     """
-    undersampled = undersample(scan, acceleration=acceleration, acs=acs)
+    undersampled = undersample(scan, acceleration=acceleration, acs=acs, partial_fourier=partial_fourier)
     for level in levels:
         noisy = add_noise(undersampled, level, seed=seed * 1000 + round(100 * level))
         yield level, np.abs(reconstruct(noisy, **dict(recon or {})))
@@ -192,6 +195,7 @@ def measure_scan(
     seed: int = 0,
     acceleration: tuple[int, int] = (2, 1),
     acs: int = 24,
+    partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The whole experiment on one scan: every row of `measure` at every level.
@@ -202,9 +206,8 @@ def measure_scan(
         Conventional magnitude image → sN2N image, for example `Denoiser.denoise`.
     """
     rows: list[dict[str, Any]] = []
-    series = conventional_images(
-        scan, levels=levels, seed=seed, acceleration=acceleration, acs=acs, recon=recon
-    )
+    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
+    series = conventional_images(scan, levels=levels, seed=seed, recon=recon, **sampling)
     for level, original in series:
         images = {"original": original, "sN2N": denoise(original)}
         rows += measure(images, references, head=head, noise_sigma=level)

@@ -137,6 +137,7 @@ def simulate_participant(
     with_references: bool = True,
     acceleration: tuple[int, int] = (2, 1),
     acs: int = 24,
+    partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
     **acquisition: Any,
 ) -> Simulated:
@@ -152,7 +153,7 @@ def simulate_participant(
         One of them: noise SD over intensity scale (training and validation), or PSNR in dB (tests).
     with_references
         Also reconstruct the fully sampled and the noise-free image.
-    acceleration, acs
+    acceleration, acs, partial_fourier
         Of the retrospective undersampling that the noise refers to.
     recon
         Keyword arguments of `sn2nlib.recon.reconstruct`.
@@ -167,7 +168,7 @@ def simulate_participant(
     if (noise_ratio is None) == (target_psnr is None):
         raise ValueError("give either noise_ratio or target_psnr, as the participant's set asks for")
     recon = dict(recon or {})
-    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs}
+    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
     clean = acquire(head, **acquisition, acceleration=(1, 1), acs=None, noise_sd=0, seed=seed)
     reached: float | None = None
     if noise_ratio is not None:
@@ -234,7 +235,8 @@ def scan_participant(
         own = own if head.is_digital else own_noise(truth) / intensity_scale(truth)
         save_references(Path(references) / f"{participant}.npz", made.references, csf=made.csf)
     if not keep_full:
-        scan = undersample(scan, acceleration=settings["acceleration"], acs=settings["acs"])
+        sampling = {name: settings[name] for name in ("acceleration", "acs", "partial_fourier") if name in settings}
+        scan = undersample(scan, **sampling)
     save_scan(scan, Path(scans) / f"{participant}.h5", overwrite=True)
     numbers = made.numbers | {
         "matrix": "×".join(str(n) for n in scan.shape),

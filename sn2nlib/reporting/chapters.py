@@ -209,6 +209,8 @@ def differences(material: Material) -> Chapter:
     scanner, noise_, recon = (material.settings[name] for name in ("acquisition", "noise", "recon"))
     network, training_ = material.settings["network"], material.settings["training"]
     counts = material.participants.groupby("set", sort=False).size()
+    partial = scanner["partial_fourier"]
+    echo = "" if min(partial) == 1 else f", partial Fourier {_by(partial)} (ky, kz)"
     here = ", ".join(f"{SET_NAMES.get(str(name), str(name)).lower()} {n}" for name, n in counts.items())
     differs = [
         "Participants. Paper: 135 training, 11 validation, 20 qualitative, 19 quantitative, 18 vessel wall. "
@@ -217,7 +219,7 @@ def differences(material: Material) -> Chapter:
         "without off-resonance, motion and flow.",
         f"Scanner. Paper: 64 channels, 0.7 mm isotropic. Here: {scanner['coils']} coils, {_by(scanner['matrix'])} "
         f"voxels of {_by(scanner['voxel_size'])} mm (z, y, x), R = {_by(scanner['acceleration'])}, {scanner['acs']} "
-        "calibration lines.",
+        f"calibration lines{echo}.",
         f"Noise of test scans: such that the original’s PSNR at +0 σ is drawn from "
         f"{_between(noise_['target_psnr'], ' ± ')} dB, the published mean and SD. "
         f"Noise of training scans: SD of {_between(noise_['training_ratio'], ' to ')} of the intensity scale, whatever "

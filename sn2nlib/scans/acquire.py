@@ -190,9 +190,21 @@ def add_noise(scan: Scan, level: float, *, seed: int) -> Scan:
 
 
 def undersample(
-    scan: Scan, *, acceleration: tuple[int, int] = (2, 1), caipi_shift: int = 0, acs: int | tuple[int, int] | None = 24
+    scan: Scan,
+    *,
+    acceleration: tuple[int, int] = (2, 1),
+    caipi_shift: int = 0,
+    acs: int | tuple[int, int] | None = 24,
+    partial_fourier: tuple[float, float] = (1.0, 1.0),
 ) -> Scan:
     """Retrospective undersampling of a fully sampled scan; the acquired samples stay bit-identical.
+
+    Parameters
+    ----------
+    scan
+        Fully sampled.
+    acceleration, caipi_shift, acs, partial_fourier
+        As in `sn2nlib.sampling.lattice_mask`.
 
     Raises
     ------
@@ -201,7 +213,9 @@ def undersample(
     """
     if not scan.mask.all():
         raise ScanError("mask: retrospective undersampling needs a fully sampled scan")
-    mask = lattice_mask(scan.mask.shape, acceleration=acceleration, caipi_shift=caipi_shift, acs=acs)
+    mask = lattice_mask(
+        scan.mask.shape, acceleration=acceleration, caipi_shift=caipi_shift, acs=acs, partial_fourier=partial_fourier
+    )
     kspace = np.where(mask[None, :, :, None], scan.kspace, np.complex64(0))
     return replace(scan, kspace=kspace, mask=mask, acceleration=acceleration, caipi_shift=caipi_shift)
 

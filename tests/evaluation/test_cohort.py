@@ -76,23 +76,26 @@ def test_a_step_that_does_not_divide_is_refused(clean: Scan) -> None:
         thin_readout(clean, 5)
 
 
-@pytest.mark.parametrize("ratio", [0.02, 0.04])
-def test_noise_ratio_is_reached(clean: Scan, ratio: float) -> None:
+@pytest.mark.parametrize("ratio, partial", [(0.02, (1, 1)), (0.04, (1, 1)), (0.03, (0.7, 0.8))])
+def test_noise_ratio_is_reached(clean: Scan, ratio: float, partial: tuple[float, float]) -> None:
     before = clean.kspace.copy()
-    scan, found = scan_at_noise_ratio(clean, ratio, seed=5, acs=ACS)
+    scan, found = scan_at_noise_ratio(clean, ratio, seed=5, acs=ACS, partial_fourier=partial)
     assert found == pytest.approx(ratio, rel=0.01)
-    assert noise_over_scale(trial_pair(undersample(scan, acs=ACS))) == pytest.approx(ratio, rel=0.1)
+    undersampled = undersample(scan, acs=ACS, partial_fourier=partial)
+    assert noise_over_scale(trial_pair(undersampled)) == pytest.approx(ratio, rel=0.1)
     np.testing.assert_array_equal(clean.kspace, before)
     # the noise is that of its seed
     again = with_noise(clean, scan.info["noise_sd"], seed=5)
     np.testing.assert_array_equal(again.kspace, scan.kspace)
 
 
-@pytest.mark.parametrize("target", [30.0, 34.0])
-def test_psnr_is_reached_by_the_scan_that_is_returned(clean: Scan, target: float) -> None:
-    scan, found = scan_at_psnr(clean, target, seed=5, acs=ACS)
+@pytest.mark.parametrize("target, partial", [(30.0, (1, 1)), (34.0, (1, 1)), (26.0, (0.8, 1))])
+def test_psnr_is_reached_by_the_scan_that_is_returned(
+    clean: Scan, target: float, partial: tuple[float, float]
+) -> None:
+    scan, found = scan_at_psnr(clean, target, seed=5, acs=ACS, partial_fourier=partial)
     reference = np.abs(reconstruct(scan))
-    original = np.abs(reconstruct(undersample(scan, acs=ACS)))
+    original = np.abs(reconstruct(undersample(scan, acs=ACS, partial_fourier=partial)))
     assert psnr(original, reference, data_range=float(reference.max())) == pytest.approx(found, abs=0.01)
     assert found == pytest.approx(target, abs=0.15)
 

@@ -96,12 +96,16 @@ def test_without_known_fluid_only_the_air_is_told(references: References, csf: n
     assert {row["region"] for row in rows} == {"air"}
 
 
-def test_a_head_is_prepared_at_the_psnr_asked_for(head: Head, size: dict[str, Any]) -> None:
-    scan, references, reached = prepare_head(head, target_psnr=30.0, seed=3, acs=ACS, n_coils=4, **size)
+@pytest.mark.parametrize("target, partial", [(30.0, (1, 1)), (29.0, (0.9, 1))])
+def test_a_head_is_prepared_at_the_psnr_asked_for(
+    target: float, partial: tuple[float, float], head: Head, size: dict[str, Any]
+) -> None:
+    sampling = {"acceleration": (2, 1), "acs": ACS, "partial_fourier": partial}
+    scan, references, reached = prepare_head(head, target_psnr=target, seed=3, n_coils=4, **sampling, **size)
     assert scan.mask.all() and scan.noise is not None
-    assert reached == pytest.approx(30, abs=0.11)
+    assert reached == pytest.approx(target, abs=0.11)
     # the PSNR of the conventional image against the full-sampled reference, over the volume
-    original = np.abs(reconstruct(undersample(scan, acceleration=(2, 1), acs=ACS)))
+    original = np.abs(reconstruct(undersample(scan, **sampling)))
     reference = references.full_sampled
     np.testing.assert_array_equal(reference, np.abs(reconstruct(scan)))
     assert psnr(original, reference, data_range=float(reference.max())) == pytest.approx(reached, abs=1e-6)
@@ -132,6 +136,9 @@ def test_levels_are_the_scans_own_noise_added_with_a_draw_of_their_own(head: Hea
     assert errors[0] < errors[1] < errors[2]
     again = dict(conventional_images(scan, levels=(2.5,), seed=4, acs=ACS))
     np.testing.assert_array_equal(again[2.5], series[2.5])
+    partial = dict(conventional_images(scan, levels=(0,), acs=ACS, partial_fourier=(0.75, 1)))
+    expected = np.abs(reconstruct(undersample(scan, acs=ACS, partial_fourier=(0.75, 1))))
+    np.testing.assert_array_equal(partial[0], expected)
 
 
 def test_the_whole_experiment_on_one_scan(head: Head, size: dict[str, Any]) -> None:
@@ -144,7 +151,9 @@ def test_the_whole_experiment_on_one_scan(head: Head, size: dict[str, Any]) -> N
         given.append(image)
         return references.noise_free
 
-    rows = measure_scan(scan, references, perfect, head="P1", levels=(0, 3), seed=4, acs=ACS)
+    sampling = {"acs": ACS, "partial_fourier": (0.9, 1)}
+    rows = measure_scan(scan, references, perfect, head="P1", levels=(0, 3), seed=4, **sampling)
+    np.testing.assert_array_equal(given[0], np.abs(reconstruct(undersample(scan, **sampling))))
     assert len(given) == 2 and len(rows) == 2 * (2 * 4 + 2)
     for level, image in zip((0, 3), given, strict=True):
         found = rows_by_key([row for row in rows if row["noise_sigma"] == level])

@@ -77,13 +77,16 @@ def test_a_training_scan_has_the_ratio_that_was_asked_for(head: Head, size: dict
     assert 0.3 / 0.03 < made.numbers["wm_snr"] < 1.2 / 0.03
 
 
-def test_a_test_scan_has_the_psnr_that_was_asked_for(head: Head, size: dict) -> None:
-    made = simulate_participant(head, seed=2, target_psnr=33.0, **size, **SCAN)
+@pytest.mark.parametrize("target, partial", [(33.0, (1, 1)), (26.0, (0.8, 1))])
+def test_a_test_scan_has_the_psnr_that_was_asked_for(
+    target: float, partial: tuple[float, float], head: Head, size: dict
+) -> None:
+    made = simulate_participant(head, seed=2, target_psnr=target, partial_fourier=partial, **size, **SCAN)
     assert made.references is not None
     full = made.references.full_sampled
-    original = np.abs(reconstruct(undersample(made.scan, acceleration=(2, 1), acs=14)))
+    original = np.abs(reconstruct(undersample(made.scan, acceleration=(2, 1), acs=14, partial_fourier=partial)))
     found = psnr(original, full, data_range=float(full.max()))
-    assert made.numbers["psnr_original"] == pytest.approx(found, abs=0.01) == pytest.approx(33, abs=0.2)
+    assert made.numbers["psnr_original"] == pytest.approx(found, abs=0.01) == pytest.approx(target, abs=0.2)
     assert made.numbers["psnr_region"] == "volume"
     # references share the scan's whitening: they differ by noise alone, of SD 1 per component
     error = full[made.references.head] - made.references.noise_free[made.references.head]
@@ -107,9 +110,10 @@ def test_files_of_a_participant(
     folders = {"scans": tmp_path / "scans", "references": tmp_path / "references", "manifest": tmp_path}
     row = scan_participant(
         "D1", seed=7, age=40, sex="F", keep_full=keep_full, with_references=keep_full, noise_ratio=0.03,
-        **folders, **size, **SCAN,
+        **folders, **size, **SCAN, partial_fourier=(0.75, 1),
     )  # fmt: skip
     scan = load_scan(tmp_path / "scans" / "D1.h5")
+    assert scan.mask[:, :8].any() == keep_full and scan.mask[:, 8:].any()
     assert (asked["name"], asked["seed"], asked["sex"], asked["matrix"]) == ("D1", 7, "F", size["matrix"])
     assert scan.mask.all() == keep_full
     assert (tmp_path / "references" / "D1.npz").is_file() == keep_full

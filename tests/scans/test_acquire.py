@@ -281,6 +281,7 @@ def test_a_negative_level_or_an_unknown_sigma_is_refused(clean: Scan, noisy: Sca
         {"acceleration": (2, 1), "acs": 9},
         {"acceleration": (2, 2), "caipi_shift": 1, "acs": (10, 8)},
         {"acceleration": (3, 1), "acs": None},
+        {"acceleration": (2, 1), "acs": 9, "partial_fourier": (0.75, 0.8)},
     ],
 )
 def test_undersampling_keeps_the_samples_and_drops_the_rest(noisy: Scan, sampling: dict[str, Any]) -> None:
