@@ -96,7 +96,7 @@ def test_every_import_of_tests_and_benchmarks_is_declared() -> None:
 
 def test_nothing_is_declared_in_vain() -> None:
     used = distributions(imported(sources(*PRODUCT, "tests/**/*.py")))
-    assert set(declared("dev", "lab", "bench")) - used - set(NEEDED_UNSEEN) == set()
+    assert set(declared("dev", "lab", "raw", "bench")) - used - set(NEEDED_UNSEEN) == set()
 
 
 def test_constraints_are_exact_and_within_the_ranges() -> None:
@@ -104,7 +104,7 @@ def test_constraints_are_exact_and_within_the_ranges() -> None:
     for name, pin in pins.items():
         assert re.fullmatch(r"==[^*+]+", str(pin.specifier)), f"{name}{pin.specifier}"
         assert pin.url is None
-    for name, requirement in declared("dev", "lab", "bench").items():
+    for name, requirement in declared("dev", "lab", "raw", "bench").items():
         version = str(pins[name].specifier).removeprefix("==")
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement}, pinned {version}"
         assert ">=" in str(requirement.specifier), f"{requirement} needs a lower bound"
@@ -119,7 +119,7 @@ def test_environment_names_the_same_packages() -> None:
     assert version in SpecifierSet(PROJECT["requires-python"])
     assert pip["pip"][:2] == ["-c constraints.txt", "-e ."]
     names = [canonicalize_name(name) for name in pip["pip"][2:]]
-    assert sorted(names) == sorted(declared("dev", "lab"))
+    assert sorted(names) == sorted(declared("dev", "lab", "raw"))
 
 
 def test_versions_and_licence_agree() -> None:
