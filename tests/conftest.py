@@ -1,7 +1,7 @@
 """What the tests share: where the real measurements are, and what may be missing on a machine.
 
 A test that needs something a newcomer's machine may lack asks `require` for it and is skipped without it.
-Where `SN2N_REQUIRE` names the kind (a comma-separated list of data, bart, chromium), the same absence is a
+Where `SN2N_REQUIRE` names the kind (a comma-separated list of data, bart, chromium, dciodvfy, dcm2niix), the same absence is a
 failure, so that a check cannot vanish unnoticed from a machine that is meant to run it.
 """
 
@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-_PROGRAMS = {"bart": ("bart",), "chromium": ("chromium", "chromium-browser", "google-chrome")}
+_PROGRAMS = {
+    "bart": ("bart",), "dciodvfy": ("dciodvfy",), "dcm2niix": ("dcm2niix",),
+    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+}
 
 
 def data_folders() -> list[Path]:
@@ -29,7 +32,7 @@ def require(kind: str, what: str | os.PathLike[str] = "") -> Path:
     Parameters
     ----------
     kind
-        data, bart or chromium.
+        data, or a program: bart, chromium, dciodvfy, dcm2niix.
     what
         For data: the file's name in one of `data_folders`, or a whole path. Unused otherwise.
 
