@@ -58,7 +58,8 @@ def train(
     learning_rate: float = 1e-3, ema: float = 0.999, loss: Literal["l2", "l1"] = "l2", balance: bool = False,
     seed: int = 0, device: str | None = None, precision: Literal["auto", "float32", "bfloat16"] = "float32",
     checkpoint_every: int = 200, resume: bool | Literal["matching"] = True,
-    start_from: str | Path | None = None, mirrors: int = 1, metadata: dict[str, Any] | None = None, progress: bool = True,
+    start_from: str | Path | None = None, mirrors: int = 1, metadata: dict[str, Any] | None = None,
+    progress: bool = True,
 ) -> Denoiser:
     """Train a 2.5D U-Net to predict one half from the other, both directions.
 
