@@ -68,7 +68,7 @@ def study(
 def simulate(
     head: HeadFile,
     out: Annotated[Path, typer.Argument(metavar="SCAN.h5")],
-    coils: Coils = 8,
+    coils: Coils = 10,
     matrix: Matrix = (128, 160, 160),
     voxel_size: VoxelSize = (1.35, 1.35, 1.35),
     acceleration: Annotated[tuple[int, int], typer.Option(metavar="RY RZ")] = (2, 1),
@@ -210,7 +210,7 @@ def evaluate(
     ] = None,
     alpha: Alpha = None,
     psnr: Annotated[float, typer.Option(help="Of the conventional image without added noise, dB.")] = 41.2,
-    coils: Coils = 8,
+    coils: Coils = 10,
     matrix: Matrix = (128, 160, 160),
     voxel_size: VoxelSize = (1.35, 1.35, 1.35),
     seed: Seed = 0,
