@@ -34,7 +34,7 @@ NEEDS: dict[str, list[str]] = {
 # under reports/<profile>/; a notebook whose result was deleted runs again
 WRITES: dict[str, list[str]] = {
     "01_data": ["scans/.stage", "references/.stage", "tables/table1.csv", "tables/noise.csv"],
-    "02_pairs": ["pairs/.stage"],
+    "02_pairs": ["pairs/.stage", "tables/checks.csv"],
     "03_train": ["model/model.json", "model/model.safetensors", "tables/history.csv"],
     "04_alpha": ["tables/alpha.csv"],
     "05_noise_levels": ["tables/table2.csv", "tables/table2_per_scan.csv", "tables/table2_gains.csv"],

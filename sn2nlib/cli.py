@@ -68,7 +68,7 @@ def study(
 def simulate(
     head: HeadFile,
     out: Annotated[Path, typer.Argument(metavar="SCAN.h5")],
-    coils: Coils = 8,
+    coils: Coils = 10,
     matrix: Matrix = (128, 160, 160),
     voxel_size: VoxelSize = (1.35, 1.35, 1.35),
     acceleration: Annotated[tuple[int, int], typer.Option(metavar="RY RZ")] = (2, 1),
@@ -201,27 +201,32 @@ def denoise(
 
 @app.command()
 def evaluate(
-    head: HeadFile,
+    head: Annotated[list[Path], typer.Argument(metavar="HEAD.nii.gz...", help="T1-weighted images of whole heads.")],
     model: ModelFolder,
     out: Annotated[Path, typer.Option(metavar="TABLE.csv", help="Receives the rows.")],
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a head in the table, one for each; never its file's.", show_default="head, or head1 ..."),
+    ] = None,
     alpha: Alpha = None,
     psnr: Annotated[float, typer.Option(help="Of the conventional image without added noise, dB.")] = 41.2,
-    coils: Coils = 8,
+    coils: Coils = 10,
     matrix: Matrix = (128, 160, 160),
     voxel_size: VoxelSize = (1.35, 1.35, 1.35),
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Repeat the experiment of Table 2 on a head: original and sN2N at seven noise levels."""
+    """Repeat the experiment of Table 2 on heads: original and sN2N at seven noise levels."""
     _check_free(out, overwrite=overwrite)
+    labels = _labels(name or [], len(head))
     network = denoiser.Denoiser.load(model)
-    loaded = scans.read_head(head)
-    scan, references, _ = evaluation.prepare_head(
-        loaded, target_psnr=psnr, seed=seed, matrix=matrix, voxel_size=voxel_size, n_coils=coils
-    )
-    rows = evaluation.measure_scan(
-        scan, references, functools.partial(network.denoise, alpha=alpha), head=loaded.name, seed=seed
-    )
+    rows = []
+    for number, (path, label) in enumerate(zip(head, labels, strict=True), start=seed):
+        scan, references, _ = evaluation.prepare_head(
+            scans.read_head(path), target_psnr=psnr, seed=number, matrix=matrix, voxel_size=voxel_size, n_coils=coils
+        )
+        denoise = functools.partial(network.denoise, alpha=alpha)
+        rows += evaluation.measure_scan(scan, references, denoise, head=label, seed=number)
     with atomic_write(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, EVALUATION_COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
@@ -248,6 +253,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _check_free(path: Path, *, overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
+
+
+def _labels(names: Sequence[str], n_heads: int) -> Sequence[str]:
+    """What heads are called in a table: what the user says, never their files, which may bear a patient's name."""
+    if not names:
+        return ["head"] if n_heads == 1 else [f"head{number}" for number in range(1, n_heads + 1)]
+    if len(set(names)) != n_heads or len(names) != n_heads:
+        raise typer.BadParameter(f"{n_heads} heads need as many names, all different, got {', '.join(names)}")
+    return names
 
 
 def _sentence(error: BaseException) -> str:

@@ -63,12 +63,13 @@ class ReconSettings(_Section):
 
 
 class NetworkSettings(_Section):
-    """Size of the 2.5D U-Net."""
+    """Size of the 2.5D U-Net, and how many mirror images its answer is averaged over."""
 
     width: int = Field(default=32, ge=1)
     depth: int = Field(default=3, ge=1)
     slices: int = Field(default=7, ge=1)
     unshuffle: int = Field(default=1, ge=1)
+    mirrors: Literal[1, 2, 4] = 1
 
 
 class TrainingSettings(_Section):
@@ -80,6 +81,7 @@ class TrainingSettings(_Section):
     learning_rate: float = Field(default=1e-3, gt=0)
     ema: float = Field(default=0.999, ge=0, lt=1)
     loss: Literal["l2", "l1"] = "l2"
+    balance: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: int = Field(default=100, ge=1)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -173,15 +174,30 @@ def test_denoise_keeps_the_geometry_of_an_image(folder: Path, tmp_path: Path) ->
 def test_evaluate_writes_the_promised_columns(folder: Path) -> None:
     out = folder / "table.csv"
     options = ("--model", folder / "model", "--out", out, "--psnr", 35, "--alpha", 0.9)
-    assert sn2n("evaluate", folder / "head.nii.gz", *options, *GRID) == 0
+    head = Path(shutil.copy(folder / "head.nii.gz", folder / "Jane_Doe.nii.gz"))
+    assert sn2n("evaluate", head, *options, *GRID) == 0
+    assert "Jane" not in out.read_text(encoding="utf-8")
     table = pd.read_csv(out)
     assert list(table) == ["head", "noise_sigma", "arm", "reference", "region", "psnr", "ssim", "nrmse"]
+    assert set(table["head"]) == {"head"}
     assert set(table["arm"]) == {"original", "sN2N", "truth"}
     assert set(table["reference"]) == {"full_sampled", "noise_free"}
     assert set(table["region"]) == {"volume", "head"}
     assert sorted(set(table["noise_sigma"])) == [0, 0.5, 1, 1.5, 2, 2.5, 3]
     first = table.query("noise_sigma == 0 and arm == 'original' and reference == 'full_sampled'")
     assert first.query("region == 'volume'")["psnr"].item() == pytest.approx(35, abs=0.3)
+
+
+def test_a_table_of_several_heads_has_the_names_that_were_asked_for(folder: Path, tmp_path: Path) -> None:
+    head, out = folder / "head.nii.gz", tmp_path / "table.csv"
+    options = ("--model", folder / "model", "--out", out, "--psnr", 35, "--name", "old", "--name", "young")
+    assert sn2n("evaluate", head, head, *options, *GRID) == 0
+    table = pd.read_csv(out)
+    assert list(table["head"].unique()) == ["old", "young"]
+    # the same head with noise of its own
+    first, second = (rows["psnr"].to_numpy() for _, rows in table.groupby("head", sort=False))
+    assert first.shape == second.shape and not np.array_equal(first, second)
+    assert cli._labels([], 2) == ["head1", "head2"]
 
 
 def refused(code: int, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -291,3 +307,6 @@ def test_wrong_options_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> N
     assert sn2n("denoise", "a.nii", "b.nii", "--model", "m", "--alpha", 2) == 2
     assert "alpha" in capsys.readouterr().err
     assert sn2n("recon") == 2
+    evaluate = ("evaluate", "a.nii", "b.nii", "--model", "m", "--out", "t.csv", "--name", "A")
+    assert sn2n(*evaluate) == 2 and sn2n(*evaluate, "--name", "A") == 2
+    assert "2 heads need as many names, all different, got A, A" in " ".join(capsys.readouterr().err.split())

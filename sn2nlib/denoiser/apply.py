@@ -21,6 +21,8 @@ from .unet import UNet25D
 PAPER_ALPHA = 0.3  # the paper's choice, for models whose own has not been chosen
 ALPHAS = tuple(round(0.1 * step, 1) for step in range(11))
 BATCH_VOXELS = 2**17  # of the network's input positions at a time: bounds memory
+# axes of the windows (n, slices, y, x) that are reversed, by the number of answers that are averaged
+MIRRORS: dict[int, tuple[tuple[int, ...], ...]] = {1: ((),), 2: ((), (1, 2, 3)), 4: ((), (2, 3), (1, 2), (1, 3))}
 BRACKET = ("half_to_half", "original_to_half")  # the two definitions that need no truth; biased low and high
 
 
@@ -38,17 +40,25 @@ class Denoiser:
         Content of `model.json`: architecture, training settings, provenance.
     precision
         "float32" or "bfloat16", quicker on many processors; moves voxels by about 0.1 % of the scale.
+    mirrors
+        1, 2 or 4: how many answers are averaged, each to another mirror image of the volume. The network learnt from
+        mirrored windows; its errors differ between them, the anatomy does not.
     """
 
     network: UNet25D
     alpha: float | None
     description: dict[str, Any]
     precision: Literal["float32", "bfloat16"] = "float32"
+    mirrors: int = 1
+
+    def __post_init__(self) -> None:
+        if self.mirrors not in MIRRORS:
+            raise ImageError(f"{self.mirrors} mirror images cannot be averaged; use {', '.join(map(str, MIRRORS))}")
 
     @classmethod
     def load(
         cls, folder: str | Path, *, device: str | None = None,
-        precision: Literal["auto", "float32", "bfloat16"] = "float32",
+        precision: Literal["auto", "float32", "bfloat16"] = "float32", mirrors: int | None = None,
     ) -> Self:
         """Load the model of a folder that a training has written.
 
@@ -58,6 +68,8 @@ class Denoiser:
             As PyTorch names it; None: the GPU if there is one.
         precision
             See the class; "auto": bfloat16 where the device computes in it, else float32.
+        mirrors
+            See the class; None: as many as the model was trained to be used with.
 
         Raises
         ------
@@ -68,7 +80,8 @@ class Denoiser:
         if precision == "auto":
             precision = "bfloat16" if has_bfloat16(device) else "float32"
         network.to(choose_device(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        return cls(network, description.get("alpha"), description, precision)
+        mirrors = description.get("mirrors", 1) if mirrors is None else mirrors
+        return cls(network, description.get("alpha"), description, precision, mirrors)
 
     def denoise(
         self, volume: np.ndarray, alpha: float | None = None, *, scale: float | None = None
@@ -116,8 +129,16 @@ class Denoiser:
                 partitions = range(start, min(start + step, len(volume)))
                 windows = np.stack([window(volume, z, slices) for z in partitions]) / np.float32(scale)
                 batch = torch.from_numpy(windows).to(device, memory_format=torch.channels_last)
-                output[partitions.start : partitions.stop] = self.network(batch)[:, 0].float().cpu().numpy()
+                output[partitions.start : partitions.stop] = self._answer(batch)[:, 0].cpu().numpy()
         return np.maximum(output, 0) * np.float32(scale)
+
+    def _answer(self, windows: torch.Tensor) -> torch.Tensor:
+        """Mean answer to the windows and their mirror images, float32, (n, 1, y, x)."""
+        answers = (
+            self.network(windows.flip(axes)).flip([axis for axis in axes if axis > 1]).float()
+            for axes in MIRRORS[self.mirrors]
+        )
+        return torch.stack(list(answers)).mean(0)
 
 
 def blend(original: np.ndarray, output: np.ndarray, alpha: float) -> np.ndarray:

@@ -58,7 +58,8 @@ def train(
     learning_rate: float = 1e-3, ema: float = 0.999, loss: Literal["l2", "l1"] = "l2", balance: bool = False,
     seed: int = 0, device: str | None = None, precision: Literal["auto", "float32", "bfloat16"] = "float32",
     checkpoint_every: int = 200, resume: bool | Literal["matching"] = True,
-    start_from: str | Path | None = None, metadata: dict[str, Any] | None = None, progress: bool = True,
+    start_from: str | Path | None = None, mirrors: int = 1, metadata: dict[str, Any] | None = None,
+    progress: bool = True,
 ) -> Denoiser:
     """Train a 2.5D U-Net to predict one half from the other, both directions.
 
@@ -102,6 +103,8 @@ def train(
         error. "matching": continue if settings and scans are the same, else start anew. False: start anew.
     start_from
         Model folder to begin with (fine-tuning), of the same architecture.
+    mirrors
+        How many mirror images the model shall average when it is used, see `Denoiser`; no matter to the training.
     metadata
         Stored in `model.json`.
     progress
@@ -155,7 +158,7 @@ def train(
                 rank=rank, world=world, progress=progress and rank == 0,
             )
             if rank == 0:
-                _finish(state, settings, architecture, out, metadata)
+                _finish(state, settings, architecture, out, mirrors=mirrors, metadata=metadata)
             if world > 1:
                 distributed.barrier()
         elif progress and rank == 0:
@@ -301,12 +304,12 @@ def _log(
 
 
 def _finish(
-    state: TrainingState, settings: Settings, architecture: Settings, out: Path,
+    state: TrainingState, settings: Settings, architecture: Settings, out: Path, *, mirrors: int,
     metadata: dict[str, Any] | None,
 ) -> None:
     write_history(state, out)
     description = {
-        "architecture": architecture, "alpha": None, "scale": SCALE_RULE, "training": settings,
+        "architecture": architecture, "alpha": None, "mirrors": mirrors, "scale": SCALE_RULE, "training": settings,
         "seconds": round(state.seconds, 1), "metadata": metadata or {},
         "provenance": provenance(seed=settings["seed"]),
     }

@@ -43,6 +43,7 @@ _COLUMNS = {
     "noise_over_scale_half": "Noise SD of a half / scale", "g_original": "g-factor, original",
     "g_half": "g-factor, a half", "systematic_over_noise": "Systematic difference / noise SD of a half (RMS)",
     "noise_correlation": "Correlation of the halves’ noise (complex)",
+    "check": "Check", "scan": "Scan", "value": "Measured", "goal": "Goal", "verdict": "Verdict", "note": "Note",
 }  # fmt: skip
 
 
@@ -134,6 +135,17 @@ def pairs(material: Material) -> Chapter:
     else:
         content += _lacking("pairs", "02_pairs")
     return "pairs", "Half images and their noise (Figure 1a)", content
+
+
+def checks(material: Material) -> Chapter:
+    """What the reconstruction promises: measured values, goals, verdicts."""
+    if "checks" not in material.tables:
+        return "checks", "Checks of the reconstruction", _lacking("checks", "02_pairs")
+    rows = material.tables["checks"]
+    counts = ", ".join(f"{verdict} {n}" for verdict, n in rows["verdict"].value_counts().items())
+    content = page.paragraph(f"Of {len(rows)} checks: {counts}. Reported: measured, but nothing is asked of it.")
+    caption = "Measured values of the reconstruction beside their goals"
+    return "checks", "Checks of the reconstruction", content + plain_table(rows, caption)
 
 
 def training(material: Material) -> Chapter:

@@ -1,5 +1,6 @@
 """Pieces of the report's page: plain HTML with a few lines of CSS, nothing from outside."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+# a table as great_tables writes it, with some 8 kB of CSS for its own id
+_GREAT_TABLE = re.compile(r'<div id="([^"]+)"([^>]*)>\s*<style>(.*?)</style>', re.DOTALL)
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: auto;
@@ -47,12 +50,26 @@ def document(title: str, introduction: str, sections: Iterable[tuple[str, str, s
         f'<section id="{anchor}"><h2>{escape(heading)}</h2>\n{content}</section>\n'
         for anchor, heading, content in listed
     )
+    parts, style = _with_shared_style(parts)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}{style}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"
         f'{introduction}\n<nav aria-label="Contents"><ul>{links}</ul></nav>\n<main>\n{parts}</main>\n</body>\n</html>\n'
     )
+
+
+def _with_shared_style(html: str) -> tuple[str, str]:
+    """The HTML with its great_tables without CSS of their own; and that CSS, each kind once, for the class it gives."""
+    classes: dict[str, str] = {}
+
+    def without_style(table: re.Match[str]) -> str:
+        name, attributes, style = table.groups()
+        kind = classes.setdefault(style.replace(f"#{name} ", ".{} "), f"great{len(classes) + 1}")
+        return f'<div id="{name}" class="{kind}"{attributes}>'
+
+    html = _GREAT_TABLE.sub(without_style, html)
+    return html, "".join(style.replace(".{} ", f".{kind} ") for style, kind in classes.items())
 
 
 def paragraph(text: str, *, kind: str = "") -> str:

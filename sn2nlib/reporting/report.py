@@ -16,8 +16,9 @@ from sn2nlib.reporting.published import Published
 
 # tables the report wants, and who makes them
 _WANTED = {
-    "noise": "01_data", "pairs": "02_pairs", "history": "03_train", "alpha": "04_alpha", "bias": "05_noise_levels",
-    "table2": "05_noise_levels", "table2_gains": "05_noise_levels", "table2_per_scan": "05_noise_levels",
+    "noise": "01_data", "pairs": "02_pairs", "checks": "02_pairs", "history": "03_train", "alpha": "04_alpha",
+    "bias": "05_noise_levels", "table2": "05_noise_levels", "table2_gains": "05_noise_levels",
+    "table2_per_scan": "05_noise_levels",
 }  # fmt: skip
 _TESTED = ("quantitative", "real_head")
 
@@ -65,8 +66,9 @@ def build_report(
     missing, seconds = missing_parts(material), notebook_seconds(out)
     run = _run_record(material, title=title, missing=missing, seconds=seconds)
     makers = (
-        chapters.headline, chapters.people, chapters.noise, chapters.pairs, chapters.training, chapters.alpha,
-        chapters.quality, chapters.images, chapters.conventions, chapters.inconsistencies, chapters.differences,
+        chapters.headline, chapters.people, chapters.noise, chapters.pairs, chapters.checks, chapters.training,
+        chapters.alpha, chapters.quality, chapters.images, chapters.conventions, chapters.inconsistencies,
+        chapters.differences,
     )  # fmt: skip
     sections = [*(make(material) for make in makers), *_further_figures(material), _origin(material, run)]
     html = page.document(title, _introduction(run), sections)
@@ -178,7 +180,7 @@ def _further_figures(material: chapters.Material) -> list[chapters.Chapter]:
 
 
 def _origin(material: chapters.Material, run: Mapping[str, Any]) -> chapters.Chapter:
-    """Provenance: versions, commit, seed, settings, times, executed notebooks."""
+    """Provenance: versions, commit, seed, settings, times."""
     facts = {name: run[name] for name in ("profile", "commit", "seed", "threads", "created") if name in run}
     facts |= {f"{name} (version)": number for name, number in dict(run.get("versions", {})).items()}
     facts |= _flat(run["settings"])
@@ -189,9 +191,9 @@ def _origin(material: chapters.Material, run: Mapping[str, Any]) -> chapters.Cha
             {"Notebook": list(run["seconds"]), "Seconds": [f"{s:.0f}" for s in run["seconds"].values()]}
         )
         content += page.table(times, caption="Running time of the notebooks", numbers=["Seconds"])
-        links = [f'<li><a href="notebooks/{name}.ipynb">{name}</a></li>' for name in run["seconds"]]
-        content += page.paragraph("Executed notebooks, with all they printed, where the study was run:")
-        content += f"<ul>{''.join(links)}</ul>\n"
+        # not as links: copies of the report go without them
+        text = "Executed, with all they printed, the notebooks lie in notebooks/ of the folder where the study was run."
+        content += page.paragraph(text)
     content += page.paragraph("The same, for programs: run.json; every table as CSV: tables/.", kind="note")
     return "origin", "Where this comes from", content
 

@@ -27,7 +27,7 @@ def acquire(
     *,
     matrix: tuple[int, int, int] = (128, 160, 160),
     voxel_size: tuple[float, float, float] = (1.35, 1.35, 1.35),
-    n_coils: int = 8,
+    n_coils: int = 10,
     sequence: MpRage | None = None,
     acceleration: tuple[int, int] = (2, 1),
     caipi_shift: int = 0,

@@ -72,6 +72,25 @@ def test_bfloat16_is_nearly_the_same(tmp_path: Path, volume: np.ndarray) -> None
     np.testing.assert_allclose(quick, exact, atol=0.02)
 
 
+@pytest.mark.parametrize(("mirrors", "flips"), [(2, [(), (0, 1, 2)]), (4, [(), (1, 2), (0, 1), (0, 2)])])
+def test_answers_to_mirror_images_are_averaged(
+    tmp_path: Path, volume: np.ndarray, mirrors: int, flips: list[tuple[int, ...]]
+) -> None:
+    single = store(tmp_path, gain=0.02)
+    answers = [np.flip(single.network_output(np.flip(volume, axes)), axes) for axes in flips]
+    assert not np.allclose(answers[0], answers[1], atol=1e-3)
+    averaged = Denoiser.load(tmp_path, mirrors=mirrors).network_output(volume)
+    np.testing.assert_allclose(averaged, np.mean(answers, axis=0), atol=1e-5)
+
+
+def test_the_model_knows_how_many_mirror_images_it_averages(tmp_path: Path, volume: np.ndarray) -> None:
+    single = store(tmp_path)
+    save_model(tmp_path, single.network.state_dict(), {"architecture": single.network.architecture, "mirrors": 2})
+    assert (single.mirrors, Denoiser.load(tmp_path).mirrors, Denoiser.load(tmp_path, mirrors=4).mirrors) == (1, 2, 4)
+    with pytest.raises(ImageError, match="3 mirror images cannot be averaged; use 1, 2, 4"):
+        Denoiser.load(tmp_path, mirrors=3)
+
+
 def test_a_magnitude_is_never_negative(tmp_path: Path, volume: np.ndarray) -> None:
     assert store(tmp_path, gain=100).network_output(volume).min() == 0
 

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from great_tables import GT
 
 from sn2nlib.config import load_profile
 from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.checks import check
 from sn2nlib.reporting import figures, page
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.report import build_report
@@ -86,6 +88,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory, published: Published) -> 
         "table2_per_scan": values, "table2": table2(values), "table2_gains": gains(values, published),
         "noise": people[["participant", "set"]].assign(noise_over_scale=0.031234, own_noise_over_scale=math.nan),
         "pairs": pd.DataFrame({"participant": ["D001"], "set": ["training"], "systematic_over_noise": [0.4567]}),
+        "checks": pd.DataFrame([
+            check("systematic difference", 0.91, goal="≤ 0.8", scan="D004"), check("correlation", 4e-5, goal="≤ 0.01"),
+            check("of magnitudes", 0.234), check("real brain", math.nan, goal="≤ 0.030", note="download <it>"),
+        ]),
         "history": pd.DataFrame({"step": [10], "loss": [0.1], "noise_floor": [0.1]}),
         "alpha": pd.concat([
             pd.DataFrame({"definition": name, "scan": "D136", "alpha": alphas, "psnr": 30 - (alphas - best) ** 2})
@@ -169,8 +175,9 @@ def test_the_page_is_accessible(html: str) -> None:
 
 def test_the_order_is_the_readers(html: str) -> None:
     order = [
-        "What came out", "Who was scanned", "Noise of the scans", "Half images", "Training", "The choice of α",
-        "Image quality over", "Images (", "Conventions", "Inconsistencies", "What differs", "Further", "Where this",
+        "What came out", "Who was scanned", "Noise of the scans", "Half images", "Checks of", "Training",
+        "The choice of α", "Image quality over", "Images (", "Conventions", "Inconsistencies", "What differs",
+        "Further", "Where this",
     ]  # fmt: skip
     headings = re.findall(r"<h2>(.*?)</h2>", html)
     assert len(headings) == len(order)
@@ -194,7 +201,8 @@ def test_tables_captions_and_conventions_are_there(html: str) -> None:
         "Table 2. Quantitative test (digital heads), whole volume, against the fully sampled image",
         "Table 2. Real head, inside the head, against the noise-free image", "Gains of sN2N over the original. Real",
         "30.00 (best)", "0.4567", "0.03123", "range = maximum of the reference volume", "nine subregions (Methods)",
-        "Not stated in the paper; we chose", "8 coils, 128 × 160 × 160 voxels", "commit c0ffee", "training.steps",
+        "Not stated in the paper; we chose",
+        f"{load_profile('demo').acquisition.coils} coils, 128 × 160 × 160 voxels", "commit c0ffee", "training.steps",
         "01_data 61", "α = 0.40 (the paper: 0.3)",
     ):  # fmt: skip
         assert expected in text, expected
@@ -208,6 +216,41 @@ def test_real_heads_are_not_averaged_with_digital_ones(html: str) -> None:
     text = words(html)
     assert "Quantitative test (digital heads), n = 2 Added noise (σ) air, sN2N 3 +2.0" in text
     assert "Real head, n = 1 Added noise (σ) air, sN2N 3 −9.0" in text
+
+
+def test_checks_stand_beside_their_goals(html: str) -> None:
+    text = words(html)
+    assert "Of 4 checks: missed 1, reached 1, reported 1, not on this machine 1. Reported: measured" in text
+    assert "Check Scan Measured Goal Verdict Note systematic difference D004 0.91 ≤ 0.8 missed – " in text
+    assert "correlation – 4e-05 ≤ 0.01 reached – of magnitudes – 0.234 – reported – " in text
+    assert "real brain – – ≤ 0.030 not on this machine download &lt;it&gt;" in text
+
+
+def test_no_link_is_dead_in_a_copy_without_the_notebooks(out: Path, html: str) -> None:
+    shutil.rmtree(out / "notebooks")
+    checker = Checker()
+    checker.feed(html)
+    files = [address for address in checker.addresses if not address.startswith(("#", "data:"))]
+    assert files and all((out / address).is_file() for address in files)
+    assert "notebooks/ of the folder where the study was run" in words(html)
+
+
+def test_the_style_of_tables_is_written_once(html: str) -> None:
+    tables = re.findall(r'<div id="([^"]+)" class="great1"', html)
+    assert len(tables) >= 9 and len(set(tables)) == len(tables)
+    assert html.count("<style>") == 1 and html.count(".gt_table {") == html.count(".great1 .gt_table {") == 1
+    assert not re.search(r"#\S+ \.gt_", html)
+
+
+def test_tables_of_other_looks_keep_them() -> None:
+    first, twin, other = (GT(pd.DataFrame({"a": [1]}), id=name) for name in ("first", "twin", "other"))
+    tables = (first, twin, other.tab_options(table_background_color="#123456"))
+    html = page.document("Title", "", [("a", "A", "".join(table.as_raw_html() for table in tables))])
+    assert re.findall(r'<div id="(\w+)" class="(\w+)"', html) == [
+        ("first", "great1"), ("twin", "great1"), ("other", "great2"),
+    ]  # fmt: skip
+    styles = re.findall(r"\.(great\d) \.gt_table \{.*?background-color: (#\w+)", html)
+    assert styles == [("great1", "#FFFFFF"), ("great2", "#123456")]
 
 
 def test_run_record_is_valid_json_with_the_provenance(finished: Path) -> None:
