@@ -1,0 +1,48 @@
+"""Before and after without a reference: what was removed is shown in the right unit and the right way up."""
+
+import numpy as np
+import pytest
+
+from sn2nlib.errors import StudyError
+from sn2nlib.reporting.figures import before_after
+
+VOXEL = (3.0, 2.0, 1.5)
+LABEL = "digital phantom, simulated scan"
+
+
+def images() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An ellipsoid; the original has noise of SD 0.02, and of SD 0.04 in the posterior half."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in (21, 28, 33)), indexing="ij")
+    sn2n = (0.5 * (z**2 + y**2 + x**2 < 0.9)).astype(np.float32)
+    sd = np.where(y < 0, 0.04, 0.02).astype(np.float32)
+    original = sn2n + sd * np.random.default_rng(0).standard_normal(sn2n.shape, dtype=np.float32)
+    return original, sn2n, sd
+
+
+def test_removed_noise_is_shown_in_its_own_sd() -> None:
+    original, sn2n, sd = images()
+    sheet = before_after(original, sn2n, sd, voxel_size=VOXEL, label=LABEL)
+    assert "Inside the head it is 1.0" in sheet.caption and "noise SDs (RMS)" in sheet.caption
+    pictures = [axes.images[0] for axes in sheet.axes if axes.images]
+    assert len(pictures) == 12
+    shown = pictures[2].get_array()
+    assert pictures[2].get_clim() == (-3, 3)
+    # sagittal, anterior to the left: the noise of both sides has SD 1 in its own units
+    left, right = shown[:, : shown.shape[1] // 2], shown[:, shown.shape[1] // 2 :]
+    assert np.std(left) == pytest.approx(1, abs=0.15) and np.std(right) == pytest.approx(1, abs=0.15)
+    # and the map is higher where the noise is: behind
+    sd_shown = pictures[3].get_array()
+    assert np.mean(sd_shown[:, : sd_shown.shape[1] // 2]) < 0.6 * np.mean(sd_shown[:, sd_shown.shape[1] // 2 + 1 :])
+
+
+def test_an_image_without_k_space_has_no_map() -> None:
+    original, sn2n, _ = images()
+    sheet = before_after(original, sn2n, voxel_size=VOXEL, label=LABEL)
+    assert sum(bool(axes.images) for axes in sheet.axes) == 9
+    assert "% of the grey scale" in sheet.caption and "GRAPPA" not in sheet.caption
+
+
+def test_images_of_other_shapes_are_refused() -> None:
+    original, sn2n, _ = images()
+    with pytest.raises(StudyError, match="differ in shape"):
+        before_after(original, sn2n[1:], voxel_size=VOXEL, label=LABEL)
