@@ -25,6 +25,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from sn2nlib.denoiser import Denoiser
+from sn2nlib.reporting.notebooks import run_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPECTED = Path(__file__).parent / "expected" / "smoke.json"
@@ -203,6 +204,18 @@ def test_a_kill_during_training_changes_no_number(folder: Path, reports: Path) -
     assert not (folder / "model" / "model.safetensors").exists(), "the training was over before it was killed"
     subprocess.run(study(reports), cwd=ROOT, capture_output=True, check=True)
     assert {name: (folder / "tables" / name).read_bytes() for name in tables} == tables
+
+
+def test_your_own_scan(reports: Path) -> None:
+    """Notebook 10 is no part of the study: it waits for a file. Without one it makes its own."""
+    executed = reports / "10_your_own_scan.ipynb"
+    parameters = {"reports_dir": str(reports)}
+    run_notebook(ROOT / "notebooks" / executed.name, executed, parameters, cwd=ROOT / "notebooks")
+    out = reports / "smoke" / "your_own_scan"
+    assert {"original.nii.gz", "sn2n.nii.gz", "before_after.png"} <= {path.name for path in out.iterdir()}
+    assert (out / "before_after.png").stat().st_size > 20_000
+    said = executed.read_text(encoding="utf-8")
+    assert "What was taken away has an SD of" in said
 
 
 if __name__ == "__main__":
