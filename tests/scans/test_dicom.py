@@ -11,9 +11,13 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import torch
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, generate_uid
 
+from sn2nlib import cli
+from sn2nlib.denoiser import Denoiser, UNet25D, denoise_image
+from sn2nlib.denoiser.checkpoint import save_model
 from sn2nlib.errors import ImageError
 from sn2nlib.scans import check_dicom_output, is_dicom, read_dicom, write_dicom
 from sn2nlib.scans.dicom_files import ENHANCED_MR, MR
@@ -435,15 +439,16 @@ def test_damaged_files_never_end_in_a_bare_traceback(
     path = tmp_path / "in" / "file003"
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     outcomes = {"read": 0, "refused": 0}
-    for _ in range(60):
+    for _ in range(80):
         broken = bytearray(whole)
-        for place in rng.integers(132, len(whole) - ROWS * COLUMNS * 2, 4):
+        for place in rng.integers(132, len(whole) - ROWS * COLUMNS * 2, 2):
             broken[place] = rng.integers(256)
         cut = int(rng.integers(140, len(whole))) if rng.random() < 0.2 else None
         path.write_bytes(bytes(broken[:cut]))
         try:
-            volume, _ = read_dicom(tmp_path / "in")
+            volume, series = read_dicom(tmp_path / "in")
             assert volume.shape == SHAPE
+            write_dicom(volume, tmp_path / "out", like=series, derivation="nothing", overwrite=True)
             outcomes["read"] += 1
         except ImageError as error:
             assert not any(part in str(error) for part in PATIENT)
@@ -546,6 +551,62 @@ def test_outputs_never_touch_the_input(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match=message):
             check_dicom_output(out, source=source, overwrite=True)
     check_dicom_output(tmp_path / "study" / "new", source=source)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network that nobody has trained."""
+    folder = tmp_path_factory.mktemp("model")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        network = UNet25D(width=4, depth=1)
+        torch.nn.init.normal_(network.last.weight, std=0.1)
+    save_model(folder, network.state_dict(), {"architecture": network.architecture, "alpha": None})
+    return folder
+
+
+def sn2n(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(argument) for argument in arguments])
+    return int(stopped.value.code or 0)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_command_makes_a_series_of_a_series(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = classic(tmp_path / "in", kind="uint16", bits=12, names="Vermeer^Jan{:03d}")
+    before = files(tmp_path / "in")
+    run = ("denoise", tmp_path / "in")
+    assert sn2n(*run, tmp_path / "out", "--model", model) == 0
+    told = capsys.readouterr()
+    assert told.out == f"Series: {tmp_path / 'out'}\n" and "planes" in told.err
+    new = datasets(tmp_path / "out")
+    assert "0.30 x original + 0.70 x output" in new[0].DerivationDescription
+    volume, series = read_dicom(tmp_path / "in")
+    network = Denoiser.load(model)
+    with pytest.warns(UserWarning, match="not isotropic"):
+        better = denoise_image(network, volume, voxel_size=series.voxel_size)
+    again, _ = read_dicom(tmp_path / "out")
+    assert np.abs(again - np.clip(better, 0, 4095)).max() <= 0.5
+    assert not np.array_equal(np.stack([dataset.pixel_array for dataset in new]), stored)
+    assert sn2n(*run, tmp_path / "same", "--model", model, "--alpha", 1, "--axis", "axial") == 0
+    assert np.array_equal(np.stack([dataset.pixel_array for dataset in datasets(tmp_path / "same")]), stored)
+    assert files(tmp_path / "in") == before
+    capsys.readouterr()
+    for arguments, message in (
+        ((*run, tmp_path / "out"), "not empty"), ((*run, tmp_path / "in"), "overlaps with the input"),
+        ((*run, tmp_path / "new", "--series", 9), "has no series 9, but series 7 (6 images of 10 × 8)"),
+        ((*run, tmp_path / "new", "--volume", 2), "has no volume 2"),
+        ((*run, tmp_path / "new", "--axis", "oblique"), "the planes are sagittal, coronal or axial; got 'oblique'"),
+        (("denoise", tmp_path / "a.nii", tmp_path / "b.nii", "--series", 1), "--series and --volume choose from"),
+        (("denoise", tmp_path / "a.h5", tmp_path / "b.nii", "--axis", "axial"), "--axis is for images"),
+    ):  # fmt: skip
+        assert sn2n(*arguments, "--model", model) == 1
+        told = capsys.readouterr()
+        assert message in told.err and told.err.count("\n") == 1 and told.out == ""
+        assert not any(part in told.err for part in PATIENT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "same"]
 
 
 def error_lines(program: Path, path: Path) -> set[str]:
