@@ -4,7 +4,6 @@ import warnings
 from typing import Literal, Protocol
 
 import numpy as np
-from scipy.ndimage import maximum_filter, minimum_filter
 
 from sn2nlib import __version__
 from sn2nlib.errors import ImageError
@@ -118,11 +117,14 @@ def empty_region(volume: np.ndarray, value: float) -> np.ndarray:
     equal = volume == np.asarray(value, volume.dtype)
     if not equal.any():
         return equal
-    core = np.zeros(equal.shape, np.uint8)
-    for square in ((1, 5, 5), (5, 1, 5), (5, 5, 1)):
-        # beyond the volume counts as equal, so that the region may touch its edge
-        core |= minimum_filter(equal.view(np.uint8), square, mode="constant", cval=1)
-    return equal & maximum_filter(core, 5, mode="constant").astype(bool)
+    # beyond the volume counts as equal, so that the region may touch its edge
+    along = [_within_two(equal, axis, np.logical_and) for axis in range(3)]
+    near = _within_two(along[0], 1, np.logical_and)
+    near |= _within_two(along[0], 2, np.logical_and)
+    near |= _within_two(along[1], 2, np.logical_and)
+    for axis in range(3):
+        near = _within_two(near, axis, np.logical_or)
+    return equal & near
 
 
 def derivation(denoiser: Denoiser, alpha: float | None = None) -> str:
@@ -133,6 +135,20 @@ def derivation(denoiser: Denoiser, alpha: float | None = None) -> str:
         f"{share:.2f} x original + {1 - share:.2f} x output of a network trained by MR-self Noise2Noise "
         f"(sn2n {__version__}, weights sha256 {weights})"
     )
+
+
+def _within_two(mask: np.ndarray, axis: int, combine: np.ufunc) -> np.ndarray:
+    """All (logical_and) or any (logical_or) of a voxel and its two neighbours on each side along an axis.
+
+    Many times quicker than a filter of scipy, which does not know that the values are bits.
+    """
+    width = [(2, 2) if other == axis else (0, 0) for other in range(3)]
+    padded = np.moveaxis(np.pad(mask, width, constant_values=combine is np.logical_and), axis, 0)
+    length = mask.shape[axis]
+    found = padded[:length].copy()
+    for shift in range(1, 5):
+        combine(found, padded[shift : shift + length], out=found)
+    return np.moveaxis(found, 0, axis)
 
 
 def _warn_anisotropic(voxel_size: tuple[float, float, float], axis: str) -> None:

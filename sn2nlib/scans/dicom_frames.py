@@ -14,6 +14,8 @@ from .dicom_files import FACTS, MULTI_FRAME, Header, quiet
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+_COMPRESSION = 1000  # no image worth denoising is compressed further
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -74,6 +76,7 @@ def read_frames(headers: Sequence[Header]) -> list[Frame]:
         _check_header(header)
         try:
             with quiet():
+                _check_length(header)
                 frames += list(_frames(header))
         except ImageError:
             raise
@@ -98,6 +101,17 @@ def _check_header(header: Header) -> None:
             f"{place}: its pixels have {stored} of {allocated} bits up to bit {high}, which is not supported; "
             "convert the series, for example with dcmconv"
         )
+
+
+def _check_length(header: Header) -> None:
+    """Refuse a size that the file cannot hold before memory is asked for it."""
+    dataset = header.dataset
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    needed = frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
+    syntax = dataset.file_meta.TransferSyntaxUID
+    squeezed = syntax.is_compressed or syntax.is_deflated
+    if needed > header.path.stat().st_size * (_COMPRESSION if squeezed else 1):
+        raise ImageError(f"{header.place}: holds fewer pixels than its header says; export the series again")
 
 
 def _frames(header: Header) -> Iterator[Frame]:

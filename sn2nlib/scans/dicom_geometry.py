@@ -38,8 +38,8 @@ def split_volumes(frames: Sequence[Frame], *, where: str) -> dict[str, list[Fram
         if fact is None:
             count = sum(number - 1 for number in Counter(map(_place, crowded)).values())
             raise ImageError(
-                f"{where}: {count} slices lie where another slice of the series lies, and nothing tells them apart; "
-                "remove the duplicates"
+                f"{where}: slices lie where another slice of the series lies ({count} of {len(crowded)}), and nothing "
+                "tells them apart; remove the duplicates"
             )
         told.append(fact)
         groups = {}
@@ -157,7 +157,7 @@ def _check_even(distances: np.ndarray, *, where: str) -> None:
     whole = np.rint(ratios)
     if (whole >= 2).all() and (np.abs(steps[odd] - whole * typical) <= allowed * whole).all():
         raise ImageError(
-            f"{where}: {int((whole - 1).sum())} slices are missing, the first after slice {odd[0] + 1} of the "
+            f"{where}: slices are missing ({int((whole - 1).sum())}), the first after slice {odd[0] + 1} of the "
             f"{len(distances)} found (every {typical:.3g} mm, {steps[odd[0]]:.3g} mm there); export the whole series"
         )
     raise ImageError(

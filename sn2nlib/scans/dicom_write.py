@@ -98,10 +98,11 @@ def write_dicom(
             dataset, _ = read_pixels(file, place)
             try:
                 with quiet():
+                    _leave_compression(dataset)
                     derive(dataset, sorted(frames), uids, derivation=derivation, suffix=suffix)
                     _replace_pixels(dataset, frames)
                     _update_extremes(dataset, np.stack(list(frames.values())), stored)
-                    _save(dataset, folder / _NAME.format(count))
+                    dataset.save_as(folder / _NAME.format(count), enforce_file_format=True)
             except (OSError, MemoryError):
                 raise
             except Exception:  # a broken element that nobody had looked at; the message may quote it
@@ -125,9 +126,17 @@ def _stored_numbers(volume: np.ndarray, like: DicomSeries) -> np.ndarray:
     return stored
 
 
+def _leave_compression(dataset: "Dataset") -> None:
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+
+
 def _replace_pixels(dataset: "Dataset", frames: Mapping[int, np.ndarray]) -> None:
     signed = "i" if int(dataset.PixelRepresentation) else "u"
-    kind = np.dtype(f"<{signed}{int(dataset.BitsAllocated) // 8}")
+    order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+    kind = np.dtype(f"{order}{signed}{int(dataset.BitsAllocated) // 8}")
     content = np.stack([frames[number] for number in sorted(frames)]).astype(kind).tobytes()
     dataset.PixelData = content + b"\0" * (len(content) % 2)
     dataset["PixelData"].VR = "OW"
@@ -142,12 +151,3 @@ def _update_extremes(dataset: "Dataset", own: np.ndarray, series: np.ndarray) ->
     ):  # fmt: skip
         if keyword in dataset:
             dataset[keyword].value = int(extreme(numbers))
-
-
-def _save(dataset: "Dataset", path: Path) -> None:
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    meta = dataset.file_meta
-    if meta.TransferSyntaxUID != ImplicitVRLittleEndian:
-        meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.save_as(path, enforce_file_format=True)
