@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from sn2nlib import denoiser, evaluation, recon, reporting, scans
-from sn2nlib.errors import Sn2nError
+from sn2nlib.errors import ImageError, Sn2nError
 from sn2nlib.provenance import atomic_write
 
 app = typer.Typer(
@@ -179,23 +179,36 @@ def train(
 
 @app.command()
 def denoise(
-    image: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI image, or raw scan.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.nii.gz", help="Float32, geometry kept.")],
+    image: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI image, DICOM series (folder), or raw scan.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="NIfTI image; for a DICOM series, a new folder.")],
     model: ModelFolder,
     alpha: Alpha = None,
+    axis: Annotated[
+        str | None, typer.Option(metavar="PLANES", help="sagittal, coronal or axial; from the geometry by default.")
+    ] = None,
+    series: Annotated[int | None, typer.Option(help="Of several DICOM series: its series number.")] = None,
+    volume: Annotated[int | None, typer.Option(help="Of several volumes in a DICOM series: its place, from 1.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Denoise an image, or reconstruct and denoise a raw scan."""
+    """Denoise an image or a DICOM series, or reconstruct and denoise a raw scan."""
+    if scans.is_dicom(image):
+        _denoise_dicom(image, out, model, alpha=alpha, axis=axis, series=series, volume=volume, overwrite=overwrite)
+        return
+    if series is not None or volume is not None:
+        raise ImageError(f"{image}: --series and --volume choose from a DICOM series, which this is not")
     images = scans.images
     images.check_output(out, overwrite=overwrite)
     network = denoiser.Denoiser.load(model)
     if images.is_image_name(image):
-        volume, geometry = images.read_image(image)
-        images.write_image(network.denoise(volume, alpha), out, like=geometry, overwrite=overwrite)
+        given, geometry = images.read_image(image)
+        better = denoiser.denoise_image(network, given, voxel_size=geometry.voxel_size, alpha=alpha, axis=axis)
+        images.write_image(better, out, like=geometry, overwrite=overwrite)
+    elif axis is not None:
+        raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
     else:
         scan = scans.load_scan(image)
-        volume = abs(recon.reconstruct(scan))
-        images.write_image(network.denoise(volume, alpha), out, affine=scan.affine, overwrite=overwrite)
+        given = abs(recon.reconstruct(scan))
+        images.write_image(network.denoise(given, alpha), out, affine=scan.affine, overwrite=overwrite)
     print(f"Image: {out}")
 
 
@@ -248,6 +261,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"sn2n: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _denoise_dicom(
+    image: Path, out: Path, model: Path, *, alpha: float | None, axis: str | None, series: int | None,
+    volume: int | None, overwrite: bool,
+) -> None:
+    scans.check_dicom_output(out, source=image, overwrite=overwrite)
+    network = denoiser.Denoiser.load(model)
+    given, found = scans.read_dicom(image, series=series, volume=volume)
+    better = denoiser.denoise_image(network, given, voxel_size=found.voxel_size, alpha=alpha, axis=axis)
+    told = denoiser.derivation(network, alpha)
+    scans.write_dicom(better, out, like=found, derivation=told, overwrite=overwrite)
+    print(f"Series: {out}")
 
 
 def _check_free(path: Path, *, overwrite: bool) -> None:

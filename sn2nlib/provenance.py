@@ -84,6 +84,44 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty temporary folder beside `path`; rename it onto `path` only when the block succeeds.
+
+    Parameters
+    ----------
+    path
+        The folder to be written. Its parent is created; a folder found there is replaced with all it holds.
+
+    Raises
+    ------
+    OSError
+        If the disk is full; nothing half-written stays behind, and a folder found at `path` stays as it was.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
+    try:
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        yield new
+        if path.exists():
+            os.replace(path, old)
+        try:
+            os.replace(new, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            message = f"The disk is full; {path} was not written. Free some space and run again"
+            raise OSError(errno.ENOSPC, message) from error
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)

@@ -171,6 +171,26 @@ def test_denoise_keeps_the_geometry_of_an_image(folder: Path, tmp_path: Path) ->
     assert np.allclose(written.get_fdata(), again, rtol=1e-3, atol=1e-3 * again.max())
 
 
+@pytest.mark.filterwarnings("default")
+def test_denoise_keeps_number_format_and_empty_background(folder: Path, tmp_path: Path) -> None:
+    values = nib.load(folder / "image.nii.gz").get_fdata()
+    stored = np.rint(values / values.max() * 900).astype(np.int16)
+    stored[:, :, :6] = 0
+    given = nib.Nifti1Image(stored, np.diag([-2.0, 2, 4, 1]))
+    given.header.set_slope_inter(0.5, 0)
+    nib.save(given, tmp_path / "in.nii.gz")
+    run = ("denoise", tmp_path / "in.nii.gz")
+    for name, options in (("out", ()), ("axial", ("--axis", "axial")), ("sagittal", ("--axis", "sagittal"))):
+        assert sn2n(*run, tmp_path / f"{name}.nii.gz", "--model", folder / "model", "--alpha", 0, *options) == 0
+    written = nib.load(tmp_path / "out.nii.gz")
+    assert written.get_data_dtype() == np.int16 and (written.dataobj.slope, written.dataobj.inter) == (0.5, 0)
+    assert np.array_equal(written.affine, nib.load(tmp_path / "in.nii.gz").affine)
+    names = ("out", "axial", "sagittal")
+    result, axial, sagittal = (nib.load(tmp_path / f"{name}.nii.gz").get_fdata() for name in names)
+    assert not result[:, :, :6].any() and not np.array_equal(result[:, :, 6:], 0.5 * stored[:, :, 6:])
+    assert np.array_equal(result, axial) and not np.array_equal(result, sagittal)  # 4 mm slices lie along z
+
+
 def test_evaluate_writes_the_promised_columns(folder: Path) -> None:
     out = folder / "table.csv"
     options = ("--model", folder / "model", "--out", out, "--psnr", 35, "--alpha", 0.9)

@@ -34,12 +34,15 @@ class Geometry:
         nibabel orientation (axis, flip) of the file's array.
     shape
         (z, y, x) of the volume.
+    scaling
+        Slope and intercept: value = slope · stored number + intercept.
     """
 
     affine: np.ndarray
     header: nib.Nifti1Header
     stored: np.ndarray
     shape: tuple[int, int, int]
+    scaling: tuple[float, float] = (1.0, 0.0)
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
@@ -80,16 +83,84 @@ def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, Geometry]:
         raise ImageError(f"{path}: the file is damaged or incomplete ({error})") from error
     if not np.isfinite(array).all():
         raise ImageError(f"{path}: holds NaN or Inf; replace them, for example by 0 outside the head")
+    volume, turned_affine, stored = turn_to_acquired(array, affine)
+    geometry = Geometry(
+        affine=turned_affine,
+        header=image.header.copy(),
+        stored=stored,
+        shape=volume.shape,
+        # nibabel clears both in the header that it has read
+        scaling=(float(image.dataobj.slope), float(image.dataobj.inter)),  # type: ignore[attr-defined]
+    )
+    return volume, geometry
+
+
+def turn_to_acquired(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turn an array by axis swaps and flips into acquisition order.
+
+    Parameters
+    ----------
+    array : (i, j, k)
+    affine : (4, 4) float
+        RAS+ mm affine of `array`.
+
+    Returns
+    -------
+    volume : (z, y, x)
+        In contiguous memory.
+    affine : (4, 4) float
+        Of the volume stored as (x, y, z).
+    stored
+        nibabel orientation of `array`, for `turn_back`.
+    """
     stored = orientations.io_orientation(affine)
     turn = orientations.ornt_transform(stored, orientations.axcodes2ornt(ACQUIRED))
     turned = orientations.apply_orientation(array, turn)
-    geometry = Geometry(
-        affine=affine @ orientations.inv_ornt_aff(turn, array.shape),
-        header=image.header.copy(),
-        stored=stored,
-        shape=turned.shape[::-1],
-    )
-    return np.ascontiguousarray(turned.transpose(2, 1, 0)), geometry
+    moved = affine @ orientations.inv_ornt_aff(turn, array.shape)
+    return np.ascontiguousarray(turned.transpose(2, 1, 0)), moved, stored
+
+
+def turn_back(volume: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """The array (i, j, k) that `turn_to_acquired` had turned into `volume`."""
+    back = orientations.ornt_transform(orientations.axcodes2ornt(ACQUIRED), stored)
+    return orientations.apply_orientation(volume.transpose(2, 1, 0), back)
+
+
+def to_stored(
+    values: np.ndarray, *, scaling: tuple[float, float], limits: tuple[int, int]
+) -> tuple[np.ndarray, int]:
+    """The integers that a file keeps for `values`, rounded and clipped to what it can hold.
+
+    Parameters
+    ----------
+    values
+        Any shape, finite.
+    scaling
+        Slope and intercept: value = slope · stored number + intercept.
+    limits
+        Lowest and highest stored number.
+
+    Returns
+    -------
+    stored : float64
+        Whole numbers within the limits, shape of `values`.
+    clipped
+        How many of them lay outside.
+    """
+    slope, intercept = scaling
+    exact = np.rint((np.asarray(values, np.float64) - intercept) / slope)
+    stored = np.clip(exact, *limits)
+    return stored, int(np.count_nonzero(stored != exact))
+
+
+def warn_clipped(clipped: int, total: int) -> None:
+    """Say so when values did not fit into the number format of a file."""
+    if clipped:
+        warnings.warn(
+            f"{clipped} of {total} voxels ({clipped / total:.2g}) lie outside what the number format of the input "
+            "can hold, and were set to the nearest it can",
+            stacklevel=3,
+        )
 
 
 def write_image(
@@ -100,7 +171,10 @@ def write_image(
     affine: np.ndarray | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a volume as float32 NIfTI; the file appears whole or not at all.
+    """Write a volume as NIfTI; the file appears whole or not at all.
+
+    Like an integer file, it is written in that file's integers, slope and intercept, rounded and clipped to their
+    range (which a warning tells); everything else as float32.
 
     Parameters
     ----------
@@ -171,11 +245,13 @@ def _open(path: Path) -> nib.Nifti1Pair:
         raise ImageError(f"{path}: not a NIfTI file, or damaged ({error})") from error
     if not isinstance(image, nib.Nifti1Pair):
         raise ImageError(f"{path}: needs NIfTI, got {type(image).__name__}; convert it first")
+    if 0 in image.shape:
+        raise ImageError(f"{path}: holds no voxels, its shape is {image.shape}")
     if image.ndim < 3 or max(image.shape[3:], default=1) > 1:
         raise ImageError(f"{path}: needs 3 axes, has shape {image.shape}; take one volume out of it")
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
-        raise ImageError(f"{path}: needs plain magnitudes, holds {kind}")
+        raise ImageError(f"{path}: needs plain magnitudes, holds {kind}; take the magnitude or one channel of it")
     return image
 
 
@@ -200,12 +276,25 @@ def _checked_affine(image: nib.Nifti1Pair, path: Path) -> np.ndarray:
 def _as_stored(volume: np.ndarray, like: Geometry) -> nib.Nifti1Image:
     if volume.shape != like.shape:
         raise ImageError(f"a volume of shape {volume.shape} does not fit the geometry of shape {like.shape}")
-    back = orientations.ornt_transform(orientations.axcodes2ornt(ACQUIRED), like.stored)
-    array = orientations.apply_orientation(volume.transpose(2, 1, 0), back).astype(np.float32)
+    kept = like.header.get_data_dtype()
+    slope, intercept = like.scaling
+    array = turn_back(volume, like.stored)
+    if kept.kind in "iu":
+        if not np.isfinite(array).all():
+            raise ImageError(f"the volume holds NaN or Inf, which {kept} cannot store")
+        # beyond 2⁵³ float64 no longer tells the integers apart
+        limits = max(np.iinfo(kept).min, -(2**53)), min(np.iinfo(kept).max, 2**53)
+        array, clipped = to_stored(array, scaling=like.scaling, limits=limits)
+        warn_clipped(clipped, array.size)
+    else:
+        kept = np.dtype(np.float32)
+        array = (array - intercept) / slope
     header = like.header.copy()
-    header.set_data_dtype(np.float32)
+    header.set_data_dtype(kept)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    return kind(array, None, header)
+    image = kind(array.astype(kept), None, header)
+    image.header.set_slope_inter(slope, intercept)  # after construction, which clears both
+    return image
 
 
 def _from_affine(volume: np.ndarray, affine: np.ndarray | None) -> nib.Nifti1Image:

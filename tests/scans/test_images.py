@@ -39,7 +39,7 @@ def ramp() -> np.ndarray:
 
 @pytest.mark.parametrize("axes", all_orientations())
 def test_every_orientation_comes_in_as_acquired_and_goes_back_unchanged(axes: str, tmp_path: Path) -> None:
-    original = nib.Nifti1Image(ramp(), affine_for(axes, tilt=0.2))
+    original = nib.Nifti1Image(ramp().astype(np.float32), affine_for(axes, tilt=0.2))
     original.set_qform(original.affine, code=1)
     original.set_sform(original.affine, code=2)
     nib.save(original, tmp_path / "in.nii.gz")
@@ -89,6 +89,44 @@ def test_scaled_integers_are_read_in_their_unit(kind: type, tmp_path: Path) -> N
     written = nib.load(tmp_path / "out.nii.gz")
     assert type(written) is kind
     assert np.array_equal(written.get_fdata(), nib.load(tmp_path / "in.nii.gz").get_fdata())
+
+
+@pytest.mark.parametrize("stored", ["uint8", "int16", ">i2", "uint16", "int32", "float32", "float64"])
+@pytest.mark.parametrize("scaling", [(1, 0), (0.5, -3), (-2, 700)])
+def test_number_format_and_scaling_are_kept(stored: str, scaling: tuple[float, float], tmp_path: Path) -> None:
+    slope, intercept = scaling
+    kind = np.dtype(stored)
+    header = nib.Nifti1Header(endianness=">" if stored.startswith(">") else "<")
+    header.set_data_dtype(kind)
+    original = nib.Nifti1Image((ramp() % 250).astype(kind), affine_for("LPS"), header)
+    original.header.set_slope_inter(slope, intercept)
+    nib.save(original, tmp_path / "in.nii")
+
+    volume, geometry = read_image(tmp_path / "in.nii")
+    assert geometry.scaling == scaling
+    write_image(volume + 0.3 * abs(slope), tmp_path / "out.nii", like=geometry)
+    before, after = (nib.load(tmp_path / name) for name in ("in.nii", "out.nii"))
+    assert (after.dataobj.slope, after.dataobj.inter) == scaling
+    if kind.kind == "f":  # stored in single precision
+        assert after.get_data_dtype() == np.float32
+        assert np.allclose(after.get_fdata(), before.get_fdata() + 0.3 * abs(slope), atol=1e-3)
+    else:  # 0.3 of a step is rounded away, so that the stored numbers are those of the input
+        assert after.get_data_dtype() == kind
+        assert np.array_equal(after.dataobj.get_unscaled(), before.dataobj.get_unscaled())
+
+
+def test_integers_are_rounded_and_clipped_to_their_range(tmp_path: Path) -> None:
+    path = save(tmp_path / "in.nii", (ramp() % 250).astype(np.uint8))
+    volume, geometry = read_image(path)
+    volume[0, 0, :3] = (-7.0, 300.0, 99.6)
+    with pytest.warns(UserWarning, match="2 of 280 voxels .* lie outside what the number format"):
+        write_image(volume, tmp_path / "out.nii", like=geometry)
+    written, _ = read_image(tmp_path / "out.nii")
+    assert written[0, 0, :3].tolist() == [0, 255, 100]
+    volume[0, 0, 0] = np.nan
+    with pytest.raises(ImageError, match="holds NaN or Inf, which uint8 cannot store"):
+        write_image(volume, tmp_path / "nan.nii", like=geometry)
+    assert not (tmp_path / "nan.nii").exists()
 
 
 @pytest.mark.parametrize("further", [(1,), (1, 1)])
@@ -144,6 +182,7 @@ def flat(axes: str) -> np.ndarray:
         (np.zeros((*SHAPE, 2), np.float32), None, r"needs 3 axes, has shape \(5, 7, 8, 2\)"),
         (np.zeros((*SHAPE, 1, 2), np.float32), None, r"needs 3 axes, has shape \(5, 7, 8, 1, 2\)"),
         (np.zeros(SHAPE[:2], np.float32), None, "needs 3 axes"),
+        (np.zeros((5, 0, 8), np.float32), None, r"holds no voxels, its shape is \(5, 0, 8\)"),
         (np.zeros(SHAPE, np.complex64), None, "needs plain magnitudes, holds complex64"),
         (np.full(SHAPE, np.nan, np.float32), None, "holds NaN or Inf"),
         (np.full(SHAPE, np.inf, np.float32), None, "holds NaN or Inf"),
@@ -166,11 +205,15 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "short.nii.gz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "short.nii").write_bytes(gzip.decompress(whole)[:5000])
     (tmp_path / "text.nii").write_text("no image")
-    for name in ("short.nii.gz", "short.nii", "text.nii"):
+    (tmp_path / "empty.nii").write_bytes(b"")
+    for name in ("short.nii.gz", "short.nii", "text.nii", "empty.nii"):
         with pytest.raises(ImageError, match=f"{name}: .*damaged"):
             read_image(tmp_path / name)
     with pytest.raises(FileNotFoundError, match=r"there is no image .*absent\.nii"):
         read_image(tmp_path / "absent.nii")
+    (tmp_path / "folder.nii").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"there is no image .*folder\.nii"):
+        read_image(tmp_path / "folder.nii")
 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:

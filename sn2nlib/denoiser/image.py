@@ -1,0 +1,161 @@
+"""A trained model on an image from elsewhere: slice axis, background, negative values, anisotropic voxels."""
+
+import warnings
+from typing import Literal, Protocol
+
+import numpy as np
+
+from sn2nlib import __version__
+from sn2nlib.errors import ImageError
+
+from .apply import PAPER_ALPHA, Denoiser
+
+Axis = Literal["sagittal", "coronal", "axial"]
+AXES: tuple[Axis, ...] = ("sagittal", "coronal", "axial")  # the planes across z, y, and x
+ISOTROPIC = 1.25  # longest over shortest side of a voxel: ADNI's 1.2 still counts, the paper's VWI has 1.12
+
+
+class VolumeDenoiser(Protocol):
+    """What `denoise_image` needs of a `Denoiser`."""
+
+    def denoise(self, volume: np.ndarray, alpha: float | None = None) -> np.ndarray:
+        """The denoised volume, (z, y, x), z the slice axis of the network."""
+        ...
+
+
+def denoise_image(
+    denoiser: VolumeDenoiser,
+    volume: np.ndarray,
+    *,
+    voxel_size: tuple[float, float, float],
+    alpha: float | None = None,
+    axis: str | None = None,
+) -> np.ndarray:
+    """Denoise an image whose acquisition is not known in detail.
+
+    1. **Axis.** The network slides over the planes that `choose_axis` takes, or those of `axis`.
+    2. **Negative values** (real-valued or phase-corrected images, intercepts): the volume is shifted by its minimum
+       before the network, and back after it. The network was trained on magnitudes and cuts its answer at zero;
+       clipping the input instead would lose what is below zero and lift the mean of noise that is centred on zero.
+    3. **Background.** Exact zeros (where there are negative values, exact minima too) that fill a region, as a mask or
+       padding leaves them, come out exactly as they were. Single zeros in air, which rounding makes, do not.
+
+    Parameters
+    ----------
+    denoiser
+        A `Denoiser`.
+    volume : (z, y, x) float
+        In acquisition order, as `read_image` and `read_dicom` give it.
+    voxel_size : (z, y, x) mm
+    alpha
+        Share of the input; None: the model's own.
+    axis
+        Planes to slide over; None: from the geometry.
+
+    Returns
+    -------
+    (z, y, x) float32, in the unit of `volume`.
+
+    Raises
+    ------
+    ImageError
+        If the volume is unusable, or `axis` unknown.
+    """
+    volume = np.asarray(volume)
+    if volume.ndim != 3 or volume.size == 0 or np.iscomplexobj(volume):
+        raise ImageError(f"needs a real volume (z, y, x), got {volume.dtype} of shape {volume.shape}")
+    planes = choose_axis(voxel_size) if axis is None else axis
+    if planes not in AXES:
+        raise ImageError(f"the planes are {', '.join(AXES[:-1])} or {AXES[-1]}; got {axis!r}")
+    place = AXES.index(planes)
+    _warn_anisotropic(voxel_size, AXES[place])
+    floor = min(float(volume.min()), 0.0)
+    if floor < 0:
+        warnings.warn(
+            f"the image holds values down to {floor:.4g}; it is shifted by its minimum for the network and back",
+            stacklevel=2,
+        )
+    across = np.ascontiguousarray(np.moveaxis(volume, place, 0)) - np.float32(floor)
+    denoised = np.moveaxis(denoiser.denoise(across, alpha), 0, place) + np.float32(floor)
+    background = empty_region(volume, 0.0)
+    if floor < 0:
+        background |= empty_region(volume, floor)
+    return np.where(background, volume, denoised).astype(np.float32)
+
+
+def choose_axis(voxel_size: tuple[float, float, float]) -> Axis:
+    """The planes to slide over: sagittal as in the paper if voxels are isotropic, else the squarest.
+
+    The squarest planes are those of the acquisition, be its slices thicker or thinner than a pixel is wide: what the
+    network knows about edges and noise within a plane holds there.
+
+    Parameters
+    ----------
+    voxel_size : (z, y, x) mm
+    """
+    if max(voxel_size) <= ISOTROPIC * min(voxel_size):
+        return "sagittal"
+    sides = [[size for other, size in enumerate(voxel_size) if other != place] for place in range(3)]
+    ratios = [round(max(pair) / min(pair), 3) for pair in sides]
+    return AXES[int(np.argmin(ratios))]
+
+
+def empty_region(volume: np.ndarray, value: float) -> np.ndarray:
+    """Voxels of exactly `value` that belong to a region of it.
+
+    A region is what 5×5 squares along any two axes fill, be it one plane thick, and what of the value lies within two
+    voxels of that. Where rounding makes half of the air zero, chance fills such a square in 1 of 3·10⁷ places.
+
+    Parameters
+    ----------
+    volume : (z, y, x)
+
+    Returns
+    -------
+    (z, y, x) bool
+    """
+    equal = volume == np.asarray(value, volume.dtype)
+    if not equal.any():
+        return equal
+    # beyond the volume counts as equal, so that the region may touch its edge
+    along = [_within_two(equal, axis, np.logical_and) for axis in range(3)]
+    near = _within_two(along[0], 1, np.logical_and)
+    near |= _within_two(along[0], 2, np.logical_and)
+    near |= _within_two(along[1], 2, np.logical_and)
+    for axis in range(3):
+        near = _within_two(near, axis, np.logical_or)
+    return equal & near
+
+
+def derivation(denoiser: Denoiser, alpha: float | None = None) -> str:
+    """What is done to an image, in one ASCII sentence for the header of the result."""
+    share = next(value for value in (alpha, denoiser.alpha, PAPER_ALPHA) if value is not None)
+    weights = str(denoiser.description.get("weights_sha256", "unknown"))[:16]
+    return (
+        f"{share:.2f} x original + {1 - share:.2f} x output of a network trained by MR-self Noise2Noise "
+        f"(sn2n {__version__}, weights sha256 {weights})"
+    )
+
+
+def _within_two(mask: np.ndarray, axis: int, combine: np.ufunc) -> np.ndarray:
+    """All (logical_and) or any (logical_or) of a voxel and its two neighbours on each side along an axis.
+
+    Many times quicker than a filter of scipy, which does not know that the values are bits.
+    """
+    width = [(2, 2) if other == axis else (0, 0) for other in range(3)]
+    padded = np.moveaxis(np.pad(mask, width, constant_values=combine is np.logical_and), axis, 0)
+    length = mask.shape[axis]
+    found = padded[:length].copy()
+    for shift in range(1, 5):
+        combine(found, padded[shift : shift + length], out=found)
+    return np.moveaxis(found, 0, axis)
+
+
+def _warn_anisotropic(voxel_size: tuple[float, float, float], axis: str) -> None:
+    if max(voxel_size) > ISOTROPIC * min(voxel_size):
+        size = " × ".join(f"{side:.3g}" for side in voxel_size)
+        warnings.warn(
+            f"voxels of {size} mm (left-right, back-front, up-down) are not isotropic: a network that was trained on "
+            f"isotropic ones knows less about them; it takes {axis} planes",
+            stacklevel=3,
+        )

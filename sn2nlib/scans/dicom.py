@@ -1,0 +1,235 @@
+"""A DICOM MR series as a volume in the axis order of the scans; `dicom_write` makes a new series of it."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+
+from sn2nlib.errors import ImageError
+
+from .dicom_files import Header, is_dicom, quiet, read_headers
+from .dicom_frames import Frame, read_frames
+from .dicom_geometry import split_volumes, stack
+from .images import turn_to_acquired
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+__all__ = ["DicomSeries", "is_dicom", "read_dicom", "read_pixels"]
+
+_PHASE = {"P", "PHASE", "PHASE MAP", "I", "IMAGINARY", "MIXED"}  # values of ImageType and ComplexImageComponent
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """Where a volume lies, and which slices of which files it came from.
+
+    Attributes
+    ----------
+    path
+        The file or folder that was read.
+    frames
+        The slices, sorted along their normal.
+    affine : (4, 4) float64
+        RAS+ mm affine of the volume stored as (x, y, z) = volume.transpose(2, 1, 0).
+    stored
+        nibabel orientation (axis, flip) of the array (column, row, slice).
+    shape
+        (z, y, x) of the volume.
+    padding : (slice, row, column) bool
+        Pixels that their file marks as no part of the image (PixelPaddingValue).
+    """
+
+    path: Path
+    frames: tuple[Frame, ...]
+    affine: np.ndarray
+    stored: np.ndarray
+    shape: tuple[int, int, int]
+    padding: np.ndarray
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """(z, y, x) in mm."""
+        x, y, z = (float(size) for size in nib.affines.voxel_sizes(self.affine))
+        return z, y, x
+
+
+def read_dicom(
+    path: str | os.PathLike[str], *, series: int | None = None, volume: int | None = None
+) -> tuple[np.ndarray, DicomSeries]:
+    """Read an MR series: a folder of single slices, or an enhanced multi-frame file.
+
+    1. Headers of all files; other kinds of objects in the folder are passed over.
+    2. The one series, or that with the number `series`.
+    3. Its one volume, or that with the number `volume` (echoes, time points, magnitude and phase).
+    4. Slices sorted by ImagePositionPatient along the normal of ImageOrientationPatient, and checked.
+    5. Stored numbers · slope + intercept, turned by axis swaps and flips into acquisition order.
+
+    Parameters
+    ----------
+    path
+        A folder (searched with its sub-folders) or a multi-frame file.
+    series
+        SeriesNumber, where there are several series.
+    volume
+        Counted from 1, where the series holds several volumes.
+
+    Returns
+    -------
+    volume : (z, y, x) float32
+        As `sn2nlib.scans.images.read_image` gives it. Padding is 0.
+    series
+        For `write_dicom`.
+
+    Raises
+    ------
+    FileNotFoundError
+    ImageError
+        If there is no MR image, or a choice is needed, or the slices make no volume, hold colour or phase, or are
+        compressed by a method that no installed decoder knows. No message holds patient data or the name of a file
+        inside a folder.
+    """
+    path = Path(path)
+    headers = _chosen_series(read_headers(path), series, path)
+    frames, alone = _chosen_volume(read_frames(headers), volume, path)
+    sorted_frames, affine = stack(frames, where=str(path), alone=alone)
+    _refuse_phase(sorted_frames, path)
+    values, padding = _read_values(sorted_frames)
+    turned, turned_affine, stored = turn_to_acquired(values.transpose(2, 1, 0), affine)
+    found = DicomSeries(
+        path=path, frames=tuple(sorted_frames), affine=turned_affine, stored=stored, shape=turned.shape, padding=padding
+    )
+    return turned, found
+
+
+def read_pixels(path: Path, place: str) -> tuple["Dataset", np.ndarray]:
+    """A file and its stored numbers, decompressed: (frame, row, column) integer.
+
+    Raises
+    ------
+    ImageError
+        If the pixels are incomplete, or no installed decoder knows how they are compressed.
+    """
+    import pydicom
+
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(path)
+    except OSError:
+        raise
+    except Exception:  # whatever a broken file makes of the parser; its message may quote the header
+        raise ImageError(f"{place}: the DICOM file is damaged; export the series again") from None
+    if "PixelData" not in dataset:
+        raise ImageError(f"{place}: holds no pixels; export the series again")
+    try:
+        with quiet():
+            _check_decoder(dataset, place)
+            pixels = dataset.pixel_array
+    except (ImageError, MemoryError):
+        raise
+    except Exception:  # the decoders have no common error
+        raise ImageError(f"{place}: its pixels are damaged or incomplete; export the series again") from None
+    return dataset, pixels.reshape(-1, *pixels.shape[-2:])
+
+
+def _chosen_series(headers: Sequence[Header], series: int | None, path: Path) -> list[Header]:
+    groups: dict[str, list[Header]] = {}
+    for header in headers:
+        groups.setdefault(header.series, []).append(header)
+    numbers = {uid: _series_number(group[0]) for uid, group in groups.items()}
+    fitting = [uid for uid, number in numbers.items() if series is None or number == series]
+    if len(fitting) == 1:
+        return groups[fitting[0]]
+    in_order = sorted(numbers.items(), key=lambda item: (item[1] is None, item[1]))
+    told = "; ".join(_described(groups[uid], number) for uid, number in in_order)
+    if not fitting:
+        raise ImageError(f"{path}: has no series {series}, but {told}; choose one with --series")
+    if len({numbers[uid] for uid in fitting}) < len(fitting):
+        raise ImageError(
+            f"{path}: holds {len(fitting)} series of which some carry the same number or none: {told}; "
+            "put each into a folder of its own"
+        )
+    raise ImageError(f"{path}: holds {len(fitting)} series: {told}; choose one with --series")
+
+
+def _series_number(header: Header) -> int | None:
+    try:
+        return int(header.dataset.SeriesNumber)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _described(group: Sequence[Header], number: int | None) -> str:
+    images, first = 0, group[0].dataset
+    for header in group:
+        try:
+            images += int(header.dataset.get("NumberOfFrames") or 1)
+        except (TypeError, ValueError):
+            images += 1
+    name = "without a number" if number is None else str(number)
+    return f"series {name} ({images} images of {first.get('Rows')} × {first.get('Columns')})"
+
+
+def _chosen_volume(frames: list[Frame], volume: int | None, path: Path) -> tuple[list[Frame], bool]:
+    """The slices of the chosen volume, and whether it is the only one."""
+    volumes = split_volumes(frames, where=str(path))
+    if (volume is None and len(volumes) > 1) or (volume is not None and not 1 <= volume <= len(volumes)):
+        told = "; ".join(
+            f"{number}: {name or 'the only one'} ({len(group)} slices)"
+            for number, (name, group) in enumerate(volumes.items(), 1)
+        )
+        lacking = "holds" if volume is None else f"has no volume {volume}, but"
+        raise ImageError(f"{path}: {lacking} {len(volumes)} volumes: {told}; choose one with --volume")
+    return list(volumes.values())[(volume or 1) - 1], len(volumes) == 1
+
+
+def _refuse_phase(frames: Sequence[Frame], path: Path) -> None:
+    for frame in frames:
+        kinds = {*frame.facts["image type"].upper().split("/")[2:], frame.facts["component"].upper()}
+        if kinds & _PHASE:
+            raise ImageError(f"{path}: holds phase or imaginary parts; the network works on magnitude images")
+        if "MOSAIC" in kinds:
+            raise ImageError(f"{path}: holds mosaics of slices; export the series as enhanced multi-frame DICOM")
+
+
+def _check_decoder(dataset: "Dataset", place: str) -> None:
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
+    if not syntax:
+        raise ImageError(f"{place}: does not say how its pixels are encoded; export the series again")
+    try:
+        if not syntax.is_compressed or get_decoder(syntax).is_available:
+            return
+    except (ValueError, NotImplementedError):  # a syntax that pydicom does not know
+        pass
+    raise ImageError(
+        f"{place}: compressed as {syntax.name}, for which no decoder is installed; run "
+        "\"pip install 'pylibjpeg[all]'\", or decompress the series with dcmdjpeg or gdcmconv --raw"
+    )
+
+
+def _read_values(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
+    """Values (slice, row, column) float32, and which of them are padding."""
+    values = np.zeros((len(frames), *frames[0].size), np.float32)
+    padding = np.zeros(values.shape, bool)
+    places: dict[Path, list[int]] = {}
+    for place, frame in enumerate(frames):
+        places.setdefault(frame.path, []).append(place)
+    for path, slices in places.items():
+        _, pixels = read_pixels(path, frames[slices[0]].place)
+        for place in slices:
+            frame = frames[place]
+            if frame.number >= len(pixels) or pixels.shape[1:] != frame.size:
+                raise ImageError(f"{frame.place}: holds fewer pixels than its header says; export the series again")
+            stored, (slope, intercept) = pixels[frame.number], frame.scaling
+            values[place] = slope * stored.astype(np.float64) + intercept
+            if frame.padding is not None:
+                padding[place] = stored == frame.padding
+    values[padding] = 0
+    return values, padding

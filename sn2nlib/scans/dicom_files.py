@@ -1,0 +1,137 @@
+"""Which DICOM files a path holds, and the technical part of their headers.
+
+What is said about a file is never more than its place in the folder and technical values: file names inside a
+folder, and most of what a header holds, may tell who the patient is.
+"""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sn2nlib.errors import ImageError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MR = "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+LEGACY_ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.4"
+MULTI_FRAME = (ENHANCED_MR, LEGACY_ENHANCED_MR)
+_CLASSES = (MR, *MULTI_FRAME)
+_SUFFIXES = (".dcm", ".ima")
+# What may tell several volumes of one series apart, the commonest first: name, keyword in a classic file, functional
+# group and keyword in an enhanced one.
+FACTS = (
+    ("image type", "ImageType", "MRImageFrameTypeSequence", "FrameType"),
+    ("component", "ComplexImageComponent", "MRImageFrameTypeSequence", "ComplexImageComponent"),
+    ("echo time in ms", "EchoTime", "MREchoSequence", "EffectiveEchoTime"),
+    ("inversion time in ms", "InversionTime", "MRModifierSequence", "InversionTimes"),
+    ("b-value", "DiffusionBValue", "MRDiffusionSequence", "DiffusionBValue"),
+    ("time point", "TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
+    ("cardiac delay", "TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
+    ("acquisition", "AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber"),
+    ("stack", "StackID", "FrameContentSequence", "StackID"),
+)
+_HEADER = (
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "ImageType",
+    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
+    "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "PixelSpacing",
+    "ImageOrientationPatient", "ImagePositionPatient", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", *(keyword for _, keyword, _, _ in FACTS),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    """The technical part of a file's header, and where the file is."""
+
+    path: Path
+    place: str
+    dataset: "Dataset"
+
+    @property
+    def series(self) -> str:
+        """Which series the file belongs to."""
+        return str(self.dataset.get("SeriesInstanceUID", ""))
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a path is to be read as DICOM: a folder, a DICOM file, or a name such as only DICOM files have."""
+    return path.is_dir() or path.suffix.lower() in _SUFFIXES or _has_magic(path)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence pydicom's warnings and log, which quote the values of a header, patient data among them."""
+    logger = logging.getLogger("pydicom")
+    logger.addFilter(_nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def read_headers(path: Path) -> list[Header]:
+    """Headers of all MR images in a file or a folder with its sub-folders, in the order of their names.
+
+    Raises
+    ------
+    FileNotFoundError
+    ImageError
+        If there is no DICOM file, or none holds an MR image, or one is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"there is no DICOM file or folder {path}")
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    found = [file for file in files if _has_magic(file)]
+    if not found:
+        kind = f"none of the {len(files)} files in it is" if path.is_dir() else "this is not, or it is damaged,"
+        raise ImageError(f"{path}: {kind} a DICOM file; give the folder of an MR series")
+    places = [f"file {number} of {len(found)} in {path}" if path.is_dir() else str(path)
+              for number, _ in enumerate(found, 1)]  # fmt: skip
+    headers = [Header(file, place, _read_header(file, place)) for file, place in zip(found, places, strict=True)]
+    images = [header for header in headers if header.dataset.get("SOPClassUID") in _CLASSES]
+    if not images:
+        raise ImageError(f"{path}: holds no MR images, but {_kinds(headers)}; give the folder of an MR series")
+    return images
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _has_magic(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _read_header(path: Path, place: str) -> "Dataset":
+    import pydicom
+
+    try:
+        with quiet():
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
+            for _ in dataset.iterall():  # pydicom converts a value, and complains, on first use: let it be here
+                pass
+            return dataset
+    except OSError:
+        raise
+    except Exception:  # whatever a broken header makes of the parser; its message may quote the header
+        raise ImageError(f"{place}: the DICOM file is damaged; export the series again") from None
+
+
+def _kinds(headers: Sequence[Header]) -> str:
+    from pydicom.uid import UID
+
+    names = [UID(str(header.dataset.get("SOPClassUID", ""))).name for header in headers]
+    known = Counter(name if name[:1].isalpha() else "objects of an unknown kind" for name in names)
+    return ", ".join(f"{name} ({count})" for name, count in sorted(known.items()))
