@@ -1,8 +1,8 @@
 """What the tests share: where the real measurements are, and what may be missing on a machine.
 
 A test that needs something a newcomer's machine may lack asks `require` for it and is skipped without it.
-Where `SN2N_REQUIRE` names the kind (a comma-separated list of data, bart, chromium, dciodvfy, dcm2niix), the same absence is a
-failure, so that a check cannot vanish unnoticed from a machine that is meant to run it.
+Where `SN2N_REQUIRE` names the kind (a comma-separated list of data, bart, chromium, dciodvfy, dcm2niix), the same
+absence is a failure, so that a check cannot vanish unnoticed from a machine that is meant to run it.
 """
 
 import os

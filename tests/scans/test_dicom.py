@@ -27,7 +27,7 @@ from sn2nlib.denoiser import Denoiser, UNet25D, denoise_image
 from sn2nlib.denoiser.checkpoint import save_model
 from sn2nlib.errors import ImageError
 from sn2nlib.scans import check_dicom_output, is_dicom, read_dicom, write_dicom
-from sn2nlib.scans.dicom_files import ENHANCED_MR, MR
+from sn2nlib.scans.dicom.files import ENHANCED_MR, MR
 
 PATIENT = ("Vermeer^Jan", "PID-4711", "19320501", "SN-998877")  # name, ID, birth date, serial number: invented
 SLICES, ROWS, COLUMNS = 6, 10, 8

@@ -9,7 +9,7 @@ import numpy as np
 
 from sn2nlib.errors import ImageError
 
-from .dicom_files import FACTS, MULTI_FRAME, Header, quiet
+from .files import FACTS, MULTI_FRAME, Header, quiet
 
 if TYPE_CHECKING:
     from pydicom import Dataset

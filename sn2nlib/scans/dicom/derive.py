@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sn2nlib import __version__
 
-from .dicom_files import MULTI_FRAME
+from .files import MULTI_FRAME
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -8,8 +8,8 @@ import numpy as np
 
 from sn2nlib.errors import ImageError
 
-from .dicom_files import FACTS
-from .dicom_frames import Frame
+from .files import FACTS
+from .frames import Frame
 
 _PARALLEL = 1e-3  # difference of direction cosines
 _SPACING = (0.02, 0.01)  # mm, and share of the distance between slices, by which slices may stray

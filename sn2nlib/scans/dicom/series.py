@@ -1,4 +1,4 @@
-"""A DICOM MR series as a volume in the axis order of the scans; `dicom_write` makes a new series of it."""
+"""A DICOM MR series as a volume in the axis order of the scans; `write` makes a new series of it."""
 
 import os
 from collections.abc import Sequence
@@ -10,16 +10,14 @@ import nibabel as nib
 import numpy as np
 
 from sn2nlib.errors import ImageError
+from sn2nlib.scans.images import turn_to_acquired
 
-from .dicom_files import Header, is_dicom, quiet, read_headers
-from .dicom_frames import Frame, read_frames
-from .dicom_geometry import split_volumes, stack
-from .images import turn_to_acquired
+from .files import Header, quiet, read_headers
+from .frames import Frame, read_frames
+from .geometry import split_volumes, stack
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-
-__all__ = ["DicomSeries", "is_dicom", "read_dicom", "read_pixels"]
 
 _PHASE = {"P", "PHASE", "PHASE MAP", "I", "IMAGINARY", "MIXED"}  # values of ImageType and ComplexImageComponent
 

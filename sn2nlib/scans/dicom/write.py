@@ -9,11 +9,11 @@ import numpy as np
 
 from sn2nlib.errors import ImageError
 from sn2nlib.provenance import atomic_folder
+from sn2nlib.scans.images import is_image_name, to_stored, turn_back, warn_clipped
 
-from .dicom import DicomSeries, read_pixels
-from .dicom_derive import NewUids, derive
-from .dicom_files import quiet
-from .images import is_image_name, to_stored, turn_back, warn_clipped
+from .derive import NewUids, derive
+from .files import quiet
+from .series import DicomSeries, read_pixels
 
 if TYPE_CHECKING:
     from pydicom import Dataset
