@@ -1,8 +1,9 @@
 """Scans as BART files (.cfl with .hdr), and back.
 
 BART counts dimensions from the fastest: 0 readout, 1 and 2 phase encoding, 3 coil. That is the axis contract
-(coil, kz, ky, kx) read from its end, so that samples are written as they lie in memory. Its FFTs are centred and unitary
-as ours, DC at n//2 on every axis; ``bart fft -ui 7`` is `sn2nlib.fourier.ifft`. Nothing is scaled, shifted or turned.
+(coil, kz, ky, kx) read from its end, so that samples are written as they lie in memory. Its FFTs are centred and
+unitary as ours, DC at n//2 on every axis; ``bart fft -ui 7`` is `sn2nlib.fourier.ifft`. Nothing is scaled, shifted or
+turned.
 
 BART toolbox: Uecker M et al., https://mrirecon.github.io/bart
 """
@@ -94,8 +95,8 @@ def load_bart(basename: str | os.PathLike[str]) -> Scan:
     record = _beside(base, ".json")
     if not record.is_file():
         raise ScanError(
-            f"{base}.cfl: {record.name} is missing beside it, which says where samples were acquired and how the object "
-            "lies; export with `sn2n export`, or write the plain HDF5 layout instead"
+            f"{base}.cfl: {record.name} is missing beside it, which says where samples were acquired and how the "
+            "object lies; export with `sn2n export`, or write the plain HDF5 layout instead"
         )
     try:
         kspace = _read(base, "")

@@ -1,9 +1,9 @@
 """Scans for other programs: ISMRMRD (MRD) files, and BART files.
 
-An exported ISMRMRD file holds, in this order: noise acquisitions, a separate calibration scan, the lines of the scan kz by
-kz, the lines of its second repetition. Counters are those of the matrix with DC at n//2, there is no readout oversampling,
-and noise and lines have the same dwell time and bandwidth, so that nothing is to be scaled. The user parameter
-``sn2n_scan`` holds what the format has no place for or stores in single precision (`sn2nlib.scans.sidecar`).
+An exported ISMRMRD file holds, in this order: noise acquisitions, a separate calibration scan, the lines of the scan kz
+by kz, the lines of its second repetition. Counters are those of the matrix with DC at n//2, there is no readout
+oversampling, and noise and lines have the same dwell time and bandwidth, so that nothing is to be scaled. The user
+parameter ``sn2n_scan`` holds what the format has no place for or stores in single precision (`sn2nlib.scans.sidecar`).
 
 Inati SJ et al. ISMRM Raw data format: a proposed standard for MRI raw datasets. MRM 2017;77:411-421.
 """
@@ -50,9 +50,9 @@ def export_scan(
 def save_ismrmrd(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a scan as an ISMRMRD file (HDF5, group ``dataset``); it appears whole or not at all.
 
-    Acquired samples are written bit for bit. Calibration lines off the lattice are flagged as parallel calibration, those
-    on it as parallel calibration and imaging. Positions and directions are in patient coordinates (LPS, mm); the position
-    is that of voxel n//2.
+    Acquired samples are written bit for bit. Calibration lines off the lattice are flagged as parallel calibration,
+    those on it as parallel calibration and imaging. Positions and directions are in patient coordinates (LPS, mm); the
+    position is that of voxel n//2.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def _library() -> ModuleType:
         import ismrmrd.xsd
     except ImportError as error:
         raise ScanError("ISMRMRD needs the package ismrmrd; pip install 'sn2n[raw]'") from error
-    return ismrmrd  # type: ignore[no-any-return]
+    return ismrmrd
 
 
 def _xml(ismrmrd: ModuleType, scan: Scan) -> bytes:
@@ -213,7 +213,8 @@ def _line_blocks(
 ) -> list[tuple[np.ndarray, _Lines]]:
     """One block for every kz; `array` (coil, kz, ky, kx) may be smaller than the scan, about the same DC."""
     first_z, first_y = (n // 2 - few // 2 for n, few in zip(scan.shape, mask.shape, strict=False))
-    flags = np.full(mask.shape, _flag(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION)) if calibration else _acs_flags(ismrmrd, scan)
+    only_acs = np.full(mask.shape, _flag(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION))
+    flags = only_acs if calibration else _acs_flags(ismrmrd, scan)
     blocks = []
     for kz in np.flatnonzero(mask.any(axis=1)):
         ky = np.flatnonzero(mask[kz])
