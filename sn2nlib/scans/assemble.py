@@ -36,7 +36,7 @@ def assemble(source: RawSource, plan: Plan) -> Scan:
         "geometry": "unknown" if plan.geometry_unknown else "from the header",
         "field_strength": source.header.field_strength,
         "done": list(plan.does),
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *plan.doubts],
     }
     return Scan(
         kspace=kspace,

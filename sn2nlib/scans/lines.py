@@ -1,7 +1,7 @@
-"""What every raw file comes down to: a table of readout lines, a header, and a way to read the samples of some lines."""
+"""What every raw file comes down to: a table of readout lines, a header, and a way to read some lines' samples."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,9 @@ class RawHeader:
     trajectory
         cartesian, or what else it is.
     notes
-        Contradictions and peculiarities, a sentence each.
+        Peculiarities, a sentence each.
+    doubts
+        Contradictions and what was assumed where the header is silent, a sentence each.
     """
 
     kind: str
@@ -73,7 +75,8 @@ class RawHeader:
     geometry_unknown: str | None = None
     ramp_sampling: bool = False
     trajectory: str = "cartesian"
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

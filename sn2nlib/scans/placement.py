@@ -19,7 +19,7 @@ class Axis:
 
     n: int
     centre: int
-    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def index(self, numbers: NDArray[np.int32]) -> NDArray[np.int64]:
         """Indices of line numbers."""
@@ -38,6 +38,8 @@ class Readout:
         Samples with the centre at full // 2; those before `start` and from `start + samples` on are zeros.
     n
         kx of the scan.
+    doubts
+        Contradictions, a sentence each.
     """
 
     coils: int
@@ -45,7 +47,7 @@ class Readout:
     full: int
     start: int
     n: int
-    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None, name: str) -> Axis:
@@ -60,36 +62,36 @@ def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None,
     centre
         Number of the line through the centre of k-space, None if unknown: then the middle of the matrix.
     name
-        ky or kz, for the notes.
+        ky or kz, for the doubts.
 
     Raises
     ------
     ScanError
         If a number is negative.
     """
-    low, high, notes = int(numbers.min()), int(numbers.max()), []
+    low, high, doubts = int(numbers.min()), int(numbers.max()), []
     if low < 0:
         raise ScanError(f"the lines hold the negative {name} number {low}: the file is damaged")
     if centre is not None and high > low and not low < centre <= high:
-        notes.append(f"the file names {centre} as its central {name} number, but acquired {low} … {high}: ignored")
+        doubts.append(f"the file names {centre} as its central {name} number, but acquired {low} … {high}: ignored")
         centre = None
     if centre is None:
         n = declared if declared > high else high + 1
         if 0 < declared <= high:
-            notes.append(f"the header declares {declared} {name} lines, the file holds number {high}: ignored")
-        return Axis(n if n <= _MOST_PADDING * (high + 1) else high + 1, n // 2 if high else 0, tuple(notes))
+            doubts.append(f"the header declares {declared} {name} lines, the file holds number {high}: ignored")
+        return Axis(n if n <= _MOST_PADDING * (high + 1) else high + 1, n // 2 if high else 0, tuple(doubts))
     if high == low:
         centre = low
     below, above = centre - low, high - centre
     needed = min(2 * max(below, above + 1), 2 * max(below, above) + 1)
     if needed <= declared <= _MOST_PADDING * needed:
-        return Axis(declared, centre, tuple(notes))
+        return Axis(declared, centre, tuple(doubts))
     if declared:
-        notes.append(
+        doubts.append(
             f"the header declares a matrix of {declared} along {name}, the lines {low} … {high} about {centre} need "
             f"{needed}: {needed} is used"
         )
-    return Axis(needed, centre, tuple(notes))
+    return Axis(needed, centre, tuple(doubts))
 
 
 def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: bool) -> Readout:
@@ -101,7 +103,7 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
         If the lines disagree in their sizes or centres.
     """
     coils, samples = of_equal_size(lines, "image")
-    notes = []
+    doubts = []
     forward = lines[~lines["reversed"]] if not lines["reversed"].all() else lines
     centres = np.unique(forward["centre"])
     if len(centres) > 1:
@@ -109,7 +111,7 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
     centre = int(centres[0])
     if not 0 < centre < samples:
         if centre:
-            notes.append(f"the central sample {centre} lies outside the {samples} samples of a line: ignored")
+            doubts.append(f"the central sample {centre} lies outside the {samples} samples of a line: ignored")
         centre = samples // 2
     full, start = samples, 0
     if abs(centre - samples // 2) > 1:
@@ -117,21 +119,18 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
         declared = header.matrix[2]
         full = declared if needed <= declared <= _MOST_PADDING * needed else needed
         start = full // 2 - centre
-        notes.append(
-            f"asymmetric echo: sample {centre} of {samples} is the centre; {full - samples} samples are filled with zeros"
-        )
     factor = header.oversampling
     if not 1 <= factor <= full:
-        notes.append(f"the header declares a readout oversampling of {factor:g}: ignored")
+        doubts.append(f"the header declares a readout oversampling of {factor:g}: ignored")
         factor = 1.0
     n = round(full / factor) if remove_oversampling else full
-    return Readout(coils, samples, full, start, n, tuple(notes))
+    return Readout(coils, samples, full, start, n, tuple(doubts))
 
 
 def find_acceleration(
     mask: NDArray[np.bool_], declared: tuple[int, int] | None
 ) -> tuple[tuple[int, int], int, tuple[str, ...]]:
-    """(Ry, Rz), CAIPIRINHA shift and notes, from the mask; what the header declares is tried first.
+    """(Ry, Rz), CAIPIRINHA shift and doubts, from the mask; what the header declares is tried first.
 
     Raises
     ------
@@ -157,13 +156,13 @@ def find_acceleration(
             "the acquired lines fit no regular lattice up to 8×8 (random or variable-density sampling): "
             "this package reconstructs regular undersampling only"
         )
-    notes = ()
+    doubts: tuple[str, ...] = ()
     if declared and found[0] != declared:
-        notes = (
+        doubts = (
             f"the header declares R = {declared[0]}×{declared[1]} (ky×kz), the acquired lines show "
             f"{found[0][0]}×{found[0][1]}: the lines are believed",
         )
-    return *found, notes
+    return *found, doubts
 
 
 def _explains(mask: NDArray[np.bool_], acceleration: tuple[int, int], shift: int) -> bool:

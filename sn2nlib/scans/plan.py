@@ -69,8 +69,8 @@ class Plan:
         Slices (kz, ky) of the separate calibration in the matrix.
     counts
         Counter → values that occur in the file.
-    does, notes
-        What will be done; contradictions and peculiarities. A sentence each.
+    does, notes, doubts
+        What will be done; choices and peculiarities; contradictions and what was assumed. A sentence each.
     """
 
     rows: Rows
@@ -93,6 +93,7 @@ class Plan:
     counts: dict[str, list[int]]
     does: tuple[str, ...]
     notes: tuple[str, ...]
+    doubts: tuple[str, ...]
 
     @property
     def shape(self) -> Sizes:
@@ -117,16 +118,20 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     """
     header, lines = source.header, source.lines
     _refuse_other_sampling(header)
-    notes, does = [*header.notes], []
+    notes, doubts = [*header.notes], [*header.doubts]
+    does: list[str] = []
     wanted, counts, told = _selected(lines, options)
     notes += told
     rows, repeat_rows, acs_rows, told = _by_role(lines, wanted, counts["repetition"], header, options)
-    notes += told
+    doubts += told
+    if len(counts["repetition"]) > 1:
+        notes.append(f"of {len(counts['repetition'])} repetitions, {lines['repetition'][rows[0]]} is read"
+                     + ("" if options.repeat is None else f", and {options.repeat} as the second of a pair"))
     readout = place_readout(lines[rows], header, remove_oversampling=options.remove_oversampling)
     placed = lines[np.concatenate([rows, repeat_rows, acs_rows])]
     kz = place_axis(placed["kz"], declared=header.matrix[0], centre=header.centre[0], name="kz")
     ky = place_axis(placed["ky"], declared=header.matrix[1], centre=header.centre[1], name="ky")
-    notes += [*readout.notes, *ky.notes, *kz.notes]
+    doubts += [*readout.doubts, *ky.doubts, *kz.doubts]
     _check_size(source, (readout.coils, kz.n, ky.n, max(readout.n, readout.full)))
     rows, averages, told = _averaged(lines, rows, options)
     notes += told
@@ -134,12 +139,15 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     mask = _mask(lines[rows], ky, kz)
     if repeat_rows.size and not np.array_equal(_mask(lines[repeat_rows], ky, kz), mask):
         raise ScanError("the two repetitions did not acquire the same lines, so that they cannot make a pair")
-    acceleration, caipi_shift, told = find_acceleration(mask, header.acceleration)
-    notes += told
+    acceleration, caipi_shift, disagreement = find_acceleration(mask, header.acceleration)
+    doubts += disagreement
     acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
-    notes += told
+    doubts += told
     noise_from, noise_factor, told = _noise(source, rows, readout.coils, averages, options)
     (does if noise_from else notes).extend(told)
+    if acs_box is not None:
+        size = tuple(part.stop - part.start for part in acs_box)
+        does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
     voxel_size, affine, unknown = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
     does = [*_placements(readout, ky, kz, lines[rows], header), *does]
     return Plan(
@@ -147,6 +155,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
         averages=averages, readout=readout, ky=ky, kz=kz, mask=mask, acceleration=acceleration,
         caipi_shift=caipi_shift, acs_box=acs_box, voxel_size=voxel_size, affine=affine, geometry_unknown=unknown,
         not_for_training=ONE_PARTITION if kz.n == 1 else None, counts=counts, does=tuple(does), notes=tuple(notes),
+        doubts=tuple(doubts) if unknown is None else (*doubts, f"the geometry is unknown: {unknown}"),
     )  # fmt: skip
 
 
@@ -194,9 +203,7 @@ def _by_role(
             raise ScanError(f"there is no repetition {repetition}; the file holds {listed(repetitions)}")
     if options.repeat == first:
         raise ScanError(f"repetition {first} was asked for twice; a pair needs two different ones")
-    notes = []
-    if len(repetitions) > 1 and options.repetition is None:
-        notes.append(f"the file holds {len(repetitions)} repetitions ({listed(repetitions)}); repetition {first} is read")
+    doubts = []
     image, calibration = wanted & (lines["role"] != ACS), wanted & (lines["role"] == ACS)
     own = calibration & (lines["repetition"] == first)
     if not own.any() and calibration.any():
@@ -209,7 +216,7 @@ def _by_role(
     if own.any() and embedded and overlap:
         embedded = False
         if header.calibration == "embedded":
-            notes.append(f"the header calls the calibration embedded, yet {overlap} of its lines were acquired twice: "
+            doubts.append(f"the header calls the calibration embedded, yet {overlap} of its lines were acquired twice: "
                          "it is taken as a separate scan")  # fmt: skip
     kspace = image | calibration if embedded else image
     rows = np.flatnonzero(kspace & (lines["repetition"] == first))
@@ -217,7 +224,7 @@ def _by_role(
         raise ScanError(f"repetition {first} has no image lines")
     repeat = options.repeat
     repeat_rows = np.flatnonzero(kspace & (lines["repetition"] == repeat)) if repeat is not None else np.empty(0, int)
-    return rows, repeat_rows, np.flatnonzero(own) if not embedded else np.empty(0, int), notes
+    return rows, repeat_rows, np.flatnonzero(own) if not embedded else np.empty(0, int), doubts
 
 
 def _averaged(lines: LineTable, rows: Rows, options: RawOptions) -> tuple[Rows, int, list[str]]:
@@ -287,7 +294,7 @@ def _acs_box(
 def _noise(
     source: RawSource, rows: Rows, n_coils: int, averages: int, options: RawOptions
 ) -> tuple[str | None, float, list[str]]:
-    """Where noise readouts come from, and their factor √(dwell of noise / dwell of image / bandwidth ratio / averages)."""
+    """Where noise readouts come from, and their factor √(noise dwell / image dwell / bandwidth ratio / averages)."""
     if not options.noise_scan:
         return None, 1.0, ["the noise scan is left aside, as asked; the noise is taken from the corners of k-space"]
     noise, where = source.lines[source.lines["role"] == NOISE], "this measurement"
@@ -335,6 +342,8 @@ def _geometry(
 
 def _placements(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:
     does = []
+    if readout.full > readout.samples:
+        does.append(f"asymmetric echo: {readout.full - readout.samples} of {readout.full} samples filled with zeros")
     if readout.n < readout.full:
         does.append(
             f"readout oversampling {header.oversampling:g} (from {header.oversampling_source}) removed: "

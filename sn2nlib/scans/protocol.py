@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sn2nlib.errors import ScanError
-from sn2nlib.scans.lines import IMAGE, LineTable, RawHeader
+from sn2nlib.scans.lines import IMAGE, Lengths, LineTable, RawHeader, Sizes
 
 _NEEDED = ("Meas", "MeasYaps", "Config", "Dicom")
 _MOST_BUFFERS = 32
@@ -90,32 +91,32 @@ def twix_header(
     pulseq = _sequence(protocol).lower().endswith("pulseq")
     notes = [f"the file holds {n_measurements} measurements, of which one is read"] if n_measurements > 1 else []
     columns = int(np.max(lines["samples"][lines["role"] == IMAGE], initial=0))
-    oversampling, source, told = _oversampling(protocol, columns, pulseq=pulseq)
-    notes += told
+    oversampling, source, doubts = _oversampling(protocol, columns, pulseq=pulseq)
     regrid = _numbers(meas.get("alRegridMode"))
     reduction = tuple(int(_number(yaps, ("sPat", name), 1)) for name in ("lAccelFactPE", "lAccelFact3D"))
     mode = _number(yaps, ("sPat", "ucRefScanMode"), 0)
-    common = {
-        "kind": kind,
-        "oversampling": oversampling,
-        "oversampling_source": source,
-        "bandwidth_ratio": _BANDWIDTH_RATIO,
-        "field_strength": round(_number(meas, "flMagneticFieldStrength", 0), 2),
-        "ramp_sampling": bool(regrid) and regrid[0] >= _REGRIDDING,
-    }
+    header = RawHeader(
+        kind,
+        oversampling=oversampling,
+        oversampling_source=source,
+        bandwidth_ratio=_BANDWIDTH_RATIO,
+        field_strength=round(_number(meas, "flMagneticFieldStrength", 0), 2),
+        ramp_sampling=bool(regrid) and regrid[0] >= _REGRIDDING,
+        notes=tuple(notes),
+        doubts=tuple(doubts),
+    )
     if pulseq:
         unknown = "a Pulseq sequence: matrix, field of view and position in the header are left over from elsewhere"
-        return RawHeader(**common, geometry_unknown=unknown, notes=tuple(notes), centre=_told_centre(centre, lines))
+        return replace(header, geometry_unknown=unknown, centre=_told_centre(centre, lines))
     matrix, fov = _matrix(yaps, meas, oversampling)
-    return RawHeader(
-        **common,
+    return replace(
+        header,
         matrix=matrix,
         fov=fov,
         centre=centre,
         acceleration=(reduction[0], reduction[1]) if all(1 <= r <= 8 for r in reduction) else None,
         calibration="embedded" if mode == _INPLACE else "separate" if mode > _INPLACE else None,
         trajectory="cartesian" if _number(yaps, ("sKSpace", "ucTrajectory"), 1) == 1 else "non-Cartesian",
-        notes=tuple(notes),
     )
 
 
@@ -135,24 +136,24 @@ def _oversampling(protocol: Protocol, columns: int, *, pulseq: bool) -> tuple[fl
     factor, source = _number(meas, "flReadoutOSFactor", 0), "Meas.flReadoutOSFactor"
     base = _number(protocol["MeasYaps"], ("sKSpace", "lBaseResolution"), 0)
     other = _number(config, "ReadoutOversamplingFactor", 0)
-    notes = []
+    doubts = []
     if not 1 <= factor <= 16:
-        factor, source = (columns / base, "columns per lBaseResolution") if base and not pulseq else (1.0, "no header value")
-        factor = float(round(factor)) if 1 <= factor <= 16 else 1.0
-        notes.append(f"Meas.flReadoutOSFactor is missing: oversampling {factor:g} is taken from {source}")
+        believed = base > 0 and not pulseq and 1 <= round(columns / base) <= 16
+        factor, source = (round(columns / base), "columns per lBaseResolution") if believed else (1, "no header value")
+        doubts.append(f"Meas.flReadoutOSFactor is missing: oversampling {factor:g} is taken from {source}")
     if other and other != factor:
-        notes.append(
+        doubts.append(
             f"the header contradicts itself: Config.ReadoutOversamplingFactor {other:g}, {source} {factor:g}, "
             f"lBaseResolution {base:g}, {columns} columns; {factor:g} is used"
         )
     elif base and columns and not pulseq and columns != round(base * factor):
-        notes.append(
+        doubts.append(
             f"a line has {columns} samples, not lBaseResolution {base:g} × oversampling {factor:g} of the header"
         )
-    return factor, source, notes
+    return factor, source, doubts
 
 
-def _matrix(yaps: Protocol, meas: Protocol, oversampling: float) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+def _matrix(yaps: Protocol, meas: Protocol, oversampling: float) -> tuple[Sizes, Lengths]:
     """Encoded matrix and field of view (z, y, x), 0 where unknown; as `siemens_to_ismrmrd` derives them."""
     y = _number(meas, "iPEFTLenWithout2DInterpolation", 0) or _number(meas, "iPEFTLength", 0)
     if _number(yaps, ("sKSpace", "uc2DInterpolation"), 0) == 1 and "iPEFTLenWithout2DInterpolation" not in meas:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
 from sn2nlib.scans.geometry import quaternion_directions
-from sn2nlib.scans.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, LineTable, RawHeader, RawSource
+from sn2nlib.scans.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, LineTable, RawSource
 from sn2nlib.scans.protocol import read_protocol, twix_header
 
 _COUNTERS = np.dtype([(name, "<u2") for name in (
@@ -157,7 +157,8 @@ def _common(values: NDArray[np.uint16]) -> int | None:
 
 def _walk(bytes_: np.memmap, measurement: Measurement, header_bytes: int, mdh: np.dtype) -> NDArray[np.int64]:
     """Byte offsets of the headers of all lines with samples."""
-    at, end, found = measurement.start + header_bytes, measurement.end, []
+    at, end = measurement.start + header_bytes, measurement.end
+    found: list[int] = []
     while True:
         if at + mdh.itemsize > end:
             raise ScanError(f"the file ends after {len(found)} lines without a mark of its end: it is truncated")
