@@ -16,7 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
-from sn2nlib.scans.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, Lengths, LineTable, RawHeader, RawSource, Sizes
+from sn2nlib.scans.lines import (
+    ACS,
+    ACS_AND_IMAGE,
+    IMAGE,
+    LINE,
+    NOISE,
+    OTHER,
+    Lengths,
+    LineTable,
+    RawHeader,
+    RawSource,
+    Sizes,
+)
 
 _COUNTERS = {
     "ky": "kspace_encode_step_1", "kz": "kspace_encode_step_2", "slice": "slice", "average": "average",
