@@ -56,6 +56,8 @@ class RawHeader:
         Samples are not equidistant along the readout.
     trajectory
         cartesian, or what else it is.
+    record
+        What this package wrote into an exported file besides the lines, as text.
     notes
         Peculiarities, a sentence each.
     doubts
@@ -75,6 +77,7 @@ class RawHeader:
     geometry_unknown: str | None = None
     ramp_sampling: bool = False
     trajectory: str = "cartesian"
+    record: str | None = None
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 

@@ -42,6 +42,7 @@ _NOISE, _ACS, _ACS_AND_IMAGE, _REVERSE = 19, 20, 21, 22  # flags, counted from 1
 # navigator, phase correction, feedback, dummy, coil correction, phase stabilisation
 _OTHERS = (23, 24, 26, 27, 28, 29, 30, 31)
 _CHUNK = 256  # lines read at a time
+_RECORD = "sn2n_scan"  # user parameter of the files that this package exports
 
 
 def find_group(file: h5py.File) -> str | None:
@@ -185,8 +186,15 @@ def _header(xml: str) -> RawHeader:
         field_strength=round(_number(getattr(system, "systemFieldStrength_T", None), 0.0, 30.0), 2),
         trajectory="cartesian" if trajectory in ("cartesian", "epi") else "non-Cartesian",
         ramp_sampling=trajectory == "epi",
+        record=_record(header),
         doubts=tuple(doubts),
     )
+
+
+def _record(header: Any) -> str | None:
+    parameters = getattr(header.userParameters, "userParameterString", None) or []
+    found = (parameter.value for parameter in parameters if parameter.name == _RECORD)
+    return next((value for value in found if isinstance(value, str)), None)
 
 
 def _completed(header: RawHeader, lines: LineTable, notes: list[str]) -> RawHeader:

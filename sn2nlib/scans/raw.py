@@ -3,10 +3,13 @@
 The format is told by the content of a file, never by its name. Files are opened for reading only.
 """
 
+import importlib
 import importlib.util
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,7 +17,7 @@ import numpy as np
 from sn2nlib.errors import ScanError, Sn2nError
 from sn2nlib.scans import mrd, twix
 from sn2nlib.scans.assemble import assemble
-from sn2nlib.scans.lines import RawSource
+from sn2nlib.scans.lines import NOISE, RawSource
 from sn2nlib.scans.plan import Plan, RawOptions, make_plan
 from sn2nlib.scans.report import RawReport, raw_report, scan_report
 from sn2nlib.scans.scan import FORMAT, Scan, inspect_scan, load_scan
@@ -91,8 +94,8 @@ def read_raw(
         return load_scan(path) if kind == FORMAT else _layouts().read_layout(path, _layouts().find_layout(path))
     with _naming(path):
         source = _open(path, kind, measurement)
-        plan = make_plan(source, options)
-        scan = assemble(source, plan)
+        plan = make_plan(source, _with_pair(source, options))
+        scan = _restored(assemble(source, plan), source, options)
     _warn(path, plan)
     return scan
 
@@ -160,7 +163,7 @@ def _kind(path: Path) -> str:
         )
     if twix.is_twix(head):
         return "twix"
-    raise ScanError(f"{path}: no raw file of a known kind ({_KNOWN}); damaged, or of another format")
+    raise ScanError(f"{path}: not an HDF5 file, nor another known raw file, or damaged ({_KNOWN})")
 
 
 def _hdf5_kind(path: Path) -> str:
@@ -180,10 +183,32 @@ def _hdf5_kind(path: Path) -> str:
     raise ScanError(f"{path}: an HDF5 file of no known layout; it holds {present}; {_KNOWN}")
 
 
-def _layouts():  # type: ignore[no-untyped-def]
+def _layouts() -> Any:
     """The module of public HDF5 layouts: find_layout, read_layout, inspect_layout; None where it is absent."""
-    name = "sn2nlib.scans.layouts"
-    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+    return _module("layouts")
+
+
+def _module(name: str) -> Any:
+    full = f"sn2nlib.scans.{name}"
+    return importlib.import_module(full) if importlib.util.find_spec(full) else None
+
+
+def _with_pair(source: RawSource, options: RawOptions) -> RawOptions:
+    """Of a file that this package exported, both repetitions are read: it had both."""
+    repetitions = np.unique(source.lines["repetition"][source.lines["role"] != NOISE])
+    ours = source.header.record is not None and options.repetition is None and options.repeat is None
+    return replace(options, repeat=int(repetitions[1])) if ours and len(repetitions) == 2 else options
+
+
+def _restored(scan: Scan, source: RawSource, options: RawOptions) -> Scan:
+    """What the record of an exported file says more exactly than its headers; the options of the user still count."""
+    sidecar = _module("sidecar")
+    if source.header.record is None or sidecar is None:
+        return scan
+    known = dict(sidecar.described(source.header.record))
+    if options.voxel_size is not None or options.affine is not None:
+        known = {name: value for name, value in known.items() if name not in ("voxel_size", "affine")}
+    return replace(scan, **known)
 
 
 def _open(path: Path, kind: str, measurement: int) -> RawSource:
