@@ -36,7 +36,10 @@ Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
 Alpha = Annotated[
     float | None, typer.Option(min=0, max=1, help="Share of the input; the model's own by default.")
 ]
-ScanFile = Annotated[Path, typer.Argument(metavar="SCAN", help="Raw scan, as written by `sn2n simulate`.")]
+ScanFile = Annotated[
+    Path, typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or from `sn2n simulate`.")
+]
+Measurement = Annotated[int, typer.Option(help="Of a twix file that holds several; -1 is the last.")]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
@@ -109,10 +112,9 @@ def simulate(
 
 
 @app.command()
-def inspect(scan: ScanFile) -> None:
-    """Tell what is in a raw file, and the memory its reconstruction needs, without reading the samples."""
-    for name, value in scans.inspect_scan(scan).items():
-        print(f"{name:32}{value}")
+def inspect(scan: ScanFile, measurement: Measurement = -1) -> None:
+    """Tell what is in a raw file, what becomes of it, and what that needs, without reading the samples."""
+    print(scans.inspect_raw(scan, measurement=measurement))
 
 
 @app.command(name="recon")
@@ -122,6 +124,20 @@ def reconstruct(
     halves: Annotated[
         bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
     ] = False,
+    measurement: Measurement = -1,
+    contrast: Annotated[int | None, typer.Option(help="Of several; the first by default.")] = None,
+    repetition: Annotated[int | None, typer.Option(help="Of several; the first by default.")] = None,
+    average: Annotated[int | None, typer.Option(help="Of several; their mean by default.")] = None,
+    slice_number: Annotated[int | None, typer.Option("--slice", help="Of several; the first by default.")] = None,
+    keep_oversampling: Annotated[
+        bool, typer.Option("--keep-oversampling", help="Leave the readout as it was sampled.")
+    ] = False,
+    no_noise_scan: Annotated[
+        bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
+    ] = False,
+    voxel_size: Annotated[
+        tuple[float, float, float] | None, typer.Option(metavar="Z Y X", help="mm, instead of the header's.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Reconstruct the conventional image (pre-whitening, GRAPPA, adaptive combination)."""
@@ -129,7 +145,17 @@ def reconstruct(
     paths = [out, *(images.beside(out, f"_half_{half}") for half in "ab")][: 3 if halves else 1]
     for path in paths:
         images.check_output(path, overwrite=overwrite)
-    loaded = scans.load_scan(scan)
+    loaded = scans.read_raw(
+        scan,
+        measurement=measurement,
+        contrast=contrast,
+        repetition=repetition,
+        average=average,
+        slice_number=slice_number,
+        remove_oversampling=not keep_oversampling,
+        noise_scan=not no_noise_scan,
+        voxel_size=voxel_size,
+    )
     if halves:
         pair = recon.make_pair(loaded)
         volumes = [pair.original, pair.half_a, pair.half_b]
@@ -157,8 +183,8 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
 ) -> None:
     """Train a network on your own scans, one half of each against the other; no clean images needed."""
-    volumes = [denoiser.training_volume(recon.make_pair(scans.load_scan(path))) for path in scan]
-    held_out = {path.stem: recon.make_pair(scans.load_scan(path)) for path in validation or []}
+    volumes = [denoiser.training_volume(recon.make_pair(scans.read_raw(path))) for path in scan]
+    held_out = {path.stem: recon.make_pair(scans.read_raw(path)) for path in validation or []}
     denoiser.train(
         volumes,
         out=out,
@@ -193,7 +219,7 @@ def denoise(
         volume, geometry = images.read_image(image)
         images.write_image(network.denoise(volume, alpha), out, like=geometry, overwrite=overwrite)
     else:
-        scan = scans.load_scan(image)
+        scan = scans.read_raw(image)
         volume = abs(recon.reconstruct(scan))
         images.write_image(network.denoise(volume, alpha), out, affine=scan.affine, overwrite=overwrite)
     print(f"Image: {out}")
