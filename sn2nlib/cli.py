@@ -117,6 +117,38 @@ def inspect(scan: ScanFile, measurement: Measurement = -1) -> None:
     print(scans.inspect_raw(scan, measurement=measurement))
 
 
+@app.command()
+def export(
+    scan: ScanFile,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File, or for BART the name before .cfl and .hdr.")],
+    format: Annotated[str, typer.Option(help="ismrmrd or bart.")] = "ismrmrd",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a raw scan for other programs: ISMRMRD, or BART .cfl/.hdr."""
+    written = scans.export.export_scan(scans.read_raw(scan), out, format=format, overwrite=overwrite)
+    print("\n".join(f"Scan: {path}" for path in written))
+
+
+@app.command()
+def fetch(
+    name: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Of the listed sources.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that is listed.")] = False,
+) -> None:
+    """List the openly licensed files that tests and study use, or get them, by checksum, into SN2N_DATA."""
+    manifest = scans.manifest
+    folder = manifest.manifest_folder()
+    sources = manifest.load_sources(folder)
+    chosen = manifest.choose_sources(sources, name or [], everything=everything)
+    for source in chosen:
+        print(f"{source.name}: {manifest.fetch(source)}")
+    if not chosen:
+        for source in sources.values():
+            place = manifest.locate(source) or "not on disk"
+            print(f"{source.name:22}{source.size / 1e6:6.1f} MB  {place}\n  {source.licence}; {source.used_for}")
+        for entry in manifest.load_howto(folder):
+            print(f"{entry['name']:22}by hand    {entry['where']}\n  {entry['licence']}; read by: {entry['read']}")
+
+
 @app.command(name="recon")
 def reconstruct(
     scan: ScanFile,

@@ -33,9 +33,10 @@ def save_bart(scan: Scan, basename: str | os.PathLike[str], *, overwrite: bool =
     scan
     basename
         Path without suffix; a suffix .cfl or .hdr is taken off. Written are, each as .cfl with .hdr and in BART's order
-        of dimensions: ``basename`` (readout, ky, kz, coil); ``basename_mask`` (1, ky, kz), 1 where acquired: a pattern
-        for ``bart pics -p``; and where the scan has them ``basename_noise`` (sample, 1, 1, coil), ``basename_acs`` and
-        ``basename_repeat`` (readout, ky, kz, coil). ``basename.json`` holds geometry and provenance for the way back.
+        of dimensions: ``basename`` (readout, ky, kz, coil); ``basename_mask`` (1, ky, kz), 1 where acquired, of which
+        ``bart repmat 0 NX basename_mask pattern`` makes a pattern for ``bart pics -p``; and where the scan has them
+        ``basename_noise`` (sample, 1, 1, coil) for ``bart whiten``, ``basename_acs`` and ``basename_repeat`` (readout,
+        ky, kz, coil). ``basename.json`` holds geometry and provenance for the way back.
     overwrite
         Replace files that exist.
 
