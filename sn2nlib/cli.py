@@ -139,14 +139,14 @@ def fetch(
     folder = manifest.manifest_folder()
     sources = manifest.load_sources(folder)
     chosen = manifest.choose_sources(sources, name or [], everything=everything)
-    for source in chosen:
-        print(f"{source.name}: {manifest.fetch(source)}")
+    for source, path in manifest.fetch_each(chosen):
+        print(f"{source.name}: {path}")
     if not chosen:
         for source in sources.values():
             place = manifest.locate(source) or "not on disk"
-            print(f"{source.name:22}{source.size / 1e6:6.1f} MB  {place}\n  {source.licence}; {source.used_for}")
+            print(f"{source.name:26}{source.size / 1e6:6.1f} MB  {place}\n  {source.licence}; {source.used_for}")
         for entry in manifest.load_howto(folder):
-            print(f"{entry['name']:22}by hand    {entry['where']}\n  {entry['licence']}; read by: {entry['read']}")
+            print(f"{entry['name']:26}by hand    {entry['where']}\n  {entry['licence']}; read by: {entry['read']}")
 
 
 @app.command(name="recon")

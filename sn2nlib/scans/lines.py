@@ -1,12 +1,14 @@
 """What every raw file comes down to: a table of readout lines, a header, and a way to read some lines' samples."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
+from sn2nlib.scans.layout_table import Layout
 
 IMAGE, ACS, ACS_AND_IMAGE, NOISE, OTHER = range(5)  # the roles of a line; OTHER: navigators, phase correction, dummies
 
@@ -58,6 +60,10 @@ class RawHeader:
         cartesian, or what else it is.
     record
         What this package wrote into an exported file besides the lines, as text.
+    variant, parameters
+        Entry of ``layouts.yaml`` for files that differ from the rule, and the user parameters it refers to.
+    noise_sd : (coil,)
+        Noise SD of the channels, where such a file has them.
     notes
         Peculiarities, a sentence each.
     doubts
@@ -78,6 +84,9 @@ class RawHeader:
     ramp_sampling: bool = False
     trajectory: str = "cartesian"
     record: str | None = None
+    variant: Layout | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    noise_sd: NDArray[np.floating] | None = None
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 

@@ -5,7 +5,7 @@ column, the value, and what is allowed. `fetch` (from `sn2nlib.scans.sources`) g
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -19,8 +19,8 @@ from sn2nlib.scans.layout_table import load_layouts
 from sn2nlib.scans.sources import Source, SourceUnavailable, data_folders, fetch, find, locate
 
 __all__ = [
-    "Source", "SourceUnavailable", "choose_sources", "data_folders", "fetch", "find", "load_howto", "load_participants",
-    "load_sources", "load_splits", "locate", "manifest_folder",
+    "Source", "SourceUnavailable", "choose_sources", "data_folders", "fetch", "fetch_each", "find", "load_howto",
+    "load_participants", "load_sources", "load_splits", "locate", "manifest_folder",
 ]  # fmt: skip
 
 HOWTO_KEYS = ("name", "title", "where", "licence", "layout", "get", "read", "training")
@@ -234,6 +234,24 @@ def choose_sources(
     if unknown:
         raise ManifestError(f"no source is called {', '.join(unknown)}; listed are {', '.join(sources)}")
     return list(sources.values()) if everything else [sources[name] for name in dict.fromkeys(names)]
+
+
+def fetch_each(sources: Iterable[Source]) -> Iterator[tuple[Source, Path]]:
+    """`fetch` each source; one that cannot be had does not keep the others.
+
+    Raises
+    ------
+    SourceUnavailable
+        At the end: one sentence for each that could not be had.
+    """
+    failures = []
+    for source in sources:
+        try:
+            yield source, fetch(source)
+        except SourceUnavailable as error:
+            failures.append(str(error))
+    if failures:
+        raise SourceUnavailable("\n".join(failures))
 
 
 def load_howto(folder: str | os.PathLike[str]) -> list[dict[str, str]]:

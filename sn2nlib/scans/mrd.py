@@ -29,6 +29,7 @@ from sn2nlib.scans.lines import (
     RawSource,
     Sizes,
 )
+from sn2nlib.scans.mrd_variants import mrd_variant, user_parameters
 
 _COUNTERS = {
     "ky": "kspace_encode_step_1", "kz": "kspace_encode_step_2", "slice": "slice", "average": "average",
@@ -69,8 +70,13 @@ def open_mrd(path: Path) -> RawSource:
         if name is None:
             raise ScanError("the file holds no ISMRMRD group with header and acquisitions")
         xml, heads = file[name]["xml"][()], _heads(file[name]["data"])
-    header = _header(_text(xml))
+        header = _header(_text(xml))
+        sd_name = header.variant.noise_sd if header.variant is not None else None
+        if sd_name is not None and sd_name in file[name]:
+            header = replace(header, noise_sd=np.ravel(file[name][sd_name][()]))
     lines, notes = _table(heads)
+    if header.variant is not None and "kz" in header.variant.image_axes:
+        lines["kz"], lines["slice"] = lines["slice"], 0  # slices in the place of partitions
     header = _completed(header, lines, notes)
     return RawSource(header, lines, partial(_read_samples, path, f"{name}/data", lines), path.stat().st_size)
 
@@ -171,6 +177,12 @@ def _header(xml: str) -> RawHeader:
             )
     factors = getattr(parallel, "accelerationFactor", None)
     reduction = tuple(_count(getattr(factors, f"kspace_encoding_step_{n}", None)) for n in (1, 2))
+    variant = mrd_variant(header)
+    centre = (_centre(limits, 2), _centre(limits, 1))
+    if variant is not None and "kz" in variant.image_axes:
+        n_slices = _count(getattr(getattr(limits, "slice", None), "maximum", None)) + 1
+        fov = (fov[0] * (n_slices if matrix[0] <= 1 else 1), *fov[1:])  # of 2D slices the header has the thickness
+        matrix, centre = (n_slices, *matrix[1:]), (None, centre[1])
     mode = getattr(getattr(parallel, "calibrationMode", None), "value", None)
     trajectory = getattr(encoding.trajectory, "value", encoding.trajectory)
     return RawHeader(
@@ -179,7 +191,7 @@ def _header(xml: str) -> RawHeader:
         fov=fov,
         oversampling=oversampling,
         oversampling_source=source,
-        centre=(_centre(limits, 2), _centre(limits, 1)),
+        centre=centre,
         acceleration=(reduction[0], reduction[1]) if all(1 <= r <= 8 for r in reduction) else None,
         calibration={"embedded": "embedded", "separate": "separate", "external": "separate"}.get(str(mode)),
         bandwidth_ratio=bandwidth or 1.0,
@@ -187,6 +199,8 @@ def _header(xml: str) -> RawHeader:
         trajectory="cartesian" if trajectory in ("cartesian", "epi") else "non-Cartesian",
         ramp_sampling=trajectory == "epi",
         record=_record(header),
+        variant=variant,
+        parameters=user_parameters(header) if variant is not None else {},
         doubts=tuple(doubts),
     )
 

@@ -18,6 +18,7 @@ from sn2nlib.errors import ScanError, Sn2nError
 from sn2nlib.scans import mrd, twix
 from sn2nlib.scans.assemble import assemble
 from sn2nlib.scans.lines import NOISE, RawSource
+from sn2nlib.scans.mrd_variants import apply_variant
 from sn2nlib.scans.plan import Plan, RawOptions, make_plan
 from sn2nlib.scans.report import RawReport, raw_report, scan_report
 from sn2nlib.scans.scan import FORMAT, Scan, inspect_scan, load_scan
@@ -94,8 +95,9 @@ def read_raw(
         return load_scan(path) if kind == FORMAT else _layouts().read_layout(path, _layouts().find_layout(path))
     with _naming(path):
         source = _open(path, kind, measurement)
-        plan = make_plan(source, _with_pair(source, options))
-        scan = _restored(assemble(source, plan), source, options)
+        plan = _plan(source, _with_pair(source, options))
+        scan = _as_variant(assemble(source, plan), source, options)
+        scan = _restored(scan, source, options)
     _warn(path, plan)
     return scan
 
@@ -116,11 +118,10 @@ def inspect_raw(path: str | os.PathLike[str], *, measurement: int = -1) -> RawRe
     if kind == FORMAT:
         return scan_report(inspect_scan(path))
     if kind == "layout":
-        report: RawReport = _layouts().inspect_layout(path, _layouts().find_layout(path))
-        return report
+        return scan_report(_layouts().inspect_layout(path, _layouts().find_layout(path)))
     with _naming(path):
         source = _open(path, kind, measurement)
-        return raw_report(source, make_plan(source, RawOptions()))
+        return raw_report(source, _plan(source, RawOptions()))
 
 
 class _naming:
@@ -198,6 +199,33 @@ def _with_pair(source: RawSource, options: RawOptions) -> RawOptions:
     repetitions = np.unique(source.lines["repetition"][source.lines["role"] != NOISE])
     ours = source.header.record is not None and options.repetition is None and options.repeat is None
     return replace(options, repeat=int(repetitions[1])) if ours and len(repetitions) == 2 else options
+
+
+def _plan(source: RawSource, options: RawOptions) -> Plan:
+    """`make_plan`, and what the file's entry in ``layouts.yaml`` adds to it."""
+    plan, variant = make_plan(source, options), source.header.variant
+    if variant is None:
+        return plan
+    does = [f"read as {variant.title}: signs, channel noise and axes already in image space set right"]
+    if variant.training == "if_white":
+        does.append("the noise along kz is measured with the samples: training is possible only if it is white")
+    reason = plan.not_for_training or variant.reason_against_training
+    return replace(plan, does=(*plan.does, *does), not_for_training=reason)
+
+
+def _as_variant(scan: Scan, source: RawSource, options: RawOptions) -> Scan:
+    """The scan of a file that differs from the rule, brought to it; calibration and repetition of its kind are left."""
+    header = source.header
+    if header.variant is None:
+        return scan
+    kspace, reason = apply_variant(
+        header.variant,
+        scan.kspace,
+        scan.mask,
+        parameters=dict(header.parameters),
+        noise_sd=header.noise_sd if options.noise_scan else None,
+    )
+    return replace(scan, kspace=kspace, acs=None, repeat=None, not_for_training=scan.not_for_training or reason)
 
 
 def _restored(scan: Scan, source: RawSource, options: RawOptions) -> Scan:

@@ -13,6 +13,7 @@ import pytest
 from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft, ifft
 from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.layouts import (
     apply_variant,
     find_layout,
@@ -23,6 +24,7 @@ from sn2nlib.scans.layouts import (
     read_layout,
     why_unknown,
 )
+from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan, save_scan
 
 SHAPE = (3, 12, 22, 14)  # (coil, z, y, x)
@@ -412,3 +414,68 @@ def test_noise_sds_and_signs_are_checked() -> None:
         apply_variant(variant, stored, mask, parameters={"ChopY": "yes"})
     _, reason = apply_variant(layout_named("mridata-stanford-2d-fse"), stored, mask, parameters={})
     assert "one partition" in str(reason)
+
+
+def rewrite_header(dataset: Any, change: Callable[[Any, Any], None]) -> None:
+    """Let `change` work on the header of an open ISMRMRD dataset, our own note taken out."""
+    xsd = __import__("ismrmrd").xsd
+    header = xsd.CreateFromDocument(dataset.read_xml_header())
+    header.userParameters = None
+    change(header, xsd)
+    dataset.write_xml_header(xsd.ToXML(header).encode())
+
+
+def write_stanford(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """An ISMRMRD file made as those of mridata.org are: slices, alternating signs, `rec_std`. Coil images and SDs."""
+    ismrmrd = pytest.importorskip("ismrmrd")
+    images, sd, stored = stanford()
+    save_ismrmrd(Scan(np.ones((2, 1, 20, 22), np.complex64), np.ones((1, 20), bool)), path)
+    with ismrmrd.Dataset(path, mode="r+") as dataset:
+        rewrite_header(dataset, as_stanford)
+        line = dataset.read_acquisition(0)
+        lines = [(z, y) for z in range(24) for y in range(20)]
+        for number, (z, y) in enumerate(lines):
+            line.idx.slice, line.idx.kspace_encode_step_1, line.idx.kspace_encode_step_2 = z, y, 0
+            line.data[:] = stored[:, z, y]
+            if number < 20:
+                dataset.write_acquisition(line, number)
+            else:
+                dataset.append_acquisition(line)
+        dataset.append_array("rec_std", sd.astype(np.float32))
+    return images, sd
+
+
+def as_stanford(header: Any, xsd: Any) -> None:
+    encoding = header.encoding[0]
+    encoding.encodedSpace.matrixSize.z = encoding.reconSpace.matrixSize.z = 24
+    encoding.encodedSpace.fieldOfView_mm.z = encoding.reconSpace.fieldOfView_mm.z = 48.0
+    encoding.encodingLimits.slice = xsd.limitType(minimum=0, maximum=23, center=0)
+    parameters = [xsd.userParameterLongType(name=name, value=0) for name in ("ChopY", "ChopZ")]
+    header.userParameters = xsd.userParametersType(userParameterLong=parameters)
+
+
+def as_ahead(header: Any, xsd: Any) -> None:
+    header.acquisitionSystemInformation.systemVendor = "Philips"
+    header.acquisitionSystemInformation.systemFieldStrength_T = 7.0
+    header.encoding[0].encodingLimits.contrast = xsd.limitType(minimum=0, maximum=3, center=0)
+
+
+def test_an_ahead_file_is_barred_from_training(tmp_path: Path) -> None:
+    ismrmrd = pytest.importorskip("ismrmrd")
+    k = fft(coil_images())
+    save_ismrmrd(Scan(k, np.ones(k.shape[1:3], bool)), tmp_path / "ahead.h5")
+    with ismrmrd.Dataset(tmp_path / "ahead.h5", mode="r+") as dataset:
+        rewrite_header(dataset, as_ahead)
+    scan = read_raw(tmp_path / "ahead.h5")
+    np.testing.assert_array_equal(scan.kspace, k)
+    assert "motion correction" in str(scan.not_for_training)
+    assert "motion correction" in str(inspect_raw(tmp_path / "ahead.h5"))
+
+
+def test_a_stanford_file_is_read_and_its_noise_measured(tmp_path: Path) -> None:
+    images, sd = write_stanford(tmp_path / "knee.h5")
+    scan = read_raw(tmp_path / "knee.h5")
+    np.testing.assert_allclose(ifft(scan.kspace), images / sd[:, None, None, None], atol=2e-5)
+    assert scan.mask.all() and scan.not_for_training is None and scan.voxel_size[0] == 2.0
+    told = str(inspect_raw(tmp_path / "knee.h5"))
+    assert "Stanford fully sampled 3D FSE" in told and "only if it is white" in told
