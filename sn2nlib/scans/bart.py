@@ -13,6 +13,7 @@ import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def load_bart(basename: str | os.PathLike[str]) -> Scan:
     try:
         kspace = _read(base, "")
         present = [name for name in _OPTIONAL if _part(base, name, ".cfl").is_file()]
-        extras = {name: _read(base, name) for name in present}
+        extras: dict[str, Any] = {name: _read(base, name) for name in present}
         if "noise" in extras:
             extras["noise"] = extras["noise"].reshape(len(extras["noise"]), -1)
         mask = _read(base, "mask")

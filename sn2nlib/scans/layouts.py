@@ -4,7 +4,8 @@
 2. Mask: from the file where it has one, else the lines that are not zero; fill beyond the collected share is not
    sampled.
 3. DC to n//2; axes that are images already transformed back; the image's origin to n//2 by a phase in k-space.
-4. Geometry, as far as the file knows it; where it does not, the axes are taken in order and ``info`` says so.
+4. Geometry, as far as the file knows it; where it does not, the axes are taken in order and ``info`` says
+   that it is unknown.
 """
 
 import os
@@ -132,7 +133,7 @@ def inspect_layout(path: str | os.PathLike[str], layout: Layout | None = None) -
             "coils": shape[0],
             "matrix (kz, ky, kx)": shape[1:],
             "voxel size (z, y, x) mm": _voxel_size(file, layout),
-            "geometry": "affine of the file" if affine and affine in file.attrs else "position and orientation unknown",
+            "geometry": "from the file" if affine and affine in file.attrs else "unknown",
             "sampled": sampling,
             "acceleration (Ry, Rz)": acceleration,
             "axes already in image space": ", ".join(name[1:] for name in layout.image_axes) or "none",
@@ -341,9 +342,8 @@ def _transform(kspace: np.ndarray, layout: Layout) -> None:
 def _facts(file: h5py.File, layout: Layout, mask: np.ndarray) -> dict[str, Any]:
     shape, voxel_size = _target_shape(file, layout), _voxel_size(file, layout)
     affine = _attribute(file, layout, "affine", lambda value: np.asarray(value, dtype=float))
-    info: dict[str, Any] = {"source": layout.name}
+    info = {"source": layout.name, "geometry": "unknown" if affine is None else "from the file"}
     if affine is None:
-        info["geometry"] = "position and orientation unknown"
         affine = np.diag([*voxel_size[::-1], 1.0])
         affine[:3, 3] = -affine[:3, :3] @ [n // 2 for n in shape[:0:-1]]
     return {
