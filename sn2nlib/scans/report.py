@@ -118,13 +118,16 @@ def _calibration(plan: Plan) -> str:
 
 
 def _fraction(lines: np.ndarray, plan: Plan, name: str) -> float:
-    """Share of the wider side's reach that was acquired: 1 for a symmetric extent, whatever its size."""
+    """Share of a symmetric extent that was acquired; the wider side is thought to end where the matrix does, if near."""
     axis = plan.ky if name == "ky" else plan.kz
     below = axis.centre - int(lines[name][plan.rows].min())
     above = int(lines[name][plan.rows].max()) - axis.centre + 1
     step = plan.acceleration[0 if name == "ky" else 1]
-    symmetric = abs(below - above) <= max(2, 2 * step)  # a lattice need not end where it begins
-    return 1.0 if symmetric or max(below, above) < 1 else round((below + above) / (2 * max(below, above)), 2)
+    narrow, wide = sorted((below, above))
+    if wide - narrow <= max(2, 2 * step):  # a lattice need not end where it begins
+        return 1.0
+    reach = axis.n / 2 if axis.n / 2 - wide <= step else wide
+    return round((reach + narrow) / (2 * reach), 2)
 
 
 def _cannot(plan: Plan) -> tuple[str, ...]:
