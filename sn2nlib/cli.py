@@ -36,7 +36,10 @@ Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
 Alpha = Annotated[
     float | None, typer.Option(min=0, max=1, help="Share of the input; the model's own by default.")
 ]
-ScanFile = Annotated[Path, typer.Argument(metavar="SCAN", help="Raw scan, as written by `sn2n simulate`.")]
+ScanFile = Annotated[
+    Path, typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or from `sn2n simulate`.")
+]
+Measurement = Annotated[int, typer.Option(help="Of a twix file that holds several; -1 is the last.")]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 
@@ -109,10 +112,41 @@ def simulate(
 
 
 @app.command()
-def inspect(scan: ScanFile) -> None:
-    """Tell what is in a raw file, and the memory its reconstruction needs, without reading the samples."""
-    for name, value in scans.inspect_scan(scan).items():
-        print(f"{name:32}{value}")
+def inspect(scan: ScanFile, measurement: Measurement = -1) -> None:
+    """Tell what is in a raw file, what becomes of it, and what that needs, without reading the samples."""
+    print(scans.inspect_raw(scan, measurement=measurement))
+
+
+@app.command()
+def export(
+    scan: ScanFile,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File, or for BART the name before .cfl and .hdr.")],
+    format: Annotated[str, typer.Option(help="ismrmrd or bart.")] = "ismrmrd",
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a raw scan for other programs: ISMRMRD, or BART .cfl/.hdr."""
+    written = scans.export.export_scan(scans.read_raw(scan), out, format=format, overwrite=overwrite)
+    print("\n".join(f"Scan: {path}" for path in written))
+
+
+@app.command()
+def fetch(
+    name: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Of the listed sources.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that is listed.")] = False,
+) -> None:
+    """List the openly licensed files that tests and study use, or get them, by checksum, into SN2N_DATA."""
+    manifest = scans.manifest
+    folder = manifest.manifest_folder()
+    sources = manifest.load_sources(folder)
+    chosen = manifest.choose_sources(sources, name or [], everything=everything)
+    for source, path in manifest.fetch_each(chosen):
+        print(f"{source.name}: {path}")
+    if not chosen:
+        for source in sources.values():
+            place = manifest.locate(source) or "not on disk"
+            print(f"{source.name:26}{source.size / 1e6:6.1f} MB  {place}\n  {source.licence}; {source.used_for}")
+        for entry in manifest.load_howto(folder):
+            print(f"{entry['name']:26}by hand    {entry['where']}\n  {entry['licence']}; read by: {entry['read']}")
 
 
 @app.command(name="recon")
@@ -122,6 +156,20 @@ def reconstruct(
     halves: Annotated[
         bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
     ] = False,
+    measurement: Measurement = -1,
+    contrast: Annotated[int | None, typer.Option(help="Of several; the first by default.")] = None,
+    repetition: Annotated[int | None, typer.Option(help="Of several; the first by default.")] = None,
+    average: Annotated[int | None, typer.Option(help="Of several; their mean by default.")] = None,
+    slice_number: Annotated[int | None, typer.Option("--slice", help="Of several; the first by default.")] = None,
+    keep_oversampling: Annotated[
+        bool, typer.Option("--keep-oversampling", help="Leave the readout as it was sampled.")
+    ] = False,
+    no_noise_scan: Annotated[
+        bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
+    ] = False,
+    voxel_size: Annotated[
+        tuple[float, float, float] | None, typer.Option(metavar="Z Y X", help="mm, instead of the header's.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Reconstruct the conventional image (pre-whitening, GRAPPA, adaptive combination)."""
@@ -129,7 +177,17 @@ def reconstruct(
     paths = [out, *(images.beside(out, f"_half_{half}") for half in "ab")][: 3 if halves else 1]
     for path in paths:
         images.check_output(path, overwrite=overwrite)
-    loaded = scans.load_scan(scan)
+    loaded = scans.read_raw(
+        scan,
+        measurement=measurement,
+        contrast=contrast,
+        repetition=repetition,
+        average=average,
+        slice_number=slice_number,
+        remove_oversampling=not keep_oversampling,
+        noise_scan=not no_noise_scan,
+        voxel_size=voxel_size,
+    )
     if halves:
         pair = recon.make_pair(loaded)
         volumes = [pair.original, pair.half_a, pair.half_b]
@@ -157,8 +215,8 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
 ) -> None:
     """Train a network on your own scans, one half of each against the other; no clean images needed."""
-    volumes = [denoiser.training_volume(recon.make_pair(scans.load_scan(path))) for path in scan]
-    held_out = {path.stem: recon.make_pair(scans.load_scan(path)) for path in validation or []}
+    volumes = [denoiser.training_volume(recon.make_pair(scans.read_raw(path))) for path in scan]
+    held_out = {path.stem: recon.make_pair(scans.read_raw(path)) for path in validation or []}
     denoiser.train(
         volumes,
         out=out,
@@ -206,7 +264,7 @@ def denoise(
     elif axis is not None:
         raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
     else:
-        scan = scans.load_scan(image)
+        scan = scans.read_raw(image)
         given = abs(recon.reconstruct(scan))
         images.write_image(network.denoise(given, alpha), out, affine=scan.affine, overwrite=overwrite)
     print(f"Image: {out}")

@@ -228,7 +228,7 @@ def split_kz(
         If a half would be empty, or the mask contradicts the acceleration.
     """
     mask = _checked(mask)
-    lattice = find_lattice(mask, acceleration, caipi_shift) if acceleration else _infer_lattice(mask, caipi_shift)
+    lattice = find_lattice(mask, acceleration, caipi_shift) if acceleration else infer_lattice(mask, caipi_shift)
     half_a, _ = lattice.halves()
     on_lattice = lattice.points(mask.shape)
     even = np.arange(mask.shape[0])[:, None] % 2 == 0
@@ -242,8 +242,14 @@ def split_kz(
     return mask_a, mask_b
 
 
-def _infer_lattice(mask: Mask, caipi_shift: int) -> Lattice:
-    """The sparsest lattice with Ry, Rz ≤ 8 that explains the mask."""
+def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
+    """The sparsest lattice with Ry, Rz ≤ 8 that explains the mask; 1×1 if nothing lies outside a full rectangle.
+
+    Raises
+    ------
+    SamplingError
+        If there is none.
+    """
     rows, columns = _try_acs(mask)
     if np.count_nonzero(mask) == mask[rows, columns].size:  # nothing outside the fully sampled rectangle
         return Lattice((1, 1))

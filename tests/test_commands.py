@@ -16,13 +16,13 @@ import pandas as pd
 import pytest
 from nibabel.orientations import aff2axcodes
 
-from sn2nlib import cli
+from sn2nlib import cli, scans
 from sn2nlib.recon import reconstruct
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import load_scan, save_scan
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("study", "simulate", "inspect", "recon", "train", "denoise", "evaluate")
+COMMANDS = ("study", "simulate", "inspect", "export", "fetch", "recon", "train", "denoise", "evaluate")
 GRID = ("--matrix", "40", "48", "48", "--voxel-size", "4", "4", "4", "--coils", "4")
 
 
@@ -330,3 +330,32 @@ def test_wrong_options_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> N
     evaluate = ("evaluate", "a.nii", "b.nii", "--model", "m", "--out", "t.csv", "--name", "A")
     assert sn2n(*evaluate) == 2 and sn2n(*evaluate, "--name", "A") == 2
     assert "2 heads need as many names, all different, got A, A" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("format", ["ismrmrd", "bart"])
+def test_export_writes_what_is_read_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
+) -> None:
+    pytest.importorskip("ismrmrd")
+    scan, out = folder / "scan.h5", tmp_path / "scan.mrd"
+    assert sn2n("export", scan, out, "--format", format) == 0
+    back = scans.read_raw(out) if format == "ismrmrd" else scans.load_bart(out)
+    np.testing.assert_array_equal(back.kspace, load_scan(scan).kspace)
+    assert "Scan: " in capsys.readouterr().out
+    assert sn2n("export", scan, out, "--format", format) == 1
+    assert "exists; choose another name" in capsys.readouterr().err
+
+
+def test_fetch_lists_and_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SN2N_DATA", str(tmp_path))
+    assert sn2n("fetch") == 0
+    told = capsys.readouterr().out
+    assert "pulseq-brain-16ch" in told and "not on disk" in told and "MIT" in told
+    assert "calgary-campinas" in told and "by hand" in told
+    assert sn2n("fetch", "icbm152-t1") == 0
+    assert "icbm152-t1: " in capsys.readouterr().out
+    assert sn2n("fetch", "nothing") == 1
+    assert "no source is called nothing; listed are" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

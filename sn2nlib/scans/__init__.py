@@ -4,11 +4,14 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["acquire", "atlas", "dicom", "heads", "images", "manifest", "scan"],
+    submodules=["acquire", "atlas", "bart", "dicom", "export", "heads", "images", "layouts", "manifest", "raw", "scan"],
     submod_attrs={
         "acquire": ["acquire", "undersample", "add_noise"],
+        "bart": ["load_bart", "save_bart"],
         "dicom": ["check_dicom_output", "is_dicom", "read_dicom", "write_dicom"],
+        "export": ["export_scan", "save_ismrmrd"],
         "heads": ["Head", "digital_head", "read_head"],
+        "raw": ["read_raw", "inspect_raw"],
         "scan": ["Scan", "load_scan", "save_scan", "inspect_scan"],
     },
 )

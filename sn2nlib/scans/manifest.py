@@ -5,7 +5,7 @@ column, the value, and what is allowed. `fetch` (from `sn2nlib.scans.sources`) g
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,13 +15,15 @@ import pandera.pandas as pa
 import yaml
 
 from sn2nlib.errors import ManifestError
-from sn2nlib.scans.sources import Source, SourceUnavailable, data_folders, fetch, find
+from sn2nlib.scans.layout_table import load_layouts
+from sn2nlib.scans.sources import Source, SourceUnavailable, data_folders, fetch, find, locate
 
 __all__ = [
-    "Source", "SourceUnavailable", "data_folders", "fetch", "find", "load_participants", "load_sources",
-    "load_splits", "manifest_folder",
+    "Source", "SourceUnavailable", "choose_sources", "data_folders", "fetch", "fetch_each", "find", "load_howto",
+    "load_participants", "load_sources", "load_splits", "locate", "manifest_folder",
 ]  # fmt: skip
 
+HOWTO_KEYS = ("name", "title", "where", "licence", "layout", "get", "read", "training")
 SETS = ("training", "validation", "qualitative", "quantitative", "generalisation", "real_head")
 
 
@@ -216,6 +218,73 @@ def load_sources(folder: str | os.PathLike[str]) -> dict[str, Source]:
     _raise(path, problems, unit="entry", first=1)
     records: list[dict[Any, Any]] = table.assign(size=table["size"].astype(int)).to_dict("records")
     return {record["name"]: Source(**record) for record in records}
+
+
+def choose_sources(
+    sources: Mapping[str, Source], names: Sequence[str] = (), *, everything: bool = False
+) -> list[Source]:
+    """The sources of these names, each once, or all of them.
+
+    Raises
+    ------
+    ManifestError
+        Naming every unknown name, and the known ones.
+    """
+    unknown = [name for name in names if name not in sources]
+    if unknown:
+        raise ManifestError(f"no source is called {', '.join(unknown)}; listed are {', '.join(sources)}")
+    return list(sources.values()) if everything else [sources[name] for name in dict.fromkeys(names)]
+
+
+def fetch_each(sources: Iterable[Source]) -> Iterator[tuple[Source, Path]]:
+    """`fetch` each source; one that cannot be had does not keep the others.
+
+    Raises
+    ------
+    SourceUnavailable
+        At the end: one sentence for each that could not be had.
+    """
+    failures = []
+    for source in sources:
+        try:
+            yield source, fetch(source)
+        except SourceUnavailable as error:
+            failures.append(str(error))
+    if failures:
+        raise SourceUnavailable("\n".join(failures))
+
+
+def load_howto(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """Read ``howto.yaml``: public sets of raw scans that are too large, or not allowed, to be fetched by this package.
+
+    Returns
+    -------
+    One entry per set, with the keys `HOWTO_KEYS`; `layout` is a name of ``sn2nlib/scans/layouts.yaml``.
+
+    Raises
+    ------
+    ManifestError
+        Naming every bad entry.
+    """
+    path = Path(folder, "howto.yaml")
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ManifestError(f"{path} cannot be read: {error}") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ManifestError(f"{path} must be a list of entries with the keys {', '.join(HOWTO_KEYS)}")
+    known = {layout.name for layout in load_layouts()}
+    problems = [
+        (row, f"the keys must be {', '.join(HOWTO_KEYS)}, each with words, not {', '.join(map(str, entry))}")
+        for row, entry in enumerate(entries)
+        if tuple(entry) != HOWTO_KEYS or not all(isinstance(words, str) and words.strip() for words in entry.values())
+    ]
+    problems += [
+        (row, f"layout = {entry.get('layout')!r}, allowed: one of {', '.join(sorted(known))}")
+        for row, entry in enumerate(entries) if entry.get("layout") not in known
+    ]  # fmt: skip
+    _raise(path, problems, unit="entry", first=1)
+    return [{key: " ".join(words.split()) for key, words in entry.items()} for entry in entries]
 
 
 def _read_csv(path: Path, schema: pa.DataFrameSchema) -> pd.DataFrame:

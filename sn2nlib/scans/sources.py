@@ -109,6 +109,17 @@ def find(source: Source, *, folders: list[Path] | None = None) -> Path | None:
     return None
 
 
+def locate(source: Source) -> Path | None:
+    """Where a source is on this machine: in the data folders, or in its installed package. Nothing is fetched."""
+    found = find(source)
+    if found is None and source.kind == "package":
+        try:
+            return _installed(source)
+        except SourceUnavailable:
+            return None
+    return found
+
+
 def fetch(source: Source, *, folders: list[Path] | None = None) -> Path:
     """Path of a source with the listed checksum; downloaded only if it is nowhere on disk.
 

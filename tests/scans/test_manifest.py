@@ -307,6 +307,50 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
         manifest.fetch(source(url=address))
 
 
+def test_one_that_cannot_be_had_does_not_keep_the_others(cache: Path, address: str) -> None:
+    listed = {name: source(name=name, file=f"{name}.dat", url=url, sha256=digest) for name, url, digest in (
+        ("gone", address + ".missing", "0" * 64), ("raw", address, hashlib.sha256(CONTENT).hexdigest()),
+        ("other", address, "1" * 64),
+    )}  # fmt: skip
+    chosen = manifest.choose_sources(listed, everything=True)
+    had: list[tuple[Source, Path]] = []
+    with pytest.raises(SourceUnavailable, match=r"(?s)gone: .* cannot be fetched.*other: .* has sha256"):
+        for entry in manifest.fetch_each(chosen):
+            had.append(entry)  # one by one: what came before the error counts
+    assert had == [(listed["raw"], cache / "raw.dat")]
+    assert [path.name for path in cache.iterdir()] == ["raw.dat"]
+    assert manifest.locate(listed["raw"]) == cache / "raw.dat" and manifest.locate(listed["gone"]) is None
+
+
+def test_sources_are_chosen_by_name_each_once() -> None:
+    assert [entry.name for entry in manifest.choose_sources(LISTED, ["S1", "S1", "harvard-oxford"])] == [
+        "S1", "harvard-oxford"
+    ]  # fmt: skip
+    assert manifest.choose_sources(LISTED) == [] and len(manifest.choose_sources(LISTED, everything=True)) == 10
+    with pytest.raises(ManifestError, match="no source is called S2, S3; listed are icbm152-t1, "):
+        manifest.choose_sources(LISTED, ["S1", "S2", "S3"])
+
+
+def test_nothing_without_a_licence_is_listed_or_named() -> None:
+    text = "".join((MANIFEST / name).read_text() for name in ("sources.yaml", "howto.yaml", "README.md"))
+    assert not any(word in text for word in ("gadgetron", "noise34ch", "noise16ch", "GadgetronOnlineClass"))
+    for name in ("pulseq-brain-16ch", "pulseq-phantom-16ch", "twixtools-phantom-2ch", "mripy-brain-8ch"):
+        assert LISTED[name].licence == "MIT"
+
+
+def test_sets_to_get_by_hand(folder: Path) -> None:
+    entries = manifest.load_howto(MANIFEST)
+    assert {"calgary-campinas", "mridata-stanford-3d-fse", "m4raw"} <= {entry["name"] for entry in entries}
+    append(folder / "howto.yaml", "- {name: a, layout: nowhere}\n")
+    with pytest.raises(ManifestError) as caught:
+        manifest.load_howto(folder)
+    assert "entry 4: the keys must be name, title, where" in str(caught.value)
+    assert "entry 4: layout = 'nowhere', allowed: one of ahead-7t, " in str(caught.value)
+    (folder / "howto.yaml").write_text("just words")
+    with pytest.raises(ManifestError, match="must be a list of entries"):
+        manifest.load_howto(folder)
+
+
 def sdist(folder: Path, member: str, content: bytes) -> Path:
     path = folder / "pack-1.0.tar.gz"
     with tarfile.open(path, "w:gz") as tar:

@@ -1,0 +1,118 @@
+"""Readout lines → `Scan`: samples put where the plan says, oversampling removed, averages taken."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sn2nlib import fourier
+from sn2nlib.errors import ScanError
+from sn2nlib.scans.lines import NOISE, LineTable, RawSource
+from sn2nlib.scans.placement import Readout
+from sn2nlib.scans.plan import Plan, Rows
+from sn2nlib.scans.scan import Scan
+
+_CHUNK_BYTES = 2**26  # of lines at a time
+
+Reader = Callable[[Rows], NDArray[np.complex64]]
+
+
+def assemble(source: RawSource, plan: Plan) -> Scan:
+    """Read the lines of a plan into a scan.
+
+    1. Reversed lines are flipped, discarded samples zeroed, asymmetric echoes filled with zeros about their centre.
+    2. Readout oversampling is removed by cropping the image of the readout: the noise per sample stays.
+    3. Lines go to their places, the mean of the averages is taken.
+    4. Noise readouts are scaled to the noise of a sample of k-space.
+
+    Raises
+    ------
+    ScanError
+        If samples are missing from the file, or are no numbers.
+    """
+    kspace = _gathered(source, plan, plan.rows)
+    info = {
+        "source": source.header.kind,
+        "geometry": "unknown" if plan.geometry_unknown else "from the header",
+        "field_strength": source.header.field_strength,
+        "done": list(plan.does),
+        "notes": [*plan.notes, *plan.doubts],
+    }
+    return Scan(
+        kspace=kspace,
+        mask=plan.mask,
+        acceleration=plan.acceleration,
+        caipi_shift=plan.caipi_shift,
+        voxel_size=plan.voxel_size,
+        affine=plan.affine,
+        noise=_noise(source, plan),
+        info=info,
+        acs=_calibration(source, plan),
+        repeat=_gathered(source, plan, plan.repeat_rows) if plan.repeat_rows.size else None,
+        not_for_training=plan.not_for_training,
+    )
+
+
+def _gathered(source: RawSource, plan: Plan, rows: Rows) -> NDArray[np.complex64]:
+    kspace = np.zeros((plan.readout.coils, *plan.shape), dtype=np.complex64)
+    step = max(1, _CHUNK_BYTES // (8 * plan.readout.coils * plan.readout.full))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        lines = source.lines[part]
+        samples = placed_samples(source.read(part), lines, plan.readout)
+        z, y = plan.kz.index(lines["kz"]), plan.ky.index(lines["ky"])
+        for number, line in enumerate(samples):  # one by one: averages of a position may meet in one chunk
+            kspace[:, z[number], y[number]] += line
+    if plan.averages > 1:
+        kspace /= np.float32(plan.averages)
+    return kspace
+
+
+def placed_samples(samples: NDArray[np.complex64], lines: LineTable, readout: Readout) -> NDArray[np.complex64]:
+    """Lines (line, coil, sample) as acquired → (line, coil, kx), centre at n // 2.
+
+    Parameters
+    ----------
+    samples : (line, coil, sample) complex64
+    lines : (line,)
+        Their rows of the table.
+    readout
+    """
+    if samples.shape[1:] != (readout.coils, readout.samples):
+        raise ScanError(f"a line holds {samples.shape[1:]} samples (coil, kx), not {(readout.coils, readout.samples)}")
+    full = np.zeros((*samples.shape[:2], readout.full), dtype=np.complex64)
+    inner = full[..., readout.start : readout.start + readout.samples]
+    inner[...] = samples
+    number = np.arange(readout.samples)
+    cut = (number < lines["before"][:, None]) | (number >= readout.samples - lines["after"][:, None])
+    inner[np.broadcast_to(cut[:, None], inner.shape)] = 0
+    inner[lines["reversed"]] = inner[lines["reversed"]][..., ::-1]
+    if readout.n == readout.full:
+        return full
+    image = fourier.crop(fourier.ifft(full, axes=(-1,)), (readout.n,))
+    return fourier.fft(image, axes=(-1,))
+
+
+def _calibration(source: RawSource, plan: Plan) -> NDArray[np.complex64] | None:
+    if plan.acs_box is None:
+        return None
+    (z_box, y_box), rows = plan.acs_box, plan.acs_rows
+    lines = source.lines[rows]
+    samples = placed_samples(source.read(rows), lines, plan.readout)
+    acs = np.zeros((plan.readout.coils, z_box.stop - z_box.start, y_box.stop - y_box.start, plan.readout.n),
+                   dtype=np.complex64)  # fmt: skip
+    z, y = plan.kz.index(lines["kz"]) - z_box.start, plan.ky.index(lines["ky"]) - y_box.start
+    acs[:, z, y] = samples.transpose(1, 0, 2)
+    return acs
+
+
+def _noise(source: RawSource, plan: Plan) -> NDArray[np.complex64] | None:
+    if plan.noise_from is None:
+        return None
+    if plan.noise_from == "this measurement":
+        lines, read = source.lines, source.read
+    else:
+        assert source.noise is not None
+        lines, read = source.noise
+    samples = read(np.flatnonzero(lines["role"] == NOISE))
+    return samples.transpose(1, 0, 2).reshape(samples.shape[1], -1) * np.float32(plan.noise_factor)

@@ -1,0 +1,286 @@
+"""Scans for other programs: ISMRMRD (MRD) files, and BART files.
+
+An exported ISMRMRD file holds, in this order: noise acquisitions, a separate calibration scan, the lines of the scan kz
+by kz, the lines of its second repetition. Counters are those of the matrix with DC at n//2, there is no readout
+oversampling, and noise and lines have the same dwell time and bandwidth, so that nothing is to be scaled. The user
+parameter ``sn2n_scan`` holds what the format has no place for or stores in single precision (`sn2nlib.scans.sidecar`).
+
+Inati SJ et al. ISMRM Raw data format: a proposed standard for MRI raw datasets. MRM 2017;77:411-421.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sn2nlib.errors import SamplingError, ScanError
+from sn2nlib.provenance import atomic_write
+from sn2nlib.sampling import acs_region, find_lattice
+from sn2nlib.scans.bart import load_bart, save_bart
+from sn2nlib.scans.scan import Scan
+from sn2nlib.scans.sidecar import describe, described
+
+__all__ = ["FORMATS", "export_scan", "exported_record", "load_bart", "save_bart", "save_ismrmrd"]
+
+FORMATS = ("ismrmrd", "bart")
+RECORD = "sn2n_scan"  # user parameter of the header
+_DWELL_US = 1.0  # nominal: a scan does not know its own, and only its ratio to that of the noise counts
+_LONGEST = 65535  # samples of an acquisition
+_LPS = np.array([-1.0, -1.0, 1.0])  # RAS → the patient coordinates of ISMRMRD
+
+
+def export_scan(
+    scan: Scan, path: str | os.PathLike[str], *, format: str = "ismrmrd", overwrite: bool = False
+) -> list[Path]:
+    """Write a scan in one of `FORMATS`; the files written, as `save_ismrmrd` and `save_bart` do."""
+    if format not in FORMATS:
+        raise ScanError(f"unknown export format {format!r}; known: {', '.join(FORMATS)}")
+    if format == "bart":
+        return save_bart(scan, path, overwrite=overwrite)
+    save_ismrmrd(scan, path, overwrite=overwrite)
+    return [Path(path)]
+
+
+def save_ismrmrd(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write a scan as an ISMRMRD file (HDF5, group ``dataset``); it appears whole or not at all.
+
+    Acquired samples are written bit for bit. Calibration lines off the lattice are flagged as parallel calibration,
+    those on it as parallel calibration and imaging. Positions and directions are in patient coordinates (LPS, mm); the
+    position is that of voxel n//2.
+
+    Parameters
+    ----------
+    scan
+    path
+        Usually ends in .h5 or .mrd.
+    overwrite
+        Replace a file that exists.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` exists and `overwrite` is false.
+    ScanError
+        If the package ismrmrd is not installed, or an axis is longer than the format allows.
+    OSError
+        If the disk is full.
+    """
+    ismrmrd = _library()
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting")
+    if max(scan.kspace.shape) > _LONGEST:
+        raise ScanError(f"kspace: ISMRMRD counts to {_LONGEST} at most, the shape is {scan.kspace.shape}")
+    header = _xml(ismrmrd, scan)
+    blocks = _blocks(ismrmrd, scan)
+    n_lines = sum(len(heads) for heads, _ in blocks)
+    with atomic_write(path) as temporary:
+        _check_space(temporary, scan, n_lines)
+        with h5py.File(temporary, "w") as file:
+            group = file.create_group("dataset")
+            group.create_dataset("xml", (1,), dtype=h5py.special_dtype(vlen=bytes))[0] = header
+            kind = ismrmrd.hdf5.acquisition_dtype
+            data = group.create_dataset("data", (n_lines,), maxshape=(None,), dtype=kind)
+            written = 0
+            for heads, samples in blocks:
+                heads["scan_counter"] = written + np.arange(len(heads))
+                if written + len(heads) == n_lines:
+                    heads["flags"][-1] |= _flag(ismrmrd.ACQ_LAST_IN_MEASUREMENT)
+                data[written : written + len(heads)] = _records(kind, heads, samples)
+                written += len(heads)
+
+
+def exported_record(header: Any) -> dict[str, Any] | None:
+    """What `save_ismrmrd` noted in the header of its file: the keyword arguments of `Scan` besides the arrays.
+
+    Parameters
+    ----------
+    header
+        ``ismrmrd.xsd.ismrmrdHeader``.
+
+    Returns
+    -------
+    dict or None
+        acceleration, caipi_shift, voxel_size, affine, not_for_training, info; None if another program wrote the file.
+
+    Raises
+    ------
+    ScanError
+        If the note is damaged.
+    """
+    parameters = getattr(header.userParameters, "userParameterString", None) or []
+    found = [parameter.value for parameter in parameters if parameter.name == RECORD]
+    return described(found[0]) if found else None
+
+
+def _library() -> ModuleType:
+    try:
+        import ismrmrd
+        import ismrmrd.hdf5
+        import ismrmrd.xsd
+    except ImportError as error:
+        raise ScanError("ISMRMRD needs the package ismrmrd; pip install 'sn2n[raw]'") from error
+    return ismrmrd
+
+
+def _xml(ismrmrd: ModuleType, scan: Scan) -> bytes:
+    xsd, (nz, ny, nx) = ismrmrd.xsd, scan.shape
+    dz, dy, dx = scan.voxel_size
+    space = xsd.encodingSpaceType(
+        matrixSize=xsd.matrixSizeType(x=nx, y=ny, z=nz),
+        fieldOfView_mm=xsd.fieldOfViewMm(x=nx * dx, y=ny * dy, z=nz * dz),
+    )
+    last = 0 if scan.repeat is None else 1
+    limits = xsd.encodingLimitsType(
+        kspace_encoding_step_0=xsd.limitType(minimum=0, maximum=nx - 1, center=nx // 2),
+        kspace_encoding_step_1=xsd.limitType(minimum=0, maximum=ny - 1, center=ny // 2),
+        kspace_encoding_step_2=xsd.limitType(minimum=0, maximum=nz - 1, center=nz // 2),
+        repetition=xsd.limitType(minimum=0, maximum=last, center=0),
+    )
+    ry, rz = scan.acceleration
+    mode = "other" if scan.mask.all() else "embedded" if scan.acs is None else "separate"
+    encoding = xsd.encodingType(
+        encodedSpace=space,
+        reconSpace=space,
+        encodingLimits=limits,
+        trajectory=xsd.trajectoryType.CARTESIAN,
+        parallelImaging=xsd.parallelImagingType(
+            accelerationFactor=xsd.accelerationFactorType(kspace_encoding_step_1=ry, kspace_encoding_step_2=rz),
+            calibrationMode=xsd.calibrationModeType(mode),
+        ),
+    )
+    header = xsd.ismrmrdHeader(
+        acquisitionSystemInformation=xsd.acquisitionSystemInformationType(
+            receiverChannels=scan.n_coils, relativeReceiverNoiseBandwidth=1.0
+        ),
+        experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=0),  # required; not known
+        encoding=[encoding],
+        userParameters=xsd.userParametersType(
+            userParameterString=[xsd.userParameterStringType(name=RECORD, value=describe(scan))]
+        ),
+    )
+    return str(xsd.ToXML(header)).encode()
+
+
+def _blocks(ismrmrd: ModuleType, scan: Scan) -> list[tuple[np.ndarray, "_Lines"]]:
+    """Heads (acquisition) and samples of everything in the file, in pieces small enough to be copied."""
+    blocks = [*_noise_blocks(ismrmrd, scan)]
+    if scan.acs is not None:
+        blocks += _line_blocks(ismrmrd, scan, scan.acs, np.ones(scan.acs.shape[1:3], bool), calibration=True)
+    blocks += _line_blocks(ismrmrd, scan, scan.kspace, scan.mask)
+    if scan.repeat is not None:
+        blocks += _line_blocks(ismrmrd, scan, scan.repeat, scan.mask, repetition=1)
+    return blocks
+
+
+class _Lines:
+    """Samples of some acquisitions, (coil, n) each, taken from an array when they are asked for."""
+
+    def __init__(self, array: np.ndarray, where: list[tuple[Any, ...]]) -> None:
+        self.array, self.where = array, where
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for index in self.where:
+            yield np.ascontiguousarray(self.array[(slice(None), *index)])
+
+
+def _noise_blocks(ismrmrd: ModuleType, scan: Scan) -> Iterator[tuple[np.ndarray, _Lines]]:
+    if scan.noise is None:
+        return
+    n = scan.noise.shape[1]
+    for start in range(0, n, _LONGEST):
+        stop = min(start + _LONGEST, n)
+        heads = _heads(ismrmrd, scan, 1, stop - start)
+        heads["flags"] = _flag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
+        heads["center_sample"] = 0
+        yield heads, _Lines(scan.noise, [(slice(start, stop),)])
+
+
+def _line_blocks(
+    ismrmrd: ModuleType,
+    scan: Scan,
+    array: np.ndarray,
+    mask: np.ndarray,
+    *,
+    repetition: int = 0,
+    calibration: bool = False,
+) -> list[tuple[np.ndarray, _Lines]]:
+    """One block for every kz; `array` (coil, kz, ky, kx) may be smaller than the scan, about the same DC."""
+    first_z, first_y = (n // 2 - few // 2 for n, few in zip(scan.shape, mask.shape, strict=False))
+    only_acs = np.full(mask.shape, _flag(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION))
+    flags = only_acs if calibration else _acs_flags(ismrmrd, scan)
+    blocks = []
+    for kz in np.flatnonzero(mask.any(axis=1)):
+        ky = np.flatnonzero(mask[kz])
+        heads = _heads(ismrmrd, scan, len(ky), array.shape[-1])
+        heads["idx"]["kspace_encode_step_1"] = ky + first_y
+        heads["idx"]["kspace_encode_step_2"] = kz + first_z
+        heads["idx"]["repetition"] = repetition
+        heads["flags"] = flags[kz, ky]
+        blocks.append((heads, _Lines(array, [(kz, line) for line in ky])))
+    if not calibration:
+        starts, ends = (_flag(getattr(ismrmrd, f"ACQ_{end}_IN_REPETITION")) for end in ("FIRST", "LAST"))
+        blocks[0][0]["flags"][0] |= starts | _flag(ismrmrd.ACQ_FIRST_IN_SLICE)
+        blocks[-1][0]["flags"][-1] |= ends | _flag(ismrmrd.ACQ_LAST_IN_SLICE)
+    return blocks
+
+
+def _acs_flags(ismrmrd: ModuleType, scan: Scan) -> np.ndarray:
+    """(kz, ky) uint64: which lines of an undersampled scan calibrate, and which of them are on the lattice too."""
+    flags = np.zeros(scan.mask.shape, np.uint64)
+    if scan.mask.all() or scan.acceleration == (1, 1):
+        return flags
+    lattice = find_lattice(scan.mask, scan.acceleration, scan.caipi_shift).points(scan.mask.shape)
+    flags[scan.mask & ~lattice] = _flag(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION)
+    try:
+        region = acs_region(scan.mask)
+    except SamplingError:
+        return flags
+    both = flags[region]
+    if both.any():  # the central line of a bare lattice is no calibration region
+        both[lattice[region]] = _flag(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)
+    return flags
+
+
+def _heads(ismrmrd: ModuleType, scan: Scan, n_lines: int, n_samples: int) -> np.ndarray:
+    heads = np.zeros(n_lines, dtype=ismrmrd.hdf5.acquisition_header_dtype)
+    heads["version"] = 1
+    heads["number_of_samples"] = n_samples
+    heads["center_sample"] = n_samples // 2
+    heads["available_channels"] = heads["active_channels"] = scan.n_coils
+    heads["sample_time_us"] = _DWELL_US
+    affine = np.asarray(scan.affine, dtype=float)
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    centre = affine[:3, :3] @ [n // 2 for n in scan.shape[::-1]] + affine[:3, 3]
+    heads["position"] = centre * _LPS
+    for name, direction in zip(("read_dir", "phase_dir", "slice_dir"), directions.T, strict=True):
+        heads[name] = direction * _LPS
+    return heads
+
+
+def _records(kind: np.dtype, heads: np.ndarray, samples: _Lines) -> np.ndarray:
+    records = np.empty(len(heads), dtype=kind)
+    records["head"] = heads
+    for row, line in enumerate(samples):
+        records["data"][row] = line.view(np.float32).ravel()
+        records["traj"][row] = np.empty(0, np.float32)
+    return records
+
+
+def _flag(number: int) -> np.uint64:
+    return np.uint64(1 << (number - 1))
+
+
+def _check_space(temporary: Path, scan: Scan, n_lines: int) -> None:
+    # HDF5 crashes the process when the disk fills up while it writes its own tables, so it must not come to that
+    arrays = [scan.kspace, *(array for array in (scan.noise, scan.acs, scan.repeat) if array is not None)]
+    needed = sum(array.nbytes for array in arrays) + 512 * n_lines + 2**20
+    free = shutil.disk_usage(temporary.parent).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free")

@@ -1,0 +1,67 @@
+"""Where a scan lies: direction cosines and position of a raw header → NIfTI affine.
+
+Raw headers (ISMRMRD, and the measurement headers of Siemens) speak of the patient: x towards left, y towards posterior,
+z towards head, as DICOM does. The patient's position on the table (HFS, FFP, …) is contained in that and changes
+nothing; it is needed for coordinates of the magnet alone. With the centred inverse FFT of `sn2nlib.fourier`, voxels
+follow each other along the read, phase and slice directions, and voxel n//2 of every axis lies at the given position.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+_TOLERANCE = 1e-2  # of lengths and angles: single precision, and headers that round
+
+
+def header_affine(
+    directions: ArrayLike,
+    position: ArrayLike,
+    *,
+    voxel_size: tuple[float, float, float],
+    shape: tuple[int, int, int],
+) -> NDArray[np.float64]:
+    """NIfTI affine (RAS+ mm) of the image stored as (x, y, z).
+
+    Parameters
+    ----------
+    directions : (3, 3)
+        Rows: unit vectors of readout, phase encoding and slice, in patient coordinates (left, posterior, head).
+    position : (3,)
+        Centre of the field of view in mm, same coordinates.
+    voxel_size
+        (z, y, x) in mm.
+    shape
+        (z, y, x).
+    """
+    columns = LPS_TO_RAS @ np.asarray(directions, dtype=float).T
+    affine = np.eye(4)
+    affine[:3, :3] = columns * np.array(voxel_size[::-1])
+    centre = np.array([n // 2 for n in shape[::-1]])
+    affine[:3, 3] = LPS_TO_RAS @ np.asarray(position, dtype=float) - affine[:3, :3] @ centre
+    return affine
+
+
+def are_directions(directions: ArrayLike) -> bool:
+    """Whether the rows (3, 3) are three unit vectors at right angles; either handedness occurs."""
+    rows = np.asarray(directions, dtype=float)
+    return bool(np.isfinite(rows).all() and np.abs(rows @ rows.T - np.eye(3)).max() < _TOLERANCE)
+
+
+def quaternion_directions(quaternion: ArrayLike) -> NDArray[np.float64]:
+    """Directions (..., 3, 3), rows readout, phase, slice, of quaternions (..., 4) in the order w, x, y, z.
+
+    The columns of the rotation matrix are phase, readout and slice (Siemens; so read by `siemens_to_ismrmrd`, whose
+    read, phase and slice directions these are).
+    """
+    w, x, y, z = np.moveaxis(np.asarray(quaternion, dtype=float), -1, 0)
+    phase = np.stack([1 - 2 * (y * y + z * z), 2 * (x * y + z * w), 2 * (x * z - y * w)], axis=-1)
+    readout = np.stack([2 * (x * y - z * w), 1 - 2 * (x * x + z * z), 2 * (y * z + x * w)], axis=-1)
+    normal = np.stack([2 * (x * z + y * w), 2 * (y * z - x * w), 1 - 2 * (x * x + y * y)], axis=-1)
+    return np.stack([readout, phase, normal], axis=-2)
+
+
+def unknown_affine(
+    voxel_size: tuple[float, float, float], shape: tuple[int, int, int]
+) -> NDArray[np.float64]:
+    """Affine that says the voxel size and nothing else: axes in order, origin in the middle."""
+    return header_affine(LPS_TO_RAS, np.zeros(3), voxel_size=voxel_size, shape=shape)

@@ -1,0 +1,173 @@
+"""Where readout lines belong: matrix, centre and sampling lattice from their numbers and the header."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sn2nlib.errors import SamplingError, ScanError
+from sn2nlib.sampling import acs_region, find_lattice
+from sn2nlib.scans.lines import LineTable, RawHeader, of_equal_size
+
+_MOST_PADDING = 8  # a declared matrix this many times what the lines need is not believed
+_MOST_REDUCTION = 8  # per axis
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One phase-encoding axis: line `centre` lies at index n // 2."""
+
+    n: int
+    centre: int
+    doubts: tuple[str, ...] = ()
+
+    def index(self, numbers: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Indices of line numbers."""
+        return numbers.astype(np.int64) - self.centre + self.n // 2
+
+
+@dataclass(frozen=True)
+class Readout:
+    """The readout: samples as acquired, with zeros around them, and after removal of the oversampling.
+
+    Attributes
+    ----------
+    coils, samples
+        Of every line.
+    full
+        Samples with the centre at full // 2; those before `start` and from `start + samples` on are zeros.
+    n
+        kx of the scan.
+    doubts
+        Contradictions, a sentence each.
+    """
+
+    coils: int
+    samples: int
+    full: int
+    start: int
+    n: int
+    doubts: tuple[str, ...] = ()
+
+
+def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None, name: str) -> Axis:
+    """Matrix size and centre of a phase-encoding axis.
+
+    Parameters
+    ----------
+    numbers
+        Line numbers of the file, of any order.
+    declared
+        Matrix size of the header, 0 if it has none. Used if the lines fit into it about their centre.
+    centre
+        Number of the line through the centre of k-space, None if unknown: then the middle of the matrix.
+    name
+        ky or kz, for the doubts.
+
+    Raises
+    ------
+    ScanError
+        If a number is negative.
+    """
+    low, high, doubts = int(numbers.min()), int(numbers.max()), []
+    if low < 0:
+        raise ScanError(f"the lines hold the negative {name} number {low}: the file is damaged")
+    if centre is not None and high > low and not low < centre <= high:
+        doubts.append(f"the file names {centre} as its central {name} number, but acquired {low} … {high}: ignored")
+        centre = None
+    if centre is None:
+        n = declared if declared > high else high + 1
+        if 0 < declared <= high:
+            doubts.append(f"the header declares {declared} {name} lines, the file holds number {high}: ignored")
+        return Axis(n if n <= _MOST_PADDING * (high + 1) else high + 1, n // 2 if high else 0, tuple(doubts))
+    if high == low:
+        centre = low
+    below, above = centre - low, high - centre
+    needed = min(2 * max(below, above + 1), 2 * max(below, above) + 1)
+    if needed <= declared <= _MOST_PADDING * needed:
+        return Axis(declared, centre, tuple(doubts))
+    if declared:
+        doubts.append(
+            f"the header declares a matrix of {declared} along {name}, the lines {low} … {high} about {centre} need "
+            f"{needed}: {needed} is used"
+        )
+    return Axis(needed, centre, tuple(doubts))
+
+
+def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: bool) -> Readout:
+    """Size of the readout, asymmetric echoes and oversampling considered.
+
+    Raises
+    ------
+    ScanError
+        If the lines disagree in their sizes or centres.
+    """
+    coils, samples = of_equal_size(lines, "image")
+    doubts = []
+    forward = lines[~lines["reversed"]] if not lines["reversed"].all() else lines
+    centres = np.unique(forward["centre"])
+    if len(centres) > 1:
+        raise ScanError(f"the image lines differ in their central sample ({centres[0]} … {centres[-1]}): damaged file")
+    centre = int(centres[0])
+    if not 0 < centre < samples:
+        if centre:
+            doubts.append(f"the central sample {centre} lies outside the {samples} samples of a line: ignored")
+        centre = samples // 2
+    full, start = samples, 0
+    if abs(centre - samples // 2) > 1:
+        needed = min(2 * max(centre, samples - centre), 2 * max(centre, samples - centre - 1) + 1)
+        declared = header.matrix[2]
+        full = declared if needed <= declared <= _MOST_PADDING * needed else needed
+        start = full // 2 - centre
+    factor = header.oversampling
+    if not 1 <= factor <= full:
+        doubts.append(f"the header declares a readout oversampling of {factor:g}: ignored")
+        factor = 1.0
+    n = round(full / factor) if remove_oversampling else full
+    return Readout(coils, samples, full, start, n, tuple(doubts))
+
+
+def find_acceleration(
+    mask: NDArray[np.bool_], declared: tuple[int, int] | None
+) -> tuple[tuple[int, int], int, tuple[str, ...]]:
+    """(Ry, Rz), CAIPIRINHA shift and doubts, from the mask; what the header declares is tried first.
+
+    Raises
+    ------
+    ScanError
+        If no regular lattice up to 8×8 explains the mask.
+    """
+    try:
+        rows, columns = acs_region(mask)
+        gapless = np.count_nonzero(mask) == mask[rows, columns].size
+    except SamplingError:
+        gapless = False
+    found: tuple[tuple[int, int], int] | None = ((1, 1), 0) if gapless else None
+    most_z, most_y = (min(_MOST_REDUCTION, n) for n in mask.shape)
+    ordered = sorted(
+        ((ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)), key=lambda r: (-r[0] * r[1], r[1])
+    )
+    for acceleration in [*([declared] if declared else []), *ordered]:
+        if found is not None:
+            break
+        found = next(((acceleration, s) for s in range(acceleration[1]) if _explains(mask, acceleration, s)), None)
+    if found is None:
+        raise ScanError(
+            "the acquired lines fit no regular lattice up to 8×8 (random or variable-density sampling): "
+            "this package reconstructs regular undersampling only"
+        )
+    doubts: tuple[str, ...] = ()
+    if declared and found[0] != declared:
+        doubts = (
+            f"the header declares R = {declared[0]}×{declared[1]} (ky×kz), the acquired lines show "
+            f"{found[0][0]}×{found[0][1]}: the lines are believed",
+        )
+    return *found, doubts
+
+
+def _explains(mask: NDArray[np.bool_], acceleration: tuple[int, int], shift: int) -> bool:
+    try:
+        find_lattice(mask, acceleration, shift)
+    except SamplingError:
+        return False
+    return True

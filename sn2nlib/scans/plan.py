@@ -1,0 +1,362 @@
+"""What becomes of the lines of a raw file, decided from their table and the header, before any sample is read."""
+
+from dataclasses import dataclass
+from math import prod, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sn2nlib.errors import SamplingError, ScanError
+from sn2nlib.sampling import acs_region
+from sn2nlib.scans.geometry import are_directions, header_affine, unknown_affine
+from sn2nlib.scans.lines import (
+    ACS,
+    ACS_AND_IMAGE,
+    IMAGE,
+    NOISE,
+    OTHER,
+    Lengths,
+    LineTable,
+    RawHeader,
+    RawSource,
+    Sizes,
+    chosen,
+    listed,
+    of_equal_size,
+)
+from sn2nlib.scans.placement import Axis, Readout, find_acceleration, place_axis, place_readout
+
+ONE_PARTITION = "one partition: the kz split needs a 3D scan with at least two acquired partitions"
+_MOST_EXPANSION = 40  # k-space bytes per byte of the file: R = 4×4 with partial Fourier on both axes
+_ALWAYS_ALLOWED = 2**26
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RawOptions:
+    """What to take from a raw file, and which corrections to make; see `read_raw`."""
+
+    contrast: int | None = None
+    repetition: int | None = None
+    repeat: int | None = None
+    average: int | None = None
+    slice_number: int | None = None
+    remove_oversampling: bool = True
+    noise_scan: bool = True
+    voxel_size: Lengths | None = None
+    affine: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The scan to be, without its samples.
+
+    Attributes
+    ----------
+    rows, repeat_rows, acs_rows
+        Numbers of the lines that make k-space, second repetition and separate calibration; the last two may be empty.
+    noise_from
+        "this measurement", "another measurement", or None.
+    noise_factor
+        Noise samples times this have the noise of a sample of k-space.
+    averages
+        Lines per position of k-space: their mean is taken.
+    readout, ky, kz
+        Placement of the samples and of the lines.
+    mask : (kz, ky) bool
+    acs_box
+        Slices (kz, ky) of the separate calibration in the matrix.
+    counts
+        Counter → values that occur in the file.
+    does, notes, doubts
+        What will be done; choices and peculiarities; contradictions and what was assumed. A sentence each.
+    """
+
+    rows: Rows
+    repeat_rows: Rows
+    acs_rows: Rows
+    noise_from: str | None
+    noise_factor: float
+    averages: int
+    readout: Readout
+    ky: Axis
+    kz: Axis
+    mask: NDArray[np.bool_]
+    acceleration: tuple[int, int]
+    caipi_shift: int
+    acs_box: tuple[slice, slice] | None
+    voxel_size: Lengths
+    affine: NDArray[np.float64]
+    geometry_unknown: str | None
+    not_for_training: str | None
+    counts: dict[str, list[int]]
+    does: tuple[str, ...]
+    notes: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+    @property
+    def shape(self) -> Sizes:
+        """(kz, ky, kx)."""
+        return self.kz.n, self.ky.n, self.readout.n
+
+
+def make_plan(source: RawSource, options: RawOptions) -> Plan:
+    """Decide what becomes of the lines.
+
+    1. Lines of one slice, contrast, set and phase; of them those of the chosen repetition.
+    2. Calibration lines join the image lines if the header calls them embedded (or, if it is silent, if no image line
+       lies at their places); they are a scan of their own otherwise.
+    3. Matrix, centre and readout (`placement`); mask; acceleration from the mask.
+    4. Noise readouts of the same number of coils, else of another measurement of the file.
+    5. Voxel size and affine.
+
+    Raises
+    ------
+    ScanError
+        If the file holds no such lines, contradicts itself beyond repair, or was not sampled on a Cartesian grid.
+    """
+    header, lines = source.header, source.lines
+    _refuse_other_sampling(header)
+    notes, doubts = [*header.notes], [*header.doubts]
+    does: list[str] = []
+    wanted, counts, told = _selected(lines, options)
+    notes += told
+    rows, repeat_rows, acs_rows, told = _by_role(lines, wanted, counts["repetition"], header, options)
+    doubts += told
+    if len(counts["repetition"]) > 1:
+        notes.append(f"of {len(counts['repetition'])} repetitions, {lines['repetition'][rows[0]]} is read"
+                     + ("" if options.repeat is None else f", and {options.repeat} as the second of a pair"))
+    readout = place_readout(lines[rows], header, remove_oversampling=options.remove_oversampling)
+    placed = lines[np.concatenate([rows, repeat_rows, acs_rows])]
+    kz = place_axis(placed["kz"], declared=header.matrix[0], centre=header.centre[0], name="kz")
+    ky = place_axis(placed["ky"], declared=header.matrix[1], centre=header.centre[1], name="ky")
+    doubts += [*readout.doubts, *ky.doubts, *kz.doubts]
+    _check_size(source, (readout.coils, kz.n, ky.n, max(readout.n, readout.full)))
+    rows, averages, told = _averaged(lines, rows, options)
+    notes += told
+    repeat_rows, *_ = _averaged(lines, repeat_rows, options)
+    mask = _mask(lines[rows], ky, kz)
+    if repeat_rows.size and not np.array_equal(_mask(lines[repeat_rows], ky, kz), mask):
+        raise ScanError("the two repetitions did not acquire the same lines, so that they cannot make a pair")
+    acceleration, caipi_shift, disagreement = find_acceleration(mask, header.acceleration)
+    doubts += disagreement
+    acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
+    doubts += told
+    noise_from, noise_factor, told = _noise(source, rows, readout.coils, averages, options)
+    (does if noise_from else notes).extend(told)
+    if acs_box is not None:
+        size = tuple(part.stop - part.start for part in acs_box)
+        does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
+    voxel_size, affine, unknown = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
+    does = [*_placements(readout, ky, kz, lines[rows], header), *does]
+    return Plan(
+        rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
+        averages=averages, readout=readout, ky=ky, kz=kz, mask=mask, acceleration=acceleration,
+        caipi_shift=caipi_shift, acs_box=acs_box, voxel_size=voxel_size, affine=affine, geometry_unknown=unknown,
+        not_for_training=ONE_PARTITION if kz.n == 1 else None, counts=counts, does=tuple(does), notes=tuple(notes),
+        doubts=tuple(doubts) if unknown is None else (*doubts, f"the geometry is unknown: {unknown}"),
+    )  # fmt: skip
+
+
+def _refuse_other_sampling(header: RawHeader) -> None:
+    if header.trajectory != "cartesian":
+        raise ScanError(f"a {header.trajectory} acquisition: this package reconstructs Cartesian scans only")
+    if header.ramp_sampling:
+        raise ScanError(
+            "the readout was sampled on its gradient ramps, at unequal distances; regrid the lines first "
+            "(this package does not), or acquire without ramp sampling"
+        )
+
+
+def _selected(lines: LineTable, options: RawOptions) -> tuple[NDArray[np.bool_], dict[str, list[int]], list[str]]:
+    """Image and calibration lines of one slice, contrast, set and phase; what occurs; what is left out."""
+    wanted = np.isin(lines["role"], (IMAGE, ACS, ACS_AND_IMAGE))
+    if not np.isin(lines["role"], (IMAGE, ACS_AND_IMAGE)).any():
+        raise ScanError(f"none of the {len(lines)} lines of this measurement belongs to an image; choose another one")
+    counts, notes = {}, []
+    asked = {"slice": options.slice_number, "contrast": options.contrast, "set": None, "phase": None}
+    for axis, value in asked.items():
+        keep, values = chosen(lines[wanted], axis, value, axis)
+        counts[axis] = values
+        if len(values) > 1:
+            taken = values[0] if value is None else value
+            notes.append(f"the file holds {len(values)} {axis}s ({listed(values)}); {axis} {taken} is read")
+        wanted[np.flatnonzero(wanted)[~keep]] = False
+    image = wanted & (lines["role"] != ACS)
+    if not image.any():
+        raise ScanError("there are calibration lines, but no image lines, of this slice and contrast")
+    for axis in ("repetition", "average"):
+        counts[axis] = [int(v) for v in np.unique(lines[axis][image])]
+    others = int(np.count_nonzero(lines["role"] == OTHER))
+    if others:
+        notes.append(f"{others} lines are navigators, phase correction or dummies: left out")
+    return wanted, counts, notes
+
+
+def _by_role(
+    lines: LineTable, wanted: NDArray[np.bool_], repetitions: list[int], header: RawHeader, options: RawOptions
+) -> tuple[Rows, Rows, Rows, list[str]]:
+    first = repetitions[0] if options.repetition is None else options.repetition
+    for repetition in (first, options.repeat):
+        if repetition is not None and repetition not in repetitions:
+            raise ScanError(f"there is no repetition {repetition}; the file holds {listed(repetitions)}")
+    if options.repeat == first:
+        raise ScanError(f"repetition {first} was asked for twice; a pair needs two different ones")
+    doubts = []
+    image, calibration = wanted & (lines["role"] != ACS), wanted & (lines["role"] == ACS)
+    own = calibration & (lines["repetition"] == first)
+    if not own.any() and calibration.any():
+        own = calibration & (lines["repetition"] == lines["repetition"][calibration].min())
+        embedded = False
+    else:
+        embedded = header.calibration != "separate"
+    places = {(int(z), int(y)) for z, y in lines[["kz", "ky"]][image & (lines["repetition"] == first)]}
+    overlap = sum((int(z), int(y)) in places for z, y in lines[["kz", "ky"]][own])
+    if own.any() and embedded and overlap:
+        embedded = False
+        if header.calibration == "embedded":
+            doubts.append(f"the header calls the calibration embedded, yet {overlap} of its lines were acquired twice: "
+                         "it is taken as a separate scan")  # fmt: skip
+    kspace = image | calibration if embedded else image
+    rows = np.flatnonzero(kspace & (lines["repetition"] == first))
+    if not rows.size:
+        raise ScanError(f"repetition {first} has no image lines")
+    repeat = options.repeat
+    repeat_rows = np.flatnonzero(kspace & (lines["repetition"] == repeat)) if repeat is not None else np.empty(0, int)
+    return rows, repeat_rows, np.flatnonzero(own) if not embedded else np.empty(0, int), doubts
+
+
+def _averaged(lines: LineTable, rows: Rows, options: RawOptions) -> tuple[Rows, int, list[str]]:
+    """Rows of the chosen average, or of all if every position has as many of them."""
+    if not rows.size:
+        return rows, 1, []
+    notes = []
+    averages = [int(v) for v in np.unique(lines["average"][rows])]
+    average = options.average
+    if average is not None and average not in averages:
+        raise ScanError(f"there is no average {average}; the file holds {listed(averages)}")
+    if average is None and len(averages) > 1:
+        _, per_place = np.unique(lines[["kz", "ky"]][rows], return_counts=True)
+        if (per_place == len(averages)).all():
+            notes.append(f"the mean of {len(averages)} averages is taken")
+        else:
+            average = averages[0]
+            notes.append(f"the averages hold different lines, so that their mean would have uneven noise; "
+                         f"average {average} is read")  # fmt: skip
+    if average is not None:
+        rows = rows[lines["average"][rows] == average]
+    places, per_place = np.unique(lines[["kz", "ky", "average"]][rows], return_counts=True)
+    if per_place.max() > 1:
+        twice = places[per_place.argmax()]
+        raise ScanError(
+            f"line kz {twice['kz']}, ky {twice['ky']} was acquired {per_place.max()} times under the same numbers: "
+            "the sequence does not number its lines, or the file is damaged"
+        )
+    return rows, len(averages) if average is None else 1, notes
+
+
+def _mask(lines: LineTable, ky: Axis, kz: Axis) -> NDArray[np.bool_]:
+    mask = np.zeros((kz.n, ky.n), dtype=bool)
+    mask[kz.index(lines["kz"]), ky.index(lines["ky"])] = True
+    return mask
+
+
+def _check_size(source: RawSource, shape: tuple[int, ...]) -> None:
+    needed = 8 * prod(shape)
+    if needed > max(_ALWAYS_ALLOWED, _MOST_EXPANSION * source.file_bytes):
+        raise ScanError(
+            f"a file of {source.file_bytes / 2**20:.1f} MiB cannot fill a k-space of {' × '.join(map(str, shape))} "
+            "(coil, kz, ky, kx): its line numbers or its header are damaged"
+        )
+
+
+def _acs_box(
+    lines: LineTable, rows: Rows, readout: Readout, ky: Axis, kz: Axis
+) -> tuple[tuple[slice, slice] | None, Rows, list[str]]:
+    """The fully sampled box of a separate calibration, and the lines within."""
+    nothing = np.empty(0, int)
+    if not rows.size:
+        return None, nothing, []
+    if of_equal_size(lines[rows], "calibration") != (readout.coils, readout.samples):
+        return None, nothing, ["the calibration lines have another number of coils or samples: they are not used"]
+    _, first = np.unique(lines[["kz", "ky"]][rows], return_index=True)  # one average of them will do
+    rows = rows[np.sort(first)]
+    try:
+        box = acs_region(_mask(lines[rows], ky, kz))
+    except SamplingError:
+        return None, nothing, ["the separate calibration does not hold the centre of k-space: it is not used"]
+    z, y = kz.index(lines["kz"][rows]), ky.index(lines["ky"][rows])
+    inside = (z >= box[0].start) & (z < box[0].stop) & (y >= box[1].start) & (y < box[1].stop)
+    return box, rows[inside], []
+
+
+def _noise(
+    source: RawSource, rows: Rows, n_coils: int, averages: int, options: RawOptions
+) -> tuple[str | None, float, list[str]]:
+    """Where noise readouts come from, and their factor √(noise dwell / image dwell / bandwidth ratio / averages)."""
+    if not options.noise_scan:
+        return None, 1.0, ["the noise scan is left aside, as asked; the noise is taken from the corners of k-space"]
+    noise, where = source.lines[source.lines["role"] == NOISE], "this measurement"
+    if not noise.size and source.noise is not None:
+        noise, where = source.noise[0], "another measurement"
+    if not noise.size:
+        return None, 1.0, ["no noise scan: the noise is taken from the corners of k-space, where signal may be left"]
+    coils, samples = of_equal_size(noise, "noise")
+    if coils != n_coils:
+        return None, 1.0, [f"the noise scan has {coils} coils, the image {n_coils}: it is not used"]
+    own, image = float(np.median(noise["dwell_us"])), float(np.median(source.lines["dwell_us"][rows]))
+    factor = 1.0
+    if own > 0 and image > 0 and 0.01 < own / image < 1000:
+        factor = sqrt(own / image / source.header.bandwidth_ratio)
+        scaling = (f"scaled by {factor:.2f} = √({own:.3g} µs / {image:.3g} µs / {source.header.bandwidth_ratio:.3g}), "
+                   "from dwell times and receiver bandwidth")  # fmt: skip
+    else:
+        scaling = "not scaled, since the dwell times are unknown"
+    told = f"pre-whitening with the noise scan of {where}, {len(noise) * samples} samples per coil, {scaling}"
+    return where, factor / sqrt(averages), [told]
+
+
+def _geometry(
+    header: RawHeader, line: np.void, readout: Readout, shape: Sizes, options: RawOptions
+) -> tuple[Lengths, NDArray[np.float64], str | None]:
+    unknown = header.geometry_unknown
+    if unknown is None and not (all(0 < length < 1e4 for length in header.fov)):
+        unknown = "the header has no field of view"
+    if unknown is None and not (are_directions(line["directions"]) and (np.abs(line["position"]) < 1e4).all()):
+        unknown = "the lines hold no valid position and directions"
+    if options.affine is not None:
+        affine = np.asarray(options.affine, dtype=float)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise ScanError("affine: needs a finite 4×4 matrix")
+        x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+        return options.voxel_size or (z, y, x), affine, None
+    z, y, x = header.fov
+    measured = (z / shape[0], y / shape[1], x / readout.full) if unknown is None else (1.0, 1.0, 1.0)
+    voxel_size = options.voxel_size or measured
+    if unknown is not None:
+        return voxel_size, unknown_affine(voxel_size, shape), unknown
+    affine = header_affine(line["directions"], line["position"], voxel_size=voxel_size, shape=shape)
+    return voxel_size, affine, None
+
+
+def _placements(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:
+    does = []
+    if readout.full > readout.samples:
+        does.append(f"asymmetric echo: {readout.full - readout.samples} of {readout.full} samples filled with zeros")
+    if readout.n < readout.full:
+        does.append(
+            f"readout oversampling {header.oversampling:g} (from {header.oversampling_source}) removed: "
+            f"{readout.full} → {readout.n} samples"
+        )
+    for axis, name in ((ky, "ky"), (kz, "kz")):
+        if axis.n == 1:
+            continue
+        if axis.centre != axis.n // 2:
+            does.append(f"central {name} line {axis.centre} moved to {axis.n // 2} of {axis.n}")
+        low, high = int(lines[name].min()) - axis.centre, int(lines[name].max()) - axis.centre
+        if (low, high) != (-(axis.n // 2), (axis.n - 1) // 2):
+            does.append(f"{name} acquired from {low} to {high}, zeros beyond: they count as not sampled")
+    if lines["reversed"].any():
+        does.append(f"{np.count_nonzero(lines['reversed'])} reversed lines flipped")
+    return does

@@ -1,0 +1,252 @@
+"""Raw files of the scanner and of public collections → `Scan`: Siemens twix, ISMRMRD, and this package's own.
+
+The format is told by the content of a file, never by its name. Files are opened for reading only.
+"""
+
+import importlib
+import importlib.util
+import os
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sn2nlib.errors import ScanError, Sn2nError
+from sn2nlib.scans import mrd, twix
+from sn2nlib.scans.assemble import assemble
+from sn2nlib.scans.lines import NOISE, RawSource
+from sn2nlib.scans.mrd_variants import apply_variant
+from sn2nlib.scans.plan import Plan, RawOptions, make_plan
+from sn2nlib.scans.report import RawReport, raw_report, scan_report
+from sn2nlib.scans.scan import FORMAT, Scan, inspect_scan, load_scan
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEAD = 65536
+_KNOWN = "Siemens twix, ISMRMRD, public HDF5 layouts, and scan files of this package are read"
+
+
+def read_raw(
+    path: str | os.PathLike[str],
+    *,
+    measurement: int = -1,
+    contrast: int | None = None,
+    repetition: int | None = None,
+    repeat: int | None = None,
+    average: int | None = None,
+    slice_number: int | None = None,
+    remove_oversampling: bool = True,
+    noise_scan: bool = True,
+    voxel_size: tuple[float, float, float] | None = None,
+    affine: np.ndarray | None = None,
+) -> Scan:
+    """Read a raw file of any known kind.
+
+    Parameters
+    ----------
+    path
+        Siemens twix (VB, VD, VE, XA), ISMRMRD HDF5, a public HDF5 layout, or a scan file of this package, which is
+        returned as it is.
+    measurement
+        Of a twix file that holds several; -1 is the last, usually the scan itself.
+    contrast, repetition, slice_number
+        Which one to read; None: the first.
+    repeat
+        A second repetition, to be kept as `Scan.repeat`.
+    average
+        Which one to read; None: the mean of all of them.
+    remove_oversampling
+        Crop the readout to the field of view of the protocol.
+    noise_scan
+        Take the noise scan of the file along, scaled to the noise of the k-space samples.
+    voxel_size
+        (z, y, x) in mm, instead of the header's.
+    affine : (4, 4)
+        NIfTI affine (RAS+ mm) of the image stored as (x, y, z), instead of the header's.
+
+    Returns
+    -------
+    Scan
+        K-space as measured, in the file's units, not whitened. `info` says what was done.
+
+    Raises
+    ------
+    FileNotFoundError
+    ScanError
+        If the file is of no known kind, truncated, damaged, or cannot be reconstructed; the message names the file.
+
+    Warns
+    -----
+    UserWarning
+        If the header contradicts itself or the lines, or the geometry is unknown.
+    """
+    options = RawOptions(
+        contrast=contrast, repetition=repetition, repeat=repeat, average=average, slice_number=slice_number,
+        remove_oversampling=remove_oversampling, noise_scan=noise_scan, voxel_size=voxel_size, affine=affine,
+    )  # fmt: skip
+    path = _checked(path)
+    kind = _kind(path)
+    if kind in (FORMAT, "layout"):
+        changed = [name for name, value in vars(options).items() if value is not vars(RawOptions())[name]]
+        if changed:
+            raise ScanError(f"{path}: the options {', '.join(changed)} are for twix and ISMRMRD files")
+        return load_scan(path) if kind == FORMAT else _layouts().read_layout(path, _layouts().find_layout(path))
+    with _naming(path):
+        source = _open(path, kind, measurement)
+        plan = _plan(source, _with_pair(source, options))
+        scan = _as_variant(assemble(source, plan), source, options)
+        scan = _restored(scan, source, options)
+    _warn(path, plan)
+    return scan
+
+
+def inspect_raw(path: str | os.PathLike[str], *, measurement: int = -1) -> RawReport:
+    """What a raw file holds, what `read_raw` makes of it, what that needs, and what it cannot do.
+
+    No samples are read, and nothing about the patient is told.
+
+    Raises
+    ------
+    FileNotFoundError
+    ScanError
+        As `read_raw`.
+    """
+    path = _checked(path)
+    kind = _kind(path)
+    if kind == FORMAT:
+        return scan_report(inspect_scan(path))
+    if kind == "layout":
+        return scan_report(_layouts().inspect_layout(path, _layouts().find_layout(path)))
+    with _naming(path):
+        source = _open(path, kind, measurement)
+        return raw_report(source, _plan(source, RawOptions()))
+
+
+class _naming:
+    """Whatever goes wrong with a file becomes a `ScanError` that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, Sn2nError):
+            raise ScanError(f"{self.path}: {error}") from error
+
+
+def _checked(path: str | os.PathLike[str]) -> Path:
+    path = Path(path)
+    if path.is_dir():
+        raise ScanError(f"{path}: a folder; give one raw file in it")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no scan file {path}")
+    return path
+
+
+def _kind(path: Path) -> str:
+    """twix, ismrmrd, layout, or the name of our own format."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head:
+        raise ScanError(f"{path}: the file is empty")
+    if head.startswith(_HDF5):
+        return _hdf5_kind(path)
+    if head.startswith(b"yardl"):
+        raise ScanError(f"{path}: MRD version 2; convert it to ISMRMRD HDF5 first (this package reads MRD 1)")
+    if int.from_bytes(head[:2], "little") in (1, 2, 3) and b"ismrmrdHeader" in head:
+        raise ScanError(
+            f"{path}: ISMRMRD in its streaming form, made for sending from program to program; "
+            "convert it first: ismrmrd_stream_to_hdf5 writes the HDF5 form that is read here"
+        )
+    if twix.is_twix(head):
+        return "twix"
+    raise ScanError(f"{path}: not an HDF5 file, nor another known raw file, or damaged ({_KNOWN})")
+
+
+def _hdf5_kind(path: Path) -> str:
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs.get("format") == FORMAT:
+                return FORMAT
+            if mrd.find_group(file) is not None:
+                return "ismrmrd"
+            present = ", ".join(sorted(file)[:8]) or "nothing"
+    except MemoryError:
+        raise
+    except Exception:  # h5py raises many kinds for damaged files
+        raise ScanError(f"{path}: the HDF5 file is damaged or incomplete; copy it once more") from None
+    if (layouts := _layouts()) is not None and layouts.find_layout(path) is not None:
+        return "layout"
+    raise ScanError(f"{path}: an HDF5 file of no known layout; it holds {present}; {_KNOWN}")
+
+
+def _layouts() -> Any:
+    """The module of public HDF5 layouts: find_layout, read_layout, inspect_layout; None where it is absent."""
+    return _module("layouts")
+
+
+def _module(name: str) -> Any:
+    full = f"sn2nlib.scans.{name}"
+    return importlib.import_module(full) if importlib.util.find_spec(full) else None
+
+
+def _with_pair(source: RawSource, options: RawOptions) -> RawOptions:
+    """Of a file that this package exported, both repetitions are read: it had both."""
+    repetitions = np.unique(source.lines["repetition"][source.lines["role"] != NOISE])
+    ours = source.header.record is not None and options.repetition is None and options.repeat is None
+    return replace(options, repeat=int(repetitions[1])) if ours and len(repetitions) == 2 else options
+
+
+def _plan(source: RawSource, options: RawOptions) -> Plan:
+    """`make_plan`, and what the file's entry in ``layouts.yaml`` adds to it."""
+    plan, variant = make_plan(source, options), source.header.variant
+    if variant is None:
+        return plan
+    does = [f"read as {variant.title}: signs, channel noise and axes already in image space set right"]
+    if variant.training == "if_white":
+        does.append("the noise along kz is measured with the samples: training is possible only if it is white")
+    reason = plan.not_for_training or variant.reason_against_training
+    return replace(plan, does=(*plan.does, *does), not_for_training=reason)
+
+
+def _as_variant(scan: Scan, source: RawSource, options: RawOptions) -> Scan:
+    """The scan of a file that differs from the rule, brought to it; calibration and repetition of its kind are left."""
+    header = source.header
+    if header.variant is None:
+        return scan
+    kspace, reason = apply_variant(
+        header.variant,
+        scan.kspace,
+        scan.mask,
+        parameters=dict(header.parameters),
+        noise_sd=header.noise_sd if options.noise_scan else None,
+    )
+    return replace(scan, kspace=kspace, acs=None, repeat=None, not_for_training=scan.not_for_training or reason)
+
+
+def _restored(scan: Scan, source: RawSource, options: RawOptions) -> Scan:
+    """What the record of an exported file says more exactly than its headers; the options of the user still count."""
+    sidecar = _module("sidecar")
+    if source.header.record is None or sidecar is None:
+        return scan
+    known = dict(sidecar.described(source.header.record))
+    if options.voxel_size is not None or options.affine is not None:
+        known = {name: value for name, value in known.items() if name not in ("voxel_size", "affine")}
+    return replace(scan, **known)
+
+
+def _open(path: Path, kind: str, measurement: int) -> RawSource:
+    if kind == "twix":
+        return twix.open_twix(path, measurement=measurement)
+    if measurement != -1:
+        raise ScanError("measurement: only twix files hold several")
+    return mrd.open_mrd(path)
+
+
+def _warn(path: Path, plan: Plan) -> None:
+    for note in plan.doubts:
+        warnings.warn(f"{path.name}: {note}", stacklevel=3)

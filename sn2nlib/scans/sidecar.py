@@ -1,0 +1,67 @@
+"""What a scan is besides its samples, as JSON: travels inside exported files, so that the way back is exact."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from sn2nlib.errors import ScanError
+from sn2nlib.scans.scan import Scan
+
+SIDECAR_FORMAT = "sn2n-export"
+SIDECAR_VERSION = 1
+
+
+def describe(scan: Scan) -> str:
+    """Sampling, geometry and provenance of a scan as one line of JSON; floats keep every bit.
+
+    Returns
+    -------
+    JSON object with the keys format, version, shape (coil, kz, ky, kx), acceleration (Ry, Rz), caipi_shift,
+    voxel_size (z, y, x) in mm, affine (RAS+ mm), not_for_training, info.
+    """
+    return json.dumps({
+        "format": SIDECAR_FORMAT,
+        "version": SIDECAR_VERSION,
+        "shape": [int(n) for n in scan.kspace.shape],
+        "acceleration": [int(r) for r in scan.acceleration],
+        "caipi_shift": int(scan.caipi_shift),
+        "voxel_size": [float(size) for size in scan.voxel_size],
+        "affine": np.asarray(scan.affine, dtype=float).tolist(),
+        "not_for_training": scan.not_for_training,
+        "info": dict(scan.info),
+    })
+
+
+def described(text: str | bytes) -> dict[str, Any]:
+    """Keyword arguments of `Scan` from what `describe` wrote.
+
+    Returns
+    -------
+    dict
+        acceleration, caipi_shift, voxel_size, affine, not_for_training, info.
+
+    Raises
+    ------
+    ScanError
+        If the text is nothing that `describe` wrote, or of a newer version.
+    """
+    try:
+        record = json.loads(text)
+        if record["format"] != SIDECAR_FORMAT:
+            raise ScanError(f"the description is of format {record['format']!r}, not {SIDECAR_FORMAT}")
+        if record["version"] > SIDECAR_VERSION:
+            raise ScanError(f"exported by a newer sn2n (format version {record['version']}); install that one")
+        reason = record["not_for_training"]
+        return {
+            "acceleration": (int(record["acceleration"][0]), int(record["acceleration"][1])),
+            "caipi_shift": int(record["caipi_shift"]),
+            "voxel_size": tuple(float(size) for size in record["voxel_size"]),
+            "affine": np.array(record["affine"], dtype=float),
+            "not_for_training": None if reason is None else str(reason),
+            "info": dict(record["info"]),
+        }
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        if isinstance(error, ScanError):
+            raise
+        raise ScanError(f"the description of the scan is damaged ({error!r}); export the scan once more") from error

@@ -1,0 +1,255 @@
+"""Exported scans: the way back is exact, other programs read the files, and BART makes the same image of them."""
+
+import errno
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from sn2nlib.errors import ScanError
+from sn2nlib.fourier import ifft
+from sn2nlib.recon import reconstruct
+from sn2nlib.sampling import acs_region, lattice_mask
+from sn2nlib.scans.acquire import acquire
+from sn2nlib.scans.bart import load_bart, save_bart
+from sn2nlib.scans.export import export_scan, exported_record, save_ismrmrd
+from sn2nlib.scans.heads import Head, centred_affine
+from sn2nlib.scans.raw import read_raw
+from sn2nlib.scans.scan import Scan
+
+AFFINE = np.eye(4)  # oblique, voxels of 0.7 × 0.9 × 1.1 mm (x, y, z)
+AFFINE[:3, :3] = Rotation.from_euler("xyz", (10, -80, 25), degrees=True).as_matrix() * (0.7, 0.9, 1.1)
+AFFINE[:3, 3] = (-3, 5, 1 / 3)
+
+
+def complex_array(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
+
+
+def make_scan(kind: str, seed: int = 0) -> Scan:
+    """A scan of one kind that is all different numbers."""
+    rng = np.random.default_rng(seed)
+    settings: dict[str, Any] = {
+        "integrated": {"acceleration": (2, 1), "acs": 8},
+        "odd, bare": {"acceleration": (2, 1), "acs": 7},
+        "full": {"acceleration": (1, 1), "acs": None},
+        "caipirinha": {"acceleration": (2, 2), "caipi_shift": 1, "acs": 8},
+        "separate": {"acceleration": (3, 1), "acs": None},
+        "repeated": {"acceleration": (2, 1), "acs": 8},
+        "partial Fourier": {"acceleration": (2, 1), "acs": 8, "partial_fourier": (0.75, 1)},
+    }[kind]
+    shape = (2, 11, 27, 9) if kind == "odd, bare" else (3, 12, 30, 10)
+    mask = lattice_mask(shape[1:3], **settings)
+    bare = kind == "odd, bare"
+    return Scan(
+        kspace=complex_array(shape, rng) * mask[:, :, None],
+        mask=mask,
+        acceleration=settings["acceleration"],
+        caipi_shift=settings.get("caipi_shift", 0),
+        voxel_size=(1.0, 1.0, 1.0) if bare else (1.1, 0.9, 0.7),
+        affine=np.eye(4) if bare else AFFINE,
+        noise=None if bare else complex_array((3, 70), rng),
+        acs=complex_array((3, 6, 8, 10), rng) if kind == "separate" else None,
+        repeat=complex_array(shape, rng) * mask[:, :, None] if kind == "repeated" else None,
+        not_for_training="a test" if kind == "full" else None,
+        info={} if bare else {"source": "simulated", "noise_sd": 0.1, "note": "σ < 1 & 'more'"},
+    )
+
+
+KINDS = ("integrated", "odd, bare", "full", "caipirinha", "separate", "repeated", "partial Fourier")
+
+
+def assert_same(scan: Scan, other: Scan) -> None:
+    for name in ("kspace", "mask", "noise", "acs", "repeat", "affine"):
+        ours, theirs = getattr(scan, name), getattr(other, name)
+        if ours is None:
+            assert theirs is None, name
+        else:
+            assert theirs.dtype == ours.dtype, name
+            np.testing.assert_array_equal(theirs, ours, err_msg=name)
+    for name in ("acceleration", "caipi_shift", "voxel_size", "not_for_training", "info"):
+        assert getattr(scan, name) == getattr(other, name), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_and_back_through_ismrmrd_is_exact(tmp_path: Path, kind: str) -> None:
+    scan = make_scan(kind)
+    before = scan.kspace.copy()
+    save_ismrmrd(scan, tmp_path / "scan.h5")
+    assert_same(scan, read_raw(tmp_path / "scan.h5"))
+    np.testing.assert_array_equal(scan.kspace, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_and_back_through_bart_is_exact(tmp_path: Path, kind: str) -> None:
+    scan = make_scan(kind)
+    files = save_bart(scan, tmp_path / "my.scan_1")
+    assert files[0] == tmp_path / "my.scan_1.cfl" and all(path.is_file() for path in files)
+    assert_same(scan, load_bart(tmp_path / "my.scan_1"))
+    assert_same(scan, load_bart(tmp_path / "my.scan_1.hdr"))
+
+
+def test_the_ismrmrd_library_reads_what_was_meant(tmp_path: Path) -> None:
+    ismrmrd = pytest.importorskip("ismrmrd")
+    scan = make_scan("integrated")
+    save_ismrmrd(scan, tmp_path / "scan.h5")
+    with ismrmrd.Dataset(tmp_path / "scan.h5", mode="r") as dataset:
+        header = ismrmrd.xsd.CreateFromDocument(dataset.read_xml_header())
+        lines = [dataset.read_acquisition(number) for number in range(dataset.number_of_acquisitions())]
+    encoding = header.encoding[0]
+    size, fov = encoding.encodedSpace.matrixSize, encoding.encodedSpace.fieldOfView_mm
+    assert (size.z, size.y, size.x) == scan.shape and encoding.reconSpace == encoding.encodedSpace
+    np.testing.assert_allclose((fov.z, fov.y, fov.x), np.multiply(scan.shape, scan.voxel_size))
+    assert encoding.encodingLimits.kspace_encoding_step_1.center == 15
+    assert encoding.parallelImaging.accelerationFactor.kspace_encoding_step_1 == 2
+    assert exported_record(header)["voxel_size"] == scan.voxel_size  # type: ignore[index]
+
+    noise, *image = lines
+    assert noise.is_flag_set(ismrmrd.ACQ_IS_NOISE_MEASUREMENT) and len(image) == scan.mask.sum()
+    np.testing.assert_array_equal(noise.data, scan.noise)
+    assert noise.sample_time_us == image[0].sample_time_us > 0  # nothing to be scaled
+    both, only = ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING, ismrmrd.ACQ_IS_PARALLEL_CALIBRATION
+    _, region = acs_region(scan.mask)
+    for line in image:
+        ky, kz = line.idx.kspace_encode_step_1, line.idx.kspace_encode_step_2
+        np.testing.assert_array_equal(line.data, scan.kspace[:, kz, ky])
+        assert bool(line.is_flag_set(only)) == (ky % 2 == 1)
+        assert bool(line.is_flag_set(both)) == (ky % 2 == 0 and region.start <= ky < region.stop)
+    assert image[-1].is_flag_set(ismrmrd.ACQ_LAST_IN_MEASUREMENT)
+    assert not any(line.is_flag_set(ismrmrd.ACQ_LAST_IN_MEASUREMENT) for line in lines[:-1])
+
+    centre = AFFINE @ [5, 15, 6, 1]  # voxel n//2, in RAS; the file speaks of left, posterior, head
+    np.testing.assert_allclose(image[0].position, centre[:3] * [-1, -1, 1], rtol=1e-6)
+    for name, column, size in (("read_dir", 0, 0.7), ("phase_dir", 1, 0.9), ("slice_dir", 2, 1.1)):
+        np.testing.assert_allclose(getattr(image[0], name), AFFINE[:3, column] / size * [-1, -1, 1], rtol=1e-6)
+
+
+def test_a_noise_scan_longer_than_an_acquisition_can_be(tmp_path: Path) -> None:
+    noise = complex_array((3, 70001), np.random.default_rng(1))[:, :]
+    scan = replace(make_scan("integrated"), noise=noise)
+    save_ismrmrd(scan, tmp_path / "scan.h5")
+    ismrmrd = pytest.importorskip("ismrmrd")
+    with ismrmrd.Dataset(tmp_path / "scan.h5", mode="r") as dataset:
+        parts = [dataset.read_acquisition(number).data for number in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), noise)
+
+
+def shells() -> Head:
+    """A textured head of shells, off the centre on every axis, with a bright ball on one side."""
+    shape, voxel_size = (40, 64, 64), (4.3, 3.4, 3.4)
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    radius = np.sqrt((z / 0.75) ** 2 + ((y - 0.05) / 0.8) ** 2 + ((x + 0.1) / 0.7) ** 2)
+    signal = 1.0 * (radius < 1) + 0.7 * (radius < 0.8) - 0.5 * (radius < 0.3)
+    signal += 0.8 * ((z - 0.3) ** 2 + (y + 0.4) ** 2 + (x - 0.2) ** 2 < 0.03)
+    signal *= 1 + 0.2 * np.sin(19 * x) * np.cos(17 * y) * np.sin(15 * z)
+    affine = centred_affine(shape, voxel_size, np.zeros(3))
+    return Head(name="shells", voxel_size=voxel_size, affine=affine, intensity=signal.clip(0).astype(np.float32))
+
+
+def bart_array(path: Path) -> np.ndarray:
+    sizes = [int(word) for word in path.with_suffix(".hdr").read_text().splitlines()[1].split()]
+    return np.fromfile(path.with_suffix(".cfl"), "<c8").reshape(sizes[::-1]).squeeze()
+
+
+def test_bart_reconstructs_the_export(tmp_path: Path, require: Callable[..., Path]) -> None:
+    """Its whitening with our noise file, its ESPIRiT calibration, its SENSE: an independent chain to the same image."""
+    bart = str(require("bart"))
+    scan = acquire(
+        shells(), matrix=(40, 64, 64), voxel_size=(4.3, 3.4, 3.4), n_coils=8, acceleration=(2, 1), acs=24, noise_sd=0.01
+    )
+    export_scan(scan, tmp_path / "scan", format="bart")
+    for command in (
+        "fft -u -i 7 scan coils",
+        "whiten scan scan_noise white",
+        "ecalib -m1 -c0 -k4:4:4 -r16:16:16 white maps",
+        "repmat 0 64 scan_mask pattern",
+        "pics -S -l2 -r0.001 -i15 -p pattern white maps image",
+    ):
+        subprocess.run([bart, *command.split()], cwd=tmp_path, check=True, capture_output=True)
+    coils = ifft(scan.kspace)
+    np.testing.assert_allclose(bart_array(tmp_path / "coils"), coils, atol=1e-5 * np.abs(coils).max())
+    ours, theirs = np.abs(reconstruct(scan)), np.abs(bart_array(tmp_path / "image"))
+    inside = ours > 0.1 * ours.max()
+    assert np.corrcoef(ours[inside], theirs[inside])[0, 1] >= 0.995
+    assert np.corrcoef(ours[inside], theirs[:, ::-1][inside])[0, 1] < 0.9  # the measure sees a wrong orientation
+
+
+# --- what can go wrong ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", ["ismrmrd", "bart"])
+def test_nothing_existing_is_overwritten_unasked(tmp_path: Path, format: str) -> None:
+    scan = make_scan("separate")
+    target = tmp_path / ("scan.h5" if format == "ismrmrd" else "scan")
+    export_scan(scan, target, format=format)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(FileExistsError, match="exists; choose another name"):
+        export_scan(make_scan("full"), target, format=format)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    export_scan(make_scan("full"), target, format=format, overwrite=True)
+    back = read_raw(target) if format == "ismrmrd" else load_bart(target)
+    assert_same(make_scan("full"), back)  # and no calibration scan of the former export is left
+
+
+@pytest.mark.parametrize("format", ["ismrmrd", "bart"])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str) -> None:
+    usage = type("Usage", (), {"free": 100})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match="The disk is full") as caught:
+        export_scan(make_scan("repeated"), tmp_path / "scan.h5", format=format)
+    assert caught.value.errno == errno.ENOSPC and list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_format_and_a_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ScanError, match="unknown export format 'dicom'; known: ismrmrd, bart"):
+        export_scan(make_scan("full"), tmp_path / "x", format="dicom")
+    monkeypatch.setitem(__import__("sys").modules, "ismrmrd", None)
+    with pytest.raises(ScanError, match=r"needs the package ismrmrd; pip install 'sn2n\[raw\]'"):
+        save_ismrmrd(make_scan("full"), tmp_path / "scan.h5")
+    assert list(tmp_path.iterdir()) == []
+
+
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("scan.json", None, r"scan\.json is missing beside it"),
+        ("scan.json", "{", r"scan\.cfl: the description of the scan is damaged"),
+        ("scan.json", "{}", "the description of the scan is damaged"),
+        ("scan.json", '{"format": "other"}', "the description is of format 'other'"),
+        ("scan.hdr", "", r"scan\.hdr does not say the dimensions of scan\.cfl"),
+        ("scan.hdr", "# Dimensions\n10 30 x 3\n", r"scan\.hdr does not say the dimensions"),
+        ("scan.hdr", "# Dimensions\n10 30 12\n", r"needs the dimensions readout, ky, kz, coil"),
+        ("scan.hdr", "# Dimensions\n10 30 12 3 2\n", "no further ones"),
+        ("scan.hdr", "# Dimensions\n10 30 12 4\n", r"scan\.cfl has 86400 bytes, scan\.hdr asks for 115200"),
+        ("scan.hdr", "# Dimensions\n4294967296 4294967296 4294967296 1\n", "bytes, scan.hdr asks for"),
+        ("scan_mask.cfl", None, r"scan_mask\.cfl has 0 bytes"),
+        ("scan_mask.hdr", "# Dimensions\n1 12 30 1\n", "mask: needs bool of shape"),
+    ],
+)
+def test_damaged_bart_files(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    save_bart(make_scan("integrated"), tmp_path / "scan")
+    if content is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ScanError, match=message) as caught:
+        load_bart(tmp_path / "scan")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_newer_export_and_no_export(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no BART file .*absent\.cfl"):
+        load_bart(tmp_path / "absent")
+    save_bart(make_scan("full"), tmp_path / "scan")
+    record = json.loads((tmp_path / "scan.json").read_text())
+    (tmp_path / "scan.json").write_text(json.dumps(record | {"version": 99}))
+    with pytest.raises(ScanError, match="exported by a newer sn2n"):
+        load_bart(tmp_path / "scan")

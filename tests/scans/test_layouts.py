@@ -1,0 +1,481 @@
+"""Public layouts: small files made as each set is, whose image, orientation, mask and bar to training are known."""
+
+from collections.abc import Callable
+from math import ceil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from sn2nlib.errors import ScanError
+from sn2nlib.fourier import fft, ifft
+from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans.export import save_ismrmrd
+from sn2nlib.scans.layouts import (
+    apply_variant,
+    find_layout,
+    inspect_layout,
+    layout_named,
+    load_layouts,
+    mrd_variant,
+    read_layout,
+    why_unknown,
+)
+from sn2nlib.scans.raw import inspect_raw, read_raw
+from sn2nlib.scans.scan import Scan, save_scan
+
+SHAPE = (3, 12, 22, 14)  # (coil, z, y, x)
+
+
+def coil_images(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
+    """An off-centre block with a bright corner, another weight and phase in every coil: no symmetry to hide behind."""
+    n_coils, nz, ny, nx = shape
+    image = np.zeros(shape[1:], np.complex64)
+    image[nz // 4 : -2 or None, ny // 4 : -3, nx // 4 : -1] = 1
+    image[nz // 4, ny // 4, nx // 4] = 6
+    weights = 1 + np.arange(n_coils) * (0.5 + 0.3j)
+    noise = np.random.default_rng(seed).standard_normal((*shape, 2)).view(complex)[..., 0]
+    return (weights[:, None, None, None] * image + 0.02 * noise).astype(np.complex64)
+
+
+def write(path: Path, datasets: dict[str, Any], **attributes: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file[name] = values
+        file.attrs.update(attributes)
+    return path
+
+
+def calgary(path: Path, images: np.ndarray, *, dc: str = "first", tail: bool = True) -> np.ndarray:
+    """Write the images as Calgary-Campinas does; the images without what lies beyond 85 % of kz."""
+    k = fft(images, axes=(-3, -2))
+    nz = k.shape[1]
+    if tail:
+        k[:, ceil(0.85 * nz) :] = 0
+    kept = ifft(k, axes=(-3, -2))
+    plain = np.fft.fft2(kept, axes=(1, 2)) if dc == "first" else plain_centred(kept)
+    stored = plain.transpose(3, 2, 1, 0)  # (x, ky, kz, coil)
+    beyond = np.arange(nz) >= ceil(0.85 * nz)
+    if tail:
+        stored[:, :, np.fft.ifftshift(beyond) if dc == "first" else beyond] = 0  # exactly
+    parts = np.stack([stored.real, stored.imag], axis=-1).reshape(*stored.shape[:3], -1)
+    write(path, {"kspace": parts.astype(np.float32)})
+    return kept
+
+
+def plain_centred(images: np.ndarray) -> np.ndarray:
+    """K-space with DC in the middle, whose plain inverse FFT has the magnitude of the images in their places."""
+    return np.fft.fftshift(np.fft.fft2(images, axes=(1, 2)), axes=(1, 2))
+
+
+@pytest.mark.parametrize("dc", ["first", "centre"])
+@pytest.mark.parametrize("shape", [SHAPE, (2, 13, 11, 9)])
+def test_calgary_campinas(tmp_path: Path, dc: str, shape: tuple[int, ...]) -> None:
+    images = coil_images(shape)
+    kept = calgary(tmp_path / "e1.h5", images, dc=dc)
+    layout = find_layout(tmp_path / "e1.h5")
+    assert layout is not None and layout.name == "calgary-campinas-359"
+    scan = read_layout(tmp_path / "e1.h5")
+
+    nz = shape[1]
+    expected = np.zeros(shape[1:3], bool)
+    expected[: ceil(0.85 * nz)] = True
+    np.testing.assert_array_equal(scan.mask, expected)  # the zero-filled tail is not sampled
+    recovered = ifft(scan.kspace) / np.linalg.norm(ifft(scan.kspace)) * np.linalg.norm(kept)
+    np.testing.assert_allclose(recovered, kept, atol=2e-5 * np.abs(kept).max())
+    assert np.unravel_index(np.abs(recovered).argmax(), shape) == np.unravel_index(np.abs(kept).argmax(), shape)
+    strongest = np.unravel_index(np.abs(scan.kspace[0]).argmax(), shape[1:])
+    assert all(abs(int(at) - n // 2) <= 1 for at, n in zip(strongest, shape[1:], strict=True))
+    assert scan.acceleration == (1, 1) and scan.not_for_training is None
+    assert scan.voxel_size == (1.0, 1.0, 1.0) and "unknown" in scan.info["geometry"]
+
+
+def test_what_a_filter_left_beyond_the_collected_share_is_not_sampled_either(tmp_path: Path) -> None:
+    calgary(tmp_path / "e1.h5", coil_images(), tail=False)
+    scan = read_layout(tmp_path / "e1.h5")
+    assert scan.mask[:11].all() and not scan.mask[11:].any()
+    assert not scan.kspace[:, 11:].any()
+
+
+def header_xml(
+    *, fov: tuple[float, ...] = (280, 308, 4.5), matrix: tuple[int, ...] = (14, 22, 1)
+) -> bytes:
+    space = "".join(
+        f"<{tag}><x>{x}</x><y>{y}</y><z>{z}</z></{tag}>"
+        for tag, (x, y, z) in (("matrixSize", matrix), ("fieldOfView_mm", fov))
+    )
+    body = f"<encoding><encodedSpace>{space}</encodedSpace></encoding>"
+    return f'<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">{body}</ismrmrdHeader>'.encode()
+
+
+def slices(images: np.ndarray) -> np.ndarray:
+    """(slice, coil, kx, ky), each slice transformed on its own."""
+    return fft(images, axes=(-2, -1)).transpose(1, 0, 3, 2)
+
+
+def test_fastmri_slices_are_read_for_denoising_and_barred_from_training(tmp_path: Path) -> None:
+    images, line = coil_images(), lattice_mask((1, 22), acceleration=(2, 1), acs=4)[0]
+    k = slices(images) * line
+    path = write(
+        tmp_path / "file.h5", {"kspace": k, "ismrmrd_header": header_xml(), "mask": line.astype(np.uint8)},
+        patient_id="secret-7", acquisition="AXT2",
+    )  # fmt: skip
+    assert find_layout(path).name == "fastmri"  # type: ignore[union-attr]
+    scan = read_layout(path)
+    np.testing.assert_array_equal(scan.mask, np.broadcast_to(line, (12, 22)))
+    expected = ifft(fft(images) * line[:, None])
+    np.testing.assert_allclose(ifft(scan.kspace), expected, atol=1e-5)
+    assert scan.acceleration == (2, 1) and scan.voxel_size == (4.5, 14.0, 20.0)
+    assert "one partition" in str(scan.not_for_training)
+    assert "secret" not in repr(scan.info)
+    facts = inspect_layout(path)
+    assert "secret" not in repr(facts) and facts["not for training"] == scan.not_for_training
+    assert facts["matrix (kz, ky, kx)"] == (12, 22, 14) and facts["coils"] == 3
+
+
+def test_m4raw_zero_columns_are_not_sampled(tmp_path: Path) -> None:
+    shape = (2, 4, 256, 256)
+    rng = np.random.default_rng(0)
+    k = rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
+    k[..., :30] = k[..., 225:] = 0
+    path = write(tmp_path / "m4.h5", {"kspace": k, "ismrmrd_header": b"<ismrmrdHeader/>"})
+    assert find_layout(path).name == "m4raw"  # type: ignore[union-attr]
+    scan = read_layout(path)
+    assert scan.shape == (2, 256, 256) and scan.voxel_size == (5.0, 0.9375, 0.9375)
+    assert scan.mask[:, 30:225].all() and scan.mask.sum() == 2 * 195
+    np.testing.assert_allclose(ifft(scan.kspace, axes=(-3,)).transpose(1, 0, 3, 2), k, atol=1e-5)
+    assert scan.not_for_training
+
+
+def plain(**changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    mask = lattice_mask(SHAPE[1:3], acceleration=(2, 1), acs=4)
+    rng = np.random.default_rng(1)
+    datasets: dict[str, Any] = {
+        "kspace": fft(coil_images()) * mask[:, :, None],
+        "mask": mask,
+        "noise": rng.standard_normal((3, 40, 2), np.float32).view(np.complex64)[..., 0],
+        "acs": fft(coil_images())[:, 3:9, 8:14],
+    }
+    attributes = {"voxel_size": (2.0, 1.5, 1.0), "affine": np.diag([1.0, 1.5, 2.0, 1.0]), "acceleration": (2, 1)}
+    datasets |= {name: value for name, value in changes.items() if name not in attributes}
+    attributes |= {name: value for name, value in changes.items() if name in attributes}
+    return (
+        {name: value for name, value in datasets.items() if value is not None},
+        {name: value for name, value in attributes.items() if value is not None},
+    )
+
+
+def test_the_plain_layout_is_read_bit_for_bit(tmp_path: Path) -> None:
+    datasets, attributes = plain()
+    scan = read_layout(write(tmp_path / "plain.h5", datasets, **attributes))
+    for name, values in datasets.items():
+        np.testing.assert_array_equal(getattr(scan, name), values)
+    assert scan.voxel_size == (2.0, 1.5, 1.0) and scan.acceleration == (2, 1) and scan.not_for_training is None
+    np.testing.assert_array_equal(scan.affine, attributes["affine"])
+    without = read_layout(write(tmp_path / "bare.h5", *plain(noise=None, acs=None, acceleration=None, affine=None)[:1],
+                                voxel_size=(2.0, 1.5, 1.0)))  # fmt: skip
+    assert (without.noise, without.acs, without.acceleration) == (None, None, (2, 1))
+    assert np.allclose(without.affine @ [7, 11, 6, 1], [0, 0, 0, 1]) and "unknown" in without.info["geometry"]
+
+
+@pytest.mark.parametrize("names", [("real", "imag"), ("r", "i")])
+def test_complex_numbers_in_compounds_and_in_two_arrays(tmp_path: Path, names: tuple[str, str]) -> None:
+    datasets, attributes = plain()
+    k = datasets["kspace"]
+    kind = np.dtype([(names[0], "<f4"), (names[1], "<f4")])
+    compound = np.ascontiguousarray(k).view(kind)
+    scan = read_layout(write(tmp_path / "compound.h5", datasets | {"kspace": compound}, **attributes))
+    np.testing.assert_array_equal(scan.kspace, k)
+    parts = {name: value for name, value in datasets.items() if name != "kspace"}
+    parts |= {"kspace_real": k.real, "kspace_imag": k.imag}
+    scan = read_layout(write(tmp_path / "parts.h5", parts, **attributes))
+    np.testing.assert_array_equal(scan.kspace, k)
+    parts["kspace_imag"] = k.imag[:2]
+    with pytest.raises(ScanError, match=r"bad\.h5: kspace_real has shape .* they must be equal"):
+        read_layout(write(tmp_path / "bad.h5", parts, **attributes))
+
+
+def test_one_partition_is_no_training_scan(tmp_path: Path) -> None:
+    mask = lattice_mask((1, 22), acceleration=(2, 1), acs=4)
+    k = fft(coil_images((3, 1, 22, 14))) * mask[:, :, None] + 1e-3 * mask[:, :, None]
+    path = write(tmp_path / "flat.h5", {"kspace": k.astype(np.complex64), "mask": mask}, voxel_size=(5.0, 1.0, 1.0))
+    assert "one partition" in str(read_layout(path).not_for_training)
+    assert "one partition" in inspect_layout(path)["not for training"]
+
+
+def with_nan() -> np.ndarray:
+    k = plain()[0]["kspace"].copy()
+    k[1, 0, 0, 0] = np.nan
+    return k
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kspace": with_nan()}, "kspace: coil 1 holds NaN or Inf"),
+        ({"mask": np.ones((3, 4), bool)}, r"mask: needs shape \(kz, ky\) = \(12, 22\) to fit .*, has \(3, 4\)"),
+        ({"mask": np.full((12, 22), 0.5)}, "a sampling mask holds 0 and 1 alone"),
+        ({"mask": np.zeros((12, 22), bool)}, "the sampling mask is empty"),
+        ({"mask": None}, "no known k-space layout .*plain: no dataset mask"),
+        ({"kspace": None}, "no known k-space layout .*plain: no dataset kspace"),
+        ({"kspace": np.zeros((3, 4, 5), np.complex64)}, r"plain: kspace has shape \(3, 4, 5\), not 4 axes"),
+        ({"kspace": np.zeros((3, 12, 0, 14), np.complex64)}, "the k-space is empty"),
+        ({"kspace": np.zeros(SHAPE, np.complex64)}, "coil 0 has no signal"),
+        ({"noise": np.zeros((3, 7))}, "noise: needs complex numbers, holds float64"),
+        ({"noise": np.zeros((2, 7), np.complex64)}, "noise: needs shape"),
+        ({"acs": np.ones((3, 50, 5, 5), np.complex64)}, "acs: needs shape"),
+        ({"voxel_size": None}, "the attribute voxel_size must say the voxel size"),
+        ({"voxel_size": (1.0, 2.0)}, "the attribute voxel_size must say"),
+        ({"acceleration": (3, 1)}, "mask: .*R = 3×1"),
+        ({"acceleration": (2,)}, "acceleration: needs"),
+        ({"acceleration": "fast"}, "the attribute acceleration cannot be understood"),
+        ({"affine": np.eye(3)}, "affine: needs a finite 4×4"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    datasets, attributes = plain(**changes)
+    path = write(tmp_path / "bad.h5", datasets, **attributes)
+    with pytest.raises(ScanError, match=rf"bad\.h5: .*{message}") as caught:
+        read_layout(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_of_no_layout(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        read_layout(tmp_path / "absent.h5")
+    (tmp_path / "text.h5").write_text("not HDF5")
+    assert find_layout(tmp_path / "text.h5") is None and find_layout(tmp_path) is None
+    with pytest.raises(ScanError, match=r"text\.h5: not an HDF5 file"):
+        read_layout(tmp_path / "text.h5")
+    save_scan(Scan(np.ones((1, 4, 6, 3), np.complex64), np.ones((4, 6), bool)), tmp_path / "ours.h5")
+    assert find_layout(tmp_path / "ours.h5") is None
+    other = write(tmp_path / "other.h5", {"data": np.zeros(3)})
+    assert find_layout(other) is None and "calgary-campinas-359: no dataset kspace" in why_unknown(other)
+    with pytest.raises(ScanError, match=r"other\.h5: not of the layout plain: no dataset kspace"):
+        inspect_layout(other, layout_named("plain"))
+
+
+def test_a_small_file_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "bomb.h5", "w") as file:
+        file.create_dataset("kspace", (64, 1024, 1024, 1024), np.complex64, chunks=(1, 1, 64, 1024))
+        file["mask"] = np.ones((1024, 1024), bool)
+        file.attrs["voxel_size"] = (1.0, 1.0, 1.0)
+    for read in (read_layout, inspect_layout):
+        with pytest.raises(ScanError, match=r"bomb\.h5: claims 524\d{3} MiB of samples in a file of"):
+            read(tmp_path / "bomb.h5")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+def test_a_truncated_file(tmp_path: Path, share: float) -> None:
+    datasets, attributes = plain()
+    path = write(tmp_path / "cut.h5", datasets, **attributes)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ScanError, match=r"cut\.h5: not an HDF5 file, or damaged"):
+        read_layout(path)
+
+
+def test_inspecting_reads_no_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets, attributes = plain()
+    path = write(tmp_path / "plain.h5", datasets, **attributes)
+    read, names = h5py.Dataset.__getitem__, []
+
+    def recorded(dataset: h5py.Dataset, *arguments: object) -> object:
+        names.append(dataset.name)
+        return read(dataset, *arguments)
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", recorded)
+    facts = inspect_layout(path)
+    assert set(names) == {"/mask"}
+    assert facts["acceleration (Ry, Rz)"] == (2, 1) and facts["noise samples per coil"] == 40
+
+
+def test_an_unusable_header_is_named(tmp_path: Path) -> None:
+    k = slices(coil_images())
+    for text in (b" ", b"<a/>", b"<?xml", header_xml(matrix=(0, 1, 1)), b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'):
+        path = write(tmp_path / "x.h5", {"kspace": k, "ismrmrd_header": text})
+        with pytest.raises(ScanError, match=r"x\.h5: ismrmrd_header: "):
+            read_layout(path)
+
+
+def test_every_layout_says_licence_address_and_use() -> None:
+    layouts = load_layouts()
+    assert len({layout.name for layout in layouts}) == len(layouts) == 8
+    for layout in layouts:
+        assert layout.title and layout.licence and layout.url and layout.training
+
+
+# --- ISMRMRD files that differ from the rule -------------------------------------------------------
+
+
+def header(*, slices: int = 0, partitions: int = 1, contrasts: int = 0, vendor: str = "GE", tesla: float = 3.0,
+           **parameters: int) -> SimpleNamespace:  # fmt: skip
+    limit = SimpleNamespace
+    return SimpleNamespace(
+        acquisitionSystemInformation=SimpleNamespace(systemVendor=vendor, systemFieldStrength_T=tesla),
+        encoding=[SimpleNamespace(
+            encodedSpace=SimpleNamespace(matrixSize=SimpleNamespace(z=partitions)),
+            encodingLimits=SimpleNamespace(slice=limit(maximum=slices), contrast=limit(maximum=contrasts)),
+        )],
+        userParameters=SimpleNamespace(
+            userParameterLong=[SimpleNamespace(name=name, value=value) for name, value in parameters.items()]
+        ),
+    )  # fmt: skip
+
+
+def test_variants_are_known_by_their_headers() -> None:
+    cases = {
+        "mridata-stanford-3d-fse": header(slices=255, partitions=256, ChopY=0, ChopZ=1),
+        "mridata-stanford-2d-fse": header(slices=30, ChopY=0),
+        "ahead-7t": header(vendor="Philips Healthcare", tesla=7.0, contrasts=3),
+    }
+    for name, example in cases.items():
+        assert mrd_variant(example).name == name  # type: ignore[union-attr]
+    assert mrd_variant(header()) is None
+    assert mrd_variant(header(vendor="Philips", tesla=3.0, contrasts=3)) is None
+    nothing = SimpleNamespace(acquisitionSystemInformation=None, encoding=[], userParameters=None)
+    assert mrd_variant(nothing) is None
+    assert "motion correction" in str(layout_named("ahead-7t").reason_against_training)
+
+
+def stanford(
+    *, chop: tuple[int, int] = (0, 0), weights: Callable[[np.ndarray], np.ndarray] | None = None, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coil images (coil, z, y, x) with noise of a different SD per channel, their SDs, and the lines as stored."""
+    shape = (2, 24, 20, 22)
+    rng = np.random.default_rng(seed)
+    sd = np.array([0.5, 2.0])
+    images = coil_images(shape) * 3
+    noise = rng.standard_normal((*shape, 2)).view(complex)[..., 0]
+    if weights is not None:
+        noise = weights(noise)
+    images = (images + noise * sd[:, None, None, None]).astype(np.complex64)
+    ky, kz = np.arange(20), np.arange(24)
+    signs = (-1.0) ** ((1 - chop[0]) * ky[None, :] + (1 - chop[1]) * kz[:, None])
+    return images, sd, (fft(images, axes=(-2, -1)) * signs[:, :, None]).astype(np.complex64)
+
+
+@pytest.mark.parametrize("chop", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_stanford_signs_noise_and_slices(chop: tuple[int, int]) -> None:
+    images, sd, stored = stanford(chop=chop)
+    before = stored.copy()
+    kspace, reason = apply_variant(
+        layout_named("mridata-stanford-3d-fse"), stored, np.ones((24, 20), bool),
+        parameters={"ChopY": chop[0], "ChopZ": chop[1]}, noise_sd=sd,
+    )  # fmt: skip
+    np.testing.assert_allclose(ifft(kspace), images / sd[:, None, None, None], atol=2e-5)
+    assert reason is None and kspace.dtype == np.complex64
+    np.testing.assert_array_equal(stored, before)
+
+
+def smooth(noise: np.ndarray) -> np.ndarray:
+    k = fft(noise, axes=(-3,)) * np.hanning(26)[1:-1, None, None]
+    return ifft(k, axes=(-3,))
+
+
+def interpolated(noise: np.ndarray) -> np.ndarray:
+    k = fft(noise, axes=(-3,))
+    k[:, :6] = k[:, 18:] = 0
+    return ifft(k, axes=(-3,))
+
+
+def weighted(noise: np.ndarray) -> np.ndarray:
+    return noise * np.linspace(0.2, 1.8, 24)[:, None, None]
+
+
+@pytest.mark.parametrize("change", [smooth, interpolated, weighted])
+def test_noise_that_is_not_white_along_kz_bars_training(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    _, sd, stored = stanford(weights=change)
+    _, reason = apply_variant(
+        layout_named("mridata-stanford-3d-fse"), stored, np.ones((24, 20), bool),
+        parameters={"ChopY": 0, "ChopZ": 0}, noise_sd=sd,
+    )  # fmt: skip
+    assert "the noise along kz is not white" in str(reason)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_white_noise_passes_whatever_the_draw(seed: int) -> None:
+    _, sd, stored = stanford(seed=seed)
+    variant, mask = layout_named("mridata-stanford-3d-fse"), np.ones((24, 20), bool)
+    _, reason = apply_variant(variant, stored, mask, parameters={"ChopY": 0, "ChopZ": 0}, noise_sd=sd)
+    assert reason is None
+
+
+def test_noise_sds_and_signs_are_checked() -> None:
+    _, _, stored = stanford()
+    variant, mask = layout_named("mridata-stanford-3d-fse"), np.ones((24, 20), bool)
+    for sd in (np.ones(3), np.array([1.0, 0.0]), np.array([1.0, np.nan])):
+        with pytest.raises(ScanError, match="rec_std: needs a noise SD above 0 for each of the 2 channels"):
+            apply_variant(variant, stored, mask, parameters={}, noise_sd=sd)
+    with pytest.raises(ScanError, match="ChopY must be a whole number"):
+        apply_variant(variant, stored, mask, parameters={"ChopY": "yes"})
+    _, reason = apply_variant(layout_named("mridata-stanford-2d-fse"), stored, mask, parameters={})
+    assert "one partition" in str(reason)
+
+
+def rewrite_header(dataset: Any, change: Callable[[Any, Any], None]) -> None:
+    """Let `change` work on the header of an open ISMRMRD dataset, our own note taken out."""
+    xsd = __import__("ismrmrd").xsd
+    header = xsd.CreateFromDocument(dataset.read_xml_header())
+    header.userParameters = None
+    change(header, xsd)
+    dataset.write_xml_header(xsd.ToXML(header).encode())
+
+
+def write_stanford(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """An ISMRMRD file made as those of mridata.org are: slices, alternating signs, `rec_std`. Coil images and SDs."""
+    ismrmrd = pytest.importorskip("ismrmrd")
+    images, sd, stored = stanford()
+    save_ismrmrd(Scan(np.ones((2, 1, 20, 22), np.complex64), np.ones((1, 20), bool)), path)
+    with ismrmrd.Dataset(path, mode="r+") as dataset:
+        rewrite_header(dataset, as_stanford)
+        line = dataset.read_acquisition(0)
+        lines = [(z, y) for z in range(24) for y in range(20)]
+        for number, (z, y) in enumerate(lines):
+            line.idx.slice, line.idx.kspace_encode_step_1, line.idx.kspace_encode_step_2 = z, y, 0
+            line.data[:] = stored[:, z, y]
+            if number < 20:
+                dataset.write_acquisition(line, number)
+            else:
+                dataset.append_acquisition(line)
+        dataset.append_array("rec_std", sd.astype(np.float32))
+    return images, sd
+
+
+def as_stanford(header: Any, xsd: Any) -> None:
+    encoding = header.encoding[0]
+    encoding.encodedSpace.matrixSize.z = encoding.reconSpace.matrixSize.z = 24
+    encoding.encodedSpace.fieldOfView_mm.z = encoding.reconSpace.fieldOfView_mm.z = 48.0
+    encoding.encodingLimits.slice = xsd.limitType(minimum=0, maximum=23, center=0)
+    parameters = [xsd.userParameterLongType(name=name, value=0) for name in ("ChopY", "ChopZ")]
+    header.userParameters = xsd.userParametersType(userParameterLong=parameters)
+
+
+def as_ahead(header: Any, xsd: Any) -> None:
+    header.acquisitionSystemInformation.systemVendor = "Philips"
+    header.acquisitionSystemInformation.systemFieldStrength_T = 7.0
+    header.encoding[0].encodingLimits.contrast = xsd.limitType(minimum=0, maximum=3, center=0)
+
+
+def test_an_ahead_file_is_barred_from_training(tmp_path: Path) -> None:
+    ismrmrd = pytest.importorskip("ismrmrd")
+    k = fft(coil_images())
+    save_ismrmrd(Scan(k, np.ones(k.shape[1:3], bool)), tmp_path / "ahead.h5")
+    with ismrmrd.Dataset(tmp_path / "ahead.h5", mode="r+") as dataset:
+        rewrite_header(dataset, as_ahead)
+    scan = read_raw(tmp_path / "ahead.h5")
+    np.testing.assert_array_equal(scan.kspace, k)
+    assert "motion correction" in str(scan.not_for_training)
+    assert "motion correction" in str(inspect_raw(tmp_path / "ahead.h5"))
+
+
+def test_a_stanford_file_is_read_and_its_noise_measured(tmp_path: Path) -> None:
+    images, sd = write_stanford(tmp_path / "knee.h5")
+    scan = read_raw(tmp_path / "knee.h5")
+    np.testing.assert_allclose(ifft(scan.kspace), images / sd[:, None, None, None], atol=2e-5)
+    assert scan.mask.all() and scan.not_for_training is None and scan.voxel_size[0] == 2.0
+    told = str(inspect_raw(tmp_path / "knee.h5"))
+    assert "Stanford fully sampled 3D FSE" in told and "only if it is white" in told

@@ -1,0 +1,327 @@
+"""Raw files of known content, in every format: each correction on its own, and what is refused."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from sn2nlib.errors import ScanError
+from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans import save_scan
+from sn2nlib.scans.raw import inspect_raw, read_raw
+from sn2nlib.scans.scan import Scan
+
+KINDS = ("VB", "VD", "MRD")
+SHAPE = (3, 4, 10, 16)  # coil, kz, ky, samples with twofold oversampling
+
+
+def samples(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
+
+
+def cropped(kspace: np.ndarray, n: int) -> np.ndarray:
+    """Oversampling removed along the last axis, by the sum that the Fourier transform is."""
+    full = kspace.shape[-1]
+    k, x = np.arange(full) - full // 2, np.arange(n) - n // 2
+    image = kspace @ np.exp(2j * np.pi * np.outer(k, x) / full) / np.sqrt(full)
+    return image @ np.exp(-2j * np.pi * np.outer(x, np.arange(n) - n // 2) / n) / np.sqrt(n)
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> bool:
+    return found.shape == expected.shape and np.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_scan_with_all_that_is_in_its_header(tmp_path: Path, raw: Any, kind: str) -> None:
+    kspace = samples()
+    file = raw.File(raw.lines(kspace), matrix=SHAPE[1:], centre=(2, 5))
+    path = raw.write(tmp_path / "scan.bin", file, kind)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    scan = read_raw(path)
+    assert close(scan.kspace, cropped(kspace, 8)) and scan.kspace.dtype == np.complex64
+    assert scan.mask.all() and scan.acceleration == (1, 1) and scan.not_for_training is None
+    assert scan.voxel_size == pytest.approx((2, 2, 3))
+    # voxel (4, 5, 2) of (x, y, z) at the position; readout runs to the head, lines to the back, partitions to the left
+    expected = np.array([[0, 0, -2, -10 + 2 * 2], [0, -2, 0, 20 + 2 * 5], [3, 0, 0, 30 - 3 * 4], [0, 0, 0, 1]])
+    assert np.allclose(scan.affine, expected, atol=1e-4)
+    assert close(read_raw(path, remove_oversampling=False).kspace, kspace)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_undersampling_partial_fourier_and_a_centre_elsewhere(tmp_path: Path, raw: Any, kind: str) -> None:
+    shape = (2, 6, 24, 8)
+    kspace = samples(shape)
+    mask = lattice_mask(shape[1:3], acceleration=(2, 1), acs=8, partial_fourier=(0.75, 1))
+    acs = np.zeros_like(mask)
+    acs[:, 8:16] = True
+    lattice = mask & (np.arange(24) % 2 == 0)
+    first = (0, 6)  # the first acquired line has the number 0
+    lines = [
+        *raw.lines(kspace, mask & ~acs, first=first),
+        *raw.lines(kspace, lattice & acs, first=first, role="both"),
+        *raw.lines(kspace, mask & acs & ~lattice, first=first, role="acs"),
+    ]
+    file = raw.File(lines, matrix=shape[1:], centre=(3, 6), oversampling=1.0, acceleration=(2, 1))
+    scan = read_raw(raw.write(tmp_path / "scan", file, kind))
+    assert np.array_equal(scan.mask, mask) and scan.acceleration == (2, 1) and scan.acs is None
+    assert np.array_equal(scan.kspace, kspace * mask[:, :, None])
+    report = inspect_raw(tmp_path / "scan")
+    assert report.values["partial Fourier (ky, kz)"] == (0.75, 1.0)
+    assert report.values["calibration"] == "integrated, (kz, ky) = (6, 9) fully sampled"
+    assert any("central ky line 6 moved to 12 of 24" in told for told in report.does)
+    assert any("acquired from -6 to" in told for told in report.does) and not report.doubts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_caipirinha_is_found_from_the_lines(tmp_path: Path, raw: Any, kind: str) -> None:
+    shape = (2, 12, 16, 8)
+    mask = lattice_mask(shape[1:3], acceleration=(2, 2), caipi_shift=1, acs=6)
+    file = raw.File(raw.lines(samples(shape), mask), shape[1:], oversampling=1.0, centre=(6, 8), acceleration=(2, 2))
+    scan = read_raw(raw.write(tmp_path / "scan", file, kind))
+    assert (scan.acceleration, scan.caipi_shift) == ((2, 2), 1)
+    assert np.array_equal(scan.mask, mask)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("declared", ["separate", "other"])
+def test_a_calibration_scan_of_its_own(tmp_path: Path, raw: Any, kind: str, declared: str) -> None:
+    shape, box = (2, 4, 12, 8), np.zeros((4, 12), bool)
+    box[:, 3:9] = True
+    mask = lattice_mask(shape[1:3], acceleration=(2, 1), acs=None)
+    kspace, acs = samples(shape), samples(shape, seed=1)
+    lines = [*raw.lines(acs, box, role="acs"), *raw.lines(kspace, mask)]
+    file = raw.File(lines, shape[1:], centre=(2, 6), oversampling=1.0, acceleration=(2, 1), calibration=declared)
+    scan = read_raw(raw.write(tmp_path / "scan", file, kind))
+    assert np.array_equal(scan.mask, mask) and np.array_equal(scan.kspace, kspace * mask[:, :, None])
+    assert scan.acs is not None and np.array_equal(scan.acs, acs[:, :, 3:9])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_readouts_are_scaled_to_the_lines(tmp_path: Path, raw: Any, kind: str) -> None:
+    noise = [raw.Line(samples((3, 64), seed=n), role="noise") for n in (1, 2)]
+    file = raw.File([*noise, *raw.lines(samples())], SHAPE[1:], centre=(2, 5), dwell_us=5)
+    path = raw.write(tmp_path / "scan", file, kind)
+    scan = read_raw(path)
+    expected = np.concatenate([line.samples for line in noise], axis=1) * np.sqrt(7680 / 64 / 5 / 0.793)
+    assert scan.noise is not None and np.allclose(scan.noise, expected, rtol=1e-5)
+    assert read_raw(path, noise_scan=False).noise is None
+    assert inspect_raw(path).values["noise scan"] == "this measurement"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_averages_and_repetitions_are_kept_apart(tmp_path: Path, raw: Any, kind: str) -> None:
+    data = samples((2, 2, *SHAPE))  # repetition, average
+    lines = [
+        line
+        for repetition in (0, 1) for average in (0, 1)
+        for line in raw.lines(data[repetition, average], repetition=repetition, average=average)
+    ]  # fmt: skip
+    noise = raw.Line(samples((3, 64), seed=1), role="noise")
+    file = raw.File([noise, *lines], SHAPE[1:], centre=(2, 5), oversampling=1.0)
+    path = raw.write(tmp_path / "scan", file, kind)
+    scan = read_raw(path, repeat=1)
+    assert close(scan.kspace, data[0].mean(axis=0)) and close(scan.repeat, data[1].mean(axis=0))
+    single = read_raw(path, repetition=1, average=1)
+    assert np.array_equal(single.kspace, data[1, 1]) and single.repeat is None
+    assert scan.noise is not None and single.noise is not None
+    assert np.allclose(scan.noise * np.sqrt(2), single.noise)  # the mean of two is that much quieter
+    report = inspect_raw(path)
+    assert (report.values["repetitions"], report.values["averages"]) == (2, 2)
+    with pytest.raises(ScanError, match=r"scan: there is no repetition 2; the file holds 0, 1"):
+        read_raw(path, repetition=2)
+    with pytest.raises(ScanError, match="there is no average 5"):
+        read_raw(path, average=5)
+    with pytest.raises(ScanError, match="repetition 0 was asked for twice"):
+        read_raw(path, repeat=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slices_and_contrasts_are_chosen_and_one_partition_is_not_for_training(
+    tmp_path: Path, raw: Any, kind: str
+) -> None:
+    data = samples((2, 2, 3, 1, 10, 16))  # slice, contrast
+    lines = [line for s in (0, 1) for c in (0, 1) for line in raw.lines(data[s, c], slice=s, contrast=c)]
+    path = raw.write(tmp_path / "scan", raw.File(lines, (1, 10, 16), centre=(0, 5), oversampling=1.0), kind)
+    assert np.array_equal(read_raw(path).kspace, data[0, 0])
+    scan = read_raw(path, slice_number=1, contrast=1)
+    assert np.array_equal(scan.kspace, data[1, 1]) and scan.shape == (1, 10, 16)
+    assert scan.not_for_training is not None and "one partition" in scan.not_for_training
+    report = inspect_raw(path)
+    assert (report.values["slices"], report.values["contrasts"]) == (2, 2)
+    assert any("one partition" in told for told in report.cannot)
+    with pytest.raises(ScanError, match="there is no slice 4; the file holds 0, 1"):
+        read_raw(path, slice_number=4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reversed_lines_asymmetric_echoes_and_discarded_samples(tmp_path: Path, raw: Any, kind: str) -> None:
+    kspace = samples()
+    lines = raw.lines(kspace)
+    turned = [replace(line, samples=line.samples[:, ::-1], reversed=True) for line in lines[::2]]
+    path = raw.write(tmp_path / "turned", raw.File([*turned, *lines[1::2]], SHAPE[1:], centre=(2, 5)), kind)
+    assert close(read_raw(path).kspace, cropped(kspace, 8))
+
+    short = [replace(line, samples=line.samples[:, 6:], centre=2) for line in lines]
+    path = raw.write(tmp_path / "short", raw.File(short, SHAPE[1:], centre=(2, 5)), kind)
+    filled = kspace.copy()
+    filled[..., :6] = 0
+    assert close(read_raw(path).kspace, cropped(filled, 8))
+    assert any("asymmetric echo: 6 of 16 samples" in told for told in inspect_raw(path).does)
+
+    cut = [replace(line, before=6) for line in lines]
+    path = raw.write(tmp_path / "cut", raw.File(cut, SHAPE[1:], centre=(2, 5)), kind)
+    assert close(read_raw(path).kspace, cropped(filled, 8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_navigators_are_left_out_and_odd_sizes_served(tmp_path: Path, raw: Any, kind: str) -> None:
+    kspace = samples((2, 3, 7, 9))
+    lines = [raw.Line(samples((2, 30)), role="navigator"), *raw.lines(kspace)]
+    path = raw.write(tmp_path / "scan", raw.File(lines, (3, 7, 9), centre=(1, 3), oversampling=1.0), kind)
+    assert np.array_equal(read_raw(path).kspace, kspace)
+    assert any("1 lines are navigators" in note for note in inspect_raw(path).notes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_contradictions_are_named(tmp_path: Path, raw: Any, kind: str) -> None:
+    path = raw.write(
+        tmp_path / "scan", raw.File(raw.lines(samples()), (4, 8, 16), centre=(2, 5), acceleration=(2, 1)), kind
+    )
+    doubts = inspect_raw(path).doubts
+    assert any("a matrix of 8 along ky" in doubt and "10 is used" in doubt for doubt in doubts)
+    assert any("declares R = 2×1 (ky×kz), the acquired lines show 1×1" in doubt for doubt in doubts)
+    with pytest.warns(UserWarning, match="scan: ") as warned:
+        assert read_raw(path).shape == (4, 10, 8)
+    assert len(warned) == 2
+
+
+def test_noise_of_an_earlier_measurement_of_the_file(tmp_path: Path, raw: Any) -> None:
+    noise = raw.File([raw.Line(samples((3, 64)), role="noise")], (1, 1, 64))
+    path = raw.twix(tmp_path / "two.dat", noise, raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)))
+    scan = read_raw(path)
+    assert scan.noise is not None and scan.noise.shape == (3, 64)
+    report = inspect_raw(path)
+    assert report.values["noise scan"] == "another measurement" and "2 measurements" in report.notes[0]
+    with pytest.raises(ScanError, match="none of the 1 lines of this measurement belongs to an image"):
+        read_raw(path, measurement=0)
+    with pytest.raises(ScanError, match=r"two\.dat: there is no measurement 2; the file holds 2"):
+        inspect_raw(path, measurement=2)
+
+
+@pytest.mark.parametrize("vb", [False, True])
+def test_pymapvbvd_and_twixtools_read_the_same_from_these_files(tmp_path: Path, raw: Any, vb: bool) -> None:
+    import mapvbvd
+    import twixtools
+
+    kspace = samples()
+    noise = raw.Line(samples((3, 64)), role="noise")
+    path = raw.twix(tmp_path / "scan.dat", raw.File([noise, *raw.lines(kspace)], SHAPE[1:], centre=(2, 5)), vb=vb)
+    image = mapvbvd.mapVBVD(str(path), quiet=True).image
+    image.flagRemoveOS, image.squeeze = False, True
+    assert np.array_equal(image[""].transpose(1, 3, 2, 0), kspace)  # Col, Cha, Lin, Par
+    (twix,) = twixtools.read_twix(str(path), verbose=False, parse_pmu=False, parse_geometry=False)
+    blocks = [block for block in twix["mdb"] if block.is_image_scan() and not block.is_flag_set("SYNCDATA")]
+    assert all(np.array_equal(block.data, kspace[:, block.cPar, block.cLin]) for block in blocks) and len(blocks) == 40
+    assert close(read_raw(path).kspace, cropped(kspace, 8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"extra": {"alRegridMode": "2 2"}}, "sampled on its gradient ramps"),
+        ({"lines": 0}, "holds no lines with samples"),
+        ({"lines": "twice"}, "line kz 0, ky 0 was acquired 2 times under the same numbers"),
+        ({"lines": "gaps"}, "fit no regular lattice up to 8×8"),
+        ({"lines": "sizes"}, "the image lines differ in size"),
+        ({"lines": "far"}, "cannot fill a k-space of 3 × 4 × 120011 × 16"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path: Path, raw: Any, changes: dict[str, Any], message: str) -> None:
+    lines = raw.lines(samples())
+    shorter = replace(lines[0], samples=lines[0].samples[:, :12])
+    gaps = [line for line in lines if (line.ky * 7 + line.kz * 3) % 5 > 1]
+    chosen = {
+        0: [], "twice": [*lines, lines[0]], "gaps": gaps, "sizes": [*lines, shorter],
+        "far": [*lines, replace(lines[0], ky=60010)],
+    }.get(changes.get("lines"), lines)  # type: ignore[arg-type]
+    file = raw.File(chosen, SHAPE[1:], centre=(2, 5), extra=changes.get("extra", {}))
+    path = raw.twix(tmp_path / "scan.dat", file)
+    for read in (read_raw, inspect_raw):
+        with pytest.raises(ScanError, match=rf"scan\.dat: .*{message}"):
+            read(path)
+
+
+def test_the_content_tells_the_format_and_not_the_name(tmp_path: Path, raw: Any) -> None:
+    file = raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5))
+    for kind, name in (("VD", "scan.h5"), ("MRD", "scan.dat"), ("VB", "scan.nii.gz")):
+        assert read_raw(raw.write(tmp_path / name, file, kind)).shape == (4, 10, 8)
+    ours = Scan(samples(), np.ones((4, 10), bool), not_for_training="made up")
+    save_scan(ours, tmp_path / "ours.dat")
+    assert np.array_equal(read_raw(tmp_path / "ours.dat").kspace, ours.kspace)
+    assert inspect_raw(tmp_path / "ours.dat").cannot == ("training: made up",)
+    with pytest.raises(ScanError, match=r"ours\.dat: the options repetition are for twix and ISMRMRD files"):
+        read_raw(tmp_path / "ours.dat", repetition=1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"no raw file at all, only words", "not an HDF5 file, nor another known raw file"),
+        (b"\x03\x00\x40\x00\x00\x00<?xml version='1.0'?><ismrmrdHeader>", "streaming form.*ismrmrd_stream_to_hdf5"),
+        (b"yardl" + bytes(40), "MRD version 2"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(100), "the HDF5 file is damaged or incomplete"),
+    ],
+)
+def test_files_of_no_use(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "file.dat").write_bytes(content)
+    for read in (read_raw, inspect_raw):
+        with pytest.raises(ScanError, match=rf"file\.dat: .*{message}"):
+            read(tmp_path / "file.dat")
+        with pytest.raises(ScanError, match="a folder; give one raw file in it"):
+            read(tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"there is no scan file .*none\.dat"):
+            read(tmp_path / "none.dat")
+
+
+def test_an_hdf5_file_of_another_layout(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["pictures"] = np.zeros(3)
+    with pytest.raises(ScanError, match=r"other\.h5: an HDF5 file of no known layout; it holds pictures"):
+        read_raw(tmp_path / "other.h5")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_geometry_and_voxels_may_be_given(tmp_path: Path, raw: Any, kind: str) -> None:
+    path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), kind)
+    assert read_raw(path, voxel_size=(1, 2, 3)).voxel_size == (1, 2, 3)
+    affine = np.diag([3.0, 2, 1, 1])
+    scan = read_raw(path, affine=affine)
+    assert np.array_equal(scan.affine, affine) and scan.voxel_size == (1, 2, 3)
+    with pytest.raises(ScanError, match="affine: needs a finite 4×4 matrix"):
+        read_raw(path, affine=np.eye(3))
+
+
+def test_pulseq_files_tell_neither_geometry_nor_matrix(tmp_path: Path, raw: Any) -> None:
+    file = raw.File(raw.lines(samples()), (1, 64, 64), centre=(0, 0), oversampling=1.0, sequence="%CustomerSeq%\\pulseq")
+    path = raw.twix(tmp_path / "scan.dat", file)
+    with pytest.warns(UserWarning, match="the geometry is unknown: a Pulseq sequence"):
+        scan = read_raw(path)
+    assert scan.shape == SHAPE[1:] and np.array_equal(scan.kspace, samples()) and scan.voxel_size == (1, 1, 1)
+    assert scan.info["geometry"] == "unknown" and inspect_raw(path).values["geometry"] == "unknown"
+    assert read_raw(path, affine=np.diag([2.0, 2, 3, 1])).voxel_size == (3, 2, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_about_the_patient(tmp_path: Path, raw: Any, kind: str) -> None:
+    path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), kind)
+    assert b"DOE, JANE" in path.read_bytes()
+    scan = read_raw(path)
+    save_scan(scan, tmp_path / "saved.h5")
+    told = f"{inspect_raw(path)}{inspect_raw(path).as_dict()}{scan.info}".encode()
+    assert b"DOE" not in told + (tmp_path / "saved.h5").read_bytes()
