@@ -18,7 +18,7 @@ from sn2nlib.scans.scan import Scan
 
 MEMORY, SECONDS = 2 * 2**30, 20
 BATCH = 25  # mutants per child
-N_OWN, N_MEASURED = 300, 150  # per file: 600 of our own, 450 measured
+N_OWN, N_MEASURED = 250, 20  # mutants per file: 500 of our own files, 60 of measured ones
 
 Mutant = tuple[str, bytes]
 

@@ -1,5 +1,6 @@
 """Real measurements through the readers: known arrays, noise that is what it should be, a phantom unfolded."""
 
+import gzip
 import hashlib
 import logging
 from pathlib import Path
@@ -11,7 +12,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from sn2nlib import cli
 from sn2nlib.fourier import ifft
-from sn2nlib.recon import calibrate, combine, corner_noise, covariance, fill, noise_map, walsh, whiten, whitening_matrix
+from sn2nlib.recon import calibrate, combine, corner_noise, covariance, fill, walsh, whiten, whitening_matrix
 from sn2nlib.scans import save_scan
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan
@@ -24,8 +25,10 @@ PATIENT = (b"ISMRM, DS-Test", b"19920206", b"213010")
 @pytest.fixture
 def brain(require: Any) -> tuple[Path, Scan]:
     path = require("data", BRAIN)
-    with pytest.warns(UserWarning, match="contradicts itself|geometry is unknown"):
-        return path, read_raw(path)
+    with pytest.warns(UserWarning, match="contradicts itself|geometry is unknown") as warned:
+        scan = read_raw(path)
+    assert len(warned) == 2
+    return path, scan
 
 
 def test_the_brain_is_the_array_beside_it(require: Any, brain: tuple[Path, Scan]) -> None:
@@ -41,12 +44,13 @@ def test_the_brain_is_the_array_beside_it(require: Any, brain: tuple[Path, Scan]
 def test_the_brains_header_contradicts_itself(require: Any) -> None:
     report = inspect_raw(require("data", BRAIN))
     told = str(report)
-    for value in ("Config.ReadoutOversamplingFactor 2", "Meas.flReadoutOSFactor 1", "lBaseResolution 64", "128 columns"):
-        assert value in told
+    for value in ("Config.ReadoutOversamplingFactor 2", "Meas.flReadoutOSFactor 1", "lBaseResolution 64"):
+        assert value in told and "128 columns" in told
     assert report.values["geometry"] == "unknown" and report.values["coils"] == 16
     assert report.values["readout oversampling"] == "1 (Meas.flReadoutOSFactor)"
 
 
+@pytest.mark.filterwarnings("default")
 def test_nothing_made_from_the_brain_tells_of_the_patient(
     require: Any, brain: tuple[Path, Scan], tmp_path: Path, capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -70,8 +74,6 @@ def test_nothing_made_from_the_brain_tells_of_the_patient(
     told = [printed.out.encode(), printed.err.encode(), caplog.text.encode(), str(scan.info).encode(),
             str(inspect_raw(path).as_dict()).encode()]  # fmt: skip
     told += [(tmp_path / name).read_bytes() for name in ("scan.h5", "image.nii.gz")]
-    import gzip
-
     told.append(gzip.decompress((tmp_path / "image.nii.gz").read_bytes()))
     assert printed.out and printed.err
     for secret in PATIENT:
@@ -134,7 +136,7 @@ def bottles(require: Any) -> tuple[Scan, np.ndarray]:
     return scan, whiten(scan.kspace, whitening_matrix(scan.noise))
 
 
-def test_the_bottles_are_whitened_moved_and_freed_of_oversampling(require: Any, bottles: tuple[Scan, np.ndarray]) -> None:
+def test_the_bottles_are_whitened_moved_and_cropped(require: Any, bottles: tuple[Scan, np.ndarray]) -> None:
     scan, kspace = bottles
     assert scan.kspace.shape == (14, 1, 144, 192) and scan.acceleration == (3, 1) and scan.acs is None
     lines = np.flatnonzero(scan.mask[0])
@@ -155,23 +157,48 @@ def test_calibration_on_the_bottles_fits(
     assert calibrate(acs, acceleration=(3, 1), kernel=kernel).residual <= most
 
 
+def taper(n: int, low: float, high: float, width: float) -> np.ndarray:
+    """1 between |k| = low + width and high - width, sinking to 0 at low and high."""
+    distance = np.abs(np.arange(n) - n // 2)
+    rise, fall = np.clip((distance - low) / width, 0, 1), np.clip((high - distance) / width, 0, 1)
+    return (np.sin(np.pi * rise / 2) * np.sin(np.pi * fall / 2)) ** 2
+
+
 def test_the_bottles_have_no_ghost(
     bottles: tuple[Scan, np.ndarray], tmp_path: Path, record_testsuite_property: Any
 ) -> None:
+    """Energy beside the bottles over that of white noise sent through the same chain.
+
+    The bottles ring, since k-space ends abruptly at 53 of 72 lines; a taper takes that away, from both. What is left
+    there near the centre of k-space was acquired, not filled: with the filled lines alone it is gone from the
+    combined image too.
+    """
     scan, kspace = bottles
     kernel = calibrate(kspace[:, :, 48:96], acceleration=(3, 1), kernel=(5, 2, 1))
-    images = ifft(fill(kspace, scan.mask, kernel))
-    weights = walsh(images)
-    image = np.abs(combine(images, weights))[0]
-    noise = noise_map(kernel, weights, mask=scan.mask)[0]
+    filled = fill(kspace, scan.mask, kernel)
+    white = np.random.default_rng(0).standard_normal((*kspace.shape, 2), np.float32).view(np.complex64)[..., 0]
+    noise = fill(white * scan.mask[:, :, None], scan.mask, kernel)
+    weights = walsh(ifft(filled))
+    image = np.abs(combine(ifft(filled), weights))[0]
     smooth = gaussian_filter(image, 1)
-    outside = ~binary_dilation(smooth > 0.05 * smooth.max(), iterations=8)
-    assert 0.1 < outside.mean() < 0.6
-    energy = float((image[outside] ** 2).mean() / (2 * noise[outside] ** 2).mean())
-    record_testsuite_property("energy outside the bottles over that of the noise", round(energy, 3))
-    picture = save_picture(image, tmp_path / "bottles_unfolded.png")
-    record_testsuite_property("picture", str(picture))
-    assert energy <= 1.2
+    outside = ~binary_dilation(smooth > 0.05 * smooth.max(), iterations=10)
+    assert 0.3 < outside.mean() < 0.6
+
+    def energy(lines: np.ndarray, *, combined: bool) -> float:
+        window = np.outer(lines, taper(192, -40, 96, 40)).astype(np.float32)
+        coils = [ifft(part * window) for part in (filled, noise)]
+        images = [combine(part, weights)[None] for part in coils] if combined else coils
+        signal, expected = ((np.abs(part[:, 0, outside]) ** 2).sum() for part in images)
+        return float(signal / expected)
+
+    found = {
+        "all lines, all coils": energy(taper(144, -25, 53, 25), combined=False),
+        "filled lines, combined": energy(taper(144, 4, 53, 20), combined=True),
+    }
+    for name, value in found.items():
+        record_testsuite_property(f"energy outside the bottles over that of the noise, {name}", round(value, 3))
+    record_testsuite_property("picture", str(save_picture(image, tmp_path / "bottles_unfolded.png")))
+    assert max(found.values()) <= 1.2, found
 
 
 def save_picture(image: np.ndarray, path: Path) -> Path:

@@ -1,0 +1,76 @@
+"""The commands on raw files of the scanner."""
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from sn2nlib import cli
+from sn2nlib.recon import reconstruct
+from sn2nlib.scans import read_raw
+
+TWO_CHANNELS, BOTTLES, BRAIN = (
+    "phantom2ch_2reps_twixtools_gre.dat", "phantom14ch_R3_gadgetron.h5", "brain16ch_pulseq_164128.dat",
+)  # fmt: skip
+
+
+def sn2n(*arguments: object) -> int:
+    """Run a command in this process; its exit code."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([str(argument) for argument in arguments])
+    return int(stopped.value.code or 0)
+
+
+def test_inspect_tells_what_becomes_of_a_raw_file(require: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sn2n("inspect", require("data", BOTTLES)) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "format ISMRMRD", "coils 14", "acceleration (Ry, Rz) (3, 1)", "noise scan this measurement",
+        "readout oversampling 2 (", "384 → 192 samples", "line 54 moved to 72", "memory for reconstruction",
+        "training: one partition",
+    ):  # fmt: skip
+        assert part in told
+
+
+def test_recon_of_a_twix_file_with_options(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = require("data", TWO_CHANNELS)
+    assert sn2n("recon", path, tmp_path / "first.nii.gz") == 0
+    options = ("--repetition", 1, "--voxel-size", 5, 2, 1)
+    assert sn2n("recon", path, tmp_path / "second.nii.gz", *options) == 0
+    first, second = (nib.load(tmp_path / f"{name}.nii.gz") for name in ("first", "second"))
+    scan = read_raw(path)
+    expected = np.abs(reconstruct(scan)).transpose(2, 1, 0)
+    assert np.allclose(first.get_fdata(), expected, rtol=1e-4, atol=1e-5 * expected.max())
+    assert np.allclose(first.affine, scan.affine, atol=1e-4)
+    assert second.header.get_zooms() == pytest.approx((1, 2, 5)) and not np.array_equal(
+        first.get_fdata(), second.get_fdata()
+    )
+    assert sn2n("recon", path, tmp_path / "wide.nii.gz", "--keep-oversampling") == 0
+    assert nib.load(tmp_path / "wide.nii.gz").shape == (320, 160, 1)
+    capsys.readouterr()
+    assert sn2n("recon", path, tmp_path / "none.nii.gz", "--repetition", 5) == 1
+    told = capsys.readouterr().err
+    assert "there is no repetition 5; the file holds 0, 1" in told and told.count("\n") == 1
+    assert not (tmp_path / "none.nii.gz").exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_doubts_are_warnings_of_one_line(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sn2n("recon", require("data", BRAIN), tmp_path / "brain.nii.gz") == 0
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and all(line.startswith("sn2n: warning: brain16ch_pulseq_164128.dat: ") for line in told)
+
+
+def test_what_is_no_raw_file_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.dat").write_text("nothing of the kind")
+    text, out = tmp_path / "text.dat", tmp_path / "out.nii"
+    for arguments in (("inspect", text), ("inspect", tmp_path), ("recon", tmp_path, out)):
+        assert sn2n(*arguments) == 1
+        told = capsys.readouterr().err
+        assert told.startswith("sn2n: ") and told.count("\n") == 1
