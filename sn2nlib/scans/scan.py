@@ -18,7 +18,8 @@ from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import acs_region, find_lattice
 
 FORMAT = "sn2n-scan"
-FORMAT_VERSION = 1
+OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
+FORMAT_VERSION = 2  # 1 had no acs, no repeat, no not_for_training
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class Scan:
         NIfTI affine (RAS+ mm) of the image stored as (x, y, z).
     noise : (coil, n) complex64, optional
         Noise-only samples in the units of `kspace`.
+    acs : (coil, kz, ky, kx) complex64, optional
+        A separate, fully sampled calibration scan in the units of `kspace`, of the same FOV and at most its size.
+        None: the calibration lines are those in `kspace`.
+    repeat : (coil, kz, ky, kx) complex64, optional
+        A second repetition with the mask of `kspace`: the same object, independent noise.
+    not_for_training
+        Why the scan may be denoised but not trained on; None: it may.
     info
         Provenance: JSON-serialisable, free of patient data.
 
@@ -57,9 +65,13 @@ class Scan:
     affine: np.ndarray = field(default_factory=lambda: np.eye(4))
     noise: np.ndarray | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    acs: np.ndarray | None = None
+    repeat: np.ndarray | None = None
+    not_for_training: str | None = None
 
     def __post_init__(self) -> None:
         _check_shapes(self)
+        _check_extras(self)
         _check_values(self)
         try:
             find_lattice(self.mask, self.acceleration, self.caipi_shift)
@@ -98,6 +110,23 @@ def _check_shapes(scan: Scan) -> None:
         raise ScanError(f"voxel_size: needs three positive numbers (z, y, x) in mm, got {scan.voxel_size}")
 
 
+def _check_extras(scan: Scan) -> None:
+    acs, repeat, shape = scan.acs, scan.repeat, scan.kspace.shape
+    for name, array in (("acs", acs), ("repeat", repeat)):
+        if array is not None and array.dtype != np.complex64:
+            raise ScanError(f"{name}: needs complex64, got {array.dtype}; convert with {name}.astype(numpy.complex64)")
+    if acs is not None:
+        fits = acs.ndim == 4 and acs.size and acs.shape[0] == shape[0]
+        if not fits or any(few > many for few, many in zip(acs.shape[1:], shape[1:], strict=True)):
+            raise ScanError(f"acs: needs shape (coil, kz, ky, kx) within that of the k-space {shape}, got {acs.shape}")
+    if repeat is not None and repeat.shape != shape:
+        raise ScanError(f"repeat: needs the shape of the k-space {shape}, got {repeat.shape}")
+    if repeat is not None and repeat[:, ~scan.mask].any():
+        raise ScanError("repeat: holds samples where the mask of the scan has none; give it the same mask")
+    if scan.not_for_training is not None and not scan.not_for_training.strip():
+        raise ScanError("not_for_training: needs the reason in words, or None")
+
+
 def _check_values(scan: Scan) -> None:
     for coil, samples in enumerate(scan.kspace):
         if not np.isfinite(samples).all():
@@ -106,6 +135,10 @@ def _check_values(scan: Scan) -> None:
             raise ScanError(f"kspace: coil {coil} has no signal at all; leave out that coil")
     if scan.noise is not None and not np.isfinite(scan.noise).all():
         raise ScanError("noise: the noise scan holds NaN or Inf")
+    for name, array in (("acs", scan.acs), ("repeat", scan.repeat)):
+        for coil, samples in enumerate(() if array is None else array):
+            if not np.isfinite(samples).all():
+                raise ScanError(f"{name}: coil {coil} holds NaN or Inf; repair or leave out that coil")
 
 
 def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -134,15 +167,19 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
                 "affine": np.asarray(scan.affine, dtype=float),
                 "info": info,
             })
+            if scan.not_for_training is not None:
+                file.attrs["not_for_training"] = scan.not_for_training
             file["mask"] = scan.mask
             file["kspace"] = scan.kspace
-            if scan.noise is not None:
-                file["noise"] = scan.noise
+            for name in OPTIONAL:
+                if (array := getattr(scan, name)) is not None:
+                    file[name] = array
 
 
 def _check_space(temporary: Path, scan: Scan) -> None:
     # HDF5 crashes the process when the disk fills up while it writes its own tables, so it must not come to that
-    needed = scan.kspace.nbytes + (scan.noise.nbytes if scan.noise is not None else 0) + 2**20
+    extras = [array for name in OPTIONAL if (array := getattr(scan, name)) is not None]
+    needed = scan.kspace.nbytes + sum(array.nbytes for array in extras) + 2**20
     free = shutil.disk_usage(temporary.parent).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free")
@@ -165,7 +202,7 @@ def load_scan(path: str | os.PathLike[str]) -> Scan:
         return Scan(
             kspace=kspace[()],
             mask=mask[()].astype(bool) if mask.dtype == np.uint8 else mask[()],
-            noise=file["noise"][()] if "noise" in file else None,
+            **{name: file[name][()] for name in OPTIONAL if name in file},
             **_attributes(file),
         )
 
@@ -177,7 +214,7 @@ def inspect_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         Label → value, to be printed: format, coils, matrix, voxel size, acceleration, CAIPIRINHA shift, extent of the
-        fully sampled centre (None without one), sampled share, noise samples, memory, provenance.
+        XX
 
     Raises
     ------
@@ -204,10 +241,17 @@ def inspect_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
             "fully sampled centre (kz, ky)": acs,
             "sampled share %": round(100 * float(mask.mean()), 1),
             "noise samples per coil": int(file["noise"].shape[1]) if "noise" in file else None,
+            "separate calibration (kz, ky, kx)": _size(file, "acs"),
+            "second repetition": "repeat" in file,
+            "not for training": attributes["not_for_training"],
             "k-space MiB": round(mebibytes, 1),
             "memory for reconstruction MiB": round(5 * mebibytes),
             "provenance": attributes["info"],
         }
+
+
+def _size(file: h5py.File, name: str) -> tuple[int, ...] | None:
+    return tuple(int(n) for n in file[name].shape[1:]) if name in file else None
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
@@ -218,6 +262,7 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
         "voxel_size": tuple(float(size) for size in attributes["voxel_size"]),
         "affine": np.asarray(attributes["affine"]),
         "info": json.loads(attributes["info"]),
+        "not_for_training": attributes.get("not_for_training"),
     }
 
 

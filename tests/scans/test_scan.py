@@ -89,6 +89,36 @@ def test_a_file_holds_what_the_scan_holds_and_nothing_about_a_patient(saved: Pat
         assert all(not dataset.attrs for dataset in file.values())
 
 
+def test_calibration_second_repetition_and_the_bar_to_training_round_trip(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    acs = rng.standard_normal((3, 5, 9, 8), np.float32).view(np.complex64)
+    scan = make_scan(acs=acs, repeat=arrays(seed=1)["kspace"], not_for_training="one partition")
+    save_scan(scan, tmp_path / "scan.h5")
+    loaded = load_scan(tmp_path / "scan.h5")
+    for name in ("acs", "repeat"):
+        stored = getattr(loaded, name)
+        assert stored.dtype == np.complex64
+        np.testing.assert_array_equal(stored, getattr(scan, name))
+    assert loaded.not_for_training == "one partition"
+    found = inspect_scan(tmp_path / "scan.h5")
+    assert found["separate calibration (kz, ky, kx)"] == (5, 9, 4) and found["second repetition"] is True
+    assert found["not for training"] == "one partition"
+    with h5py.File(tmp_path / "scan.h5", "a") as file:
+        del file["acs"]
+        file["acs"] = acs[:2]
+    with pytest.raises(ScanError, match=r"scan\.h5: acs: needs shape"):
+        load_scan(tmp_path / "scan.h5")
+
+
+def test_a_file_of_the_first_format_is_still_read(saved: Path) -> None:
+    with h5py.File(saved, "a") as file:
+        file.attrs["version"] = 1  # what version 2 added is optional, so that nothing else differs
+    loaded = load_scan(saved)
+    np.testing.assert_array_equal(loaded.kspace, make_scan().kspace)
+    assert (loaded.acs, loaded.repeat, loaded.not_for_training) == (None, None, None)
+    assert inspect_scan(saved)["format"] == "sn2n-scan version 1"
+
+
 def test_an_existing_file_is_kept_unless_told_otherwise(saved: Path) -> None:
     before = saved.read_bytes()
     with pytest.raises(FileExistsError, match=r"scan\.h5 exists; choose another name"):
@@ -164,6 +194,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"voxel_size": (1.0, 0.0, 1.0)}, "voxel_size: needs three positive numbers"),
     ({"voxel_size": (1.0, np.nan, 1.0)}, "voxel_size: needs three positive numbers"),
     ({"voxel_size": (1.0, 1.0)}, "voxel_size: needs three positive numbers"),
+    ({"acs": np.ones((3, 5, 9, 4))}, "acs: needs complex64, got float64; convert"),
+    ({"acs": np.ones((2, 5, 9, 4), np.complex64)}, r"acs: needs shape .* \(3, 5, 21, 4\), got \(2, 5, 9, 4\)"),
+    ({"acs": np.ones((3, 5, 22, 4), np.complex64)}, "acs: needs shape"),
+    ({"acs": np.ones((3, 9, 4), np.complex64)}, "acs: needs shape"),
+    ({"acs": np.ones((3, 0, 9, 4), np.complex64)}, "acs: needs shape"),
+    ({"acs": np.full((3, 5, 9, 4), np.nan, np.complex64)}, "acs: coil 0 holds NaN or Inf"),
+    ({"repeat": arrays()["kspace"].astype(complex)}, "repeat: needs complex64, got complex128"),
+    ({"repeat": arrays()["kspace"][:, :4]}, r"repeat: needs the shape of the k-space \(3, 5, 21, 4\), got"),
+    ({"repeat": np.ones(SHAPE, np.complex64)}, "repeat: holds samples where the mask of the scan has none"),
+    ({"repeat": np.where(arrays()["mask"][:, :, None], np.complex64(np.nan), 0)}, "repeat: coil 0 holds NaN"),
+    ({"not_for_training": " "}, "not_for_training: needs the reason in words"),
 ]
 
 
@@ -206,11 +247,11 @@ def test_a_file_of_a_newer_format_is_refused(saved: Path) -> None:
     with h5py.File(saved, "a") as file:
         file.attrs["version"] = FORMAT_VERSION + 1
     for read in (load_scan, inspect_scan):
-        with pytest.raises(ScanError, match=r"scan\.h5: a scan of format version 2, .* reads up to 1; install"):
+        with pytest.raises(ScanError, match=r"scan\.h5: a scan of format version 3, .* reads up to 2; install"):
             read(saved)
     with h5py.File(saved, "a") as file:  # a newer format may lack what this one has
         del file["mask"]
-    with pytest.raises(ScanError, match="a scan of format version 2"):
+    with pytest.raises(ScanError, match="a scan of format version 3"):
         load_scan(saved)
 
 
@@ -304,7 +345,7 @@ def test_inspecting_tells_what_is_there_without_reading_samples(saved: Path, mon
     found = inspect_scan(saved)
     assert names == ["/mask"]
     assert found == {
-        "format": "sn2n-scan version 1",
+        "format": "sn2n-scan version 2",
         "coils": 3,
         "matrix (kz, ky, kx)": (5, 21, 4),
         "voxel size (z, y, x) mm": (1.1, 0.9, 0.7),
@@ -313,6 +354,9 @@ def test_inspecting_tells_what_is_there_without_reading_samples(saved: Path, mon
         "fully sampled centre (kz, ky)": (5, 9),  # a lattice line joins on either side
         "sampled share %": 71.4,  # 11 lattice lines and 4 more of 21
         "noise samples per coil": 50,
+        "separate calibration (kz, ky, kx)": None,
+        "second repetition": False,
+        "not for training": None,
         "k-space MiB": 0.0,
         "memory for reconstruction MiB": 0,
         "provenance": {"source": "simulated", "seed": 3, "noise_sd": 0.1},
