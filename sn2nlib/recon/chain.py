@@ -21,13 +21,13 @@ class Sampled(Protocol):
     """What must be known of a scan besides its samples. `Scan` has it, and the header of a scan file."""
 
     @property
-    def mask(self) -> Mask: ...  # noqa: D102
+    def mask(self) -> Mask: ...
     @property
-    def acceleration(self) -> tuple[int, int]: ...  # noqa: D102
+    def acceleration(self) -> tuple[int, int]: ...
     @property
-    def caipi_shift(self) -> int: ...  # noqa: D102
+    def caipi_shift(self) -> int: ...
     @property
-    def not_for_training(self) -> str | None: ...  # noqa: D102
+    def not_for_training(self) -> str | None: ...
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
 from sn2nlib.fourier import crop, fft, ifft, pad
+from sn2nlib.recon.noise import whiten
 
 CENTRE = 24  # calibration lines per phase-encode axis that the matrix is made of, at most
 _LINES = 4096  # compressed at a time
@@ -49,7 +50,9 @@ class Compression:
         return int(self.matrix.shape[1])
 
 
-def compression_matrix(acs: _Complex, *, virtual_coils: int | float, method: Method = "svd", nx: int = 0) -> Compression:
+def compression_matrix(
+    acs: _Complex, *, virtual_coils: int | float, method: Method = "svd", nx: int = 0
+) -> Compression:
     """Fit a compression to whitened calibration lines.
 
     1. The centre of the calibration region, at most 24 lines along kz and ky.
@@ -105,29 +108,17 @@ def compress(kspace: _Complex, whitening: NDArray[np.complex128], compression: C
     -------
     (virtual coil, ..., kx) complex64
     """
-    n_coils, nx = kspace.shape[0], kspace.shape[-1]
-    lines = kspace.reshape(n_coils, -1, nx)
+    if not compression.geometric:  # the same at every x, hence at every kx
+        return whiten(kspace, compression.matrix[0] @ whitening)
+    nx, matrices = kspace.shape[-1], (compression.matrix @ whitening).astype(np.complex64)
+    lines = kspace.reshape(len(kspace), -1, nx)
     output = np.empty((compression.n_virtual, *lines.shape[1:]), np.complex64)
     for first in range(0, lines.shape[1], _LINES):
         part = lines[:, first : first + _LINES]
-        long = (part.shape[1], len(compression.matrix) if compression.geometric else nx)
-        output[:, first : first + _LINES] = crop(_compressed(pad(part, long), whitening, compression), (nx,))
+        hybrid = ifft(pad(part, (part.shape[1], len(matrices))), axes=(-1,))
+        virtual = (matrices @ np.ascontiguousarray(hybrid.transpose(2, 0, 1))).transpose(1, 2, 0)
+        output[:, first : first + _LINES] = crop(fft(virtual, axes=(-1,)), (nx,))
     return output.reshape(-1, *kspace.shape[1:])
-
-
-def compress_readout(hybrid: _Complex, whitening: NDArray[np.complex128], compression: Compression) -> _Complex:
-    """`compress` for lines (coil, line, x) whose readout is transformed already."""
-    if not compression.geometric:
-        matrix = (compression.matrix[0] @ whitening).astype(np.complex64)
-        return (matrix @ hybrid.reshape(len(hybrid), -1)).reshape(-1, *hybrid.shape[1:])
-    matrices = (compression.matrix @ whitening).astype(np.complex64)
-    return (matrices @ np.ascontiguousarray(hybrid.transpose(2, 0, 1))).transpose(1, 2, 0)
-
-
-def _compressed(lines: _Complex, whitening: NDArray[np.complex128], compression: Compression) -> _Complex:
-    if not compression.geometric:  # the same at every x, hence at every kx
-        return compress_readout(lines, whitening, compression)
-    return fft(compress_readout(ifft(lines, axes=(-1,)), whitening, compression), axes=(-1,))
 
 
 def _check(virtual_coils: int | float, n_coils: int, method: str) -> None:
@@ -136,7 +127,7 @@ def _check(virtual_coils: int | float, n_coils: int, method: str) -> None:
     if isinstance(virtual_coils, int) and not 1 <= virtual_coils <= n_coils:
         raise ScanError(f"{virtual_coils} virtual coils cannot be made of {n_coils} coils; ask for 1 to {n_coils}")
     if not isinstance(virtual_coils, int) and not 0 < virtual_coils < 1:
-        raise ScanError(f"a share of energy lies between 0 and 1, got {virtual_coils}; give a whole number of coils else")
+        raise ScanError(f"a share of energy lies between 0 and 1, got {virtual_coils}; a number of coils is whole")
 
 
 def _aligned(bases: NDArray[np.complex128]) -> NDArray[np.complex128]:
