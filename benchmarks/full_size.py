@@ -37,11 +37,13 @@ LIMITS = {"seconds": 300, "peak GiB": 8, "ratio": 2.5}
 def simulate(path: Path, matrix: tuple[int, int, int]) -> None:
     """Write the scan, partition by partition."""
     begun = time.perf_counter()
-    coarse = tuple(n // COARSE for n in matrix)
     size = VOXEL * MATRIX[0] / matrix[0]
-    head = digital_head(0, voxel_size=2.0)
+    grid = {
+        "matrix": (MATRIX[0] // COARSE, MATRIX[1] // COARSE, MATRIX[2] // COARSE),
+        "voxel_size": (VOXEL * COARSE,) * 3,
+    }
     scan = acquire.acquire(
-        head, matrix=coarse, voxel_size=(size * COARSE,) * 3, n_coils=COILS, acceleration=(1, 1), acs=None, noise_sd=0
+        digital_head(0, **grid), **grid, n_coils=COILS, acceleration=(1, 1), acs=None, noise_sd=0
     )
     mask = lattice_mask(matrix[:2], acceleration=(2, 1), acs=min(ACS, matrix[1] // 4))
     colour = np.linalg.cholesky(noise_correlation(COILS, [n * size for n in matrix], 0)).astype(np.complex64)

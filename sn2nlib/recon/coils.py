@@ -3,7 +3,10 @@
 Walsh DO, Gmitro AF, Marcellin MW. Adaptive reconstruction of phased array MR imagery. MRM 2000;43:682-690.
 """
 
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol
@@ -195,12 +198,21 @@ def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Comp
         _interpolation(np.arange(-(-n // step)) * step + (step - 1) / 2, n, _WIDE * window)
         for n in coil_images.shape[1:]
     ]
-    for block, local in enumerate(_local_covariances(coil_images, window, step)):
+
+    def one(block: int, local: _Complex) -> _Complex:
         prior = np.tensordot(along[0][block], wide, 1)
         prior = np.einsum("Yy,Xx,yxcd->YXcd", along[1], along[2], prior, optimize=True)
         vectors = _dominant_eigenvectors(local + np.float32(_PRIOR) * prior)
         overlap = vectors @ reference.conj()
-        yield vectors * np.exp(-1j * np.angle(overlap))[..., None].astype(np.complex64)
+        return vectors * np.exp(-1j * np.angle(overlap))[..., None].astype(np.complex64)
+
+    n_threads, running = os.cpu_count() or 1, deque[Future[_Complex]]()
+    with ThreadPoolExecutor(n_threads) as pool:
+        for block, local in enumerate(_local_covariances(coil_images, window, step)):
+            running.append(pool.submit(one, block, local))
+            if len(running) > n_threads:
+                yield running.popleft().result()
+        yield from (vectors.result() for vectors in running)
 
 
 def _dominant_eigenvectors(covariance: _Complex) -> _Complex:

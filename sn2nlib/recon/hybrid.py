@@ -141,7 +141,7 @@ class HybridFill:
                     self._predict(gathered[p], np.ascontiguousarray(self.weights[:, :, :, tap]), row_class)
                     for tap, p in neighbours
                 ]
-                corrections[k].append(-np.sum(parts, axis=0, dtype=np.complex64))
+                corrections[k].append(-np.stack(parts).sum(axis=0))
         return corrections
 
     def _gather(self, whole: _Complex) -> _Complex:

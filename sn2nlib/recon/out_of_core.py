@@ -286,20 +286,28 @@ class _Job:
         to_edge = edge_transform(self.kernel_width, nx)
         edges = np.zeros((to_edge.shape[1], self.n_coils, nz, len(columns)), np.complex64)
         phase = sample_phase((nz, ny))[:, columns]
-        acs_lines = []
+        acs_lines: dict[int, _Complex] = {}
         block = np.zeros((nx, self.n_coils, min(_BLOCK, nz), len(columns)), np.complex64)
-        partitions = read_partitions(header, name)
-        for kz, partition in reported(partitions, "reading partitions", nz, enabled=self.progress):
-            lines = self.prepare(np.ascontiguousarray(partition[:, columns]))
+
+        def one(kz: int, measured: _Complex) -> None:
+            lines = self.prepare(measured)
             if rows is not None and rows[0].start <= kz < rows[0].stop:
-                acs_lines.append(lines[:, np.searchsorted(columns, np.arange(rows[1].start, rows[1].stop))])
+                acs_lines[kz] = lines[:, np.searchsorted(columns, np.arange(rows[1].start, rows[1].stop))]
             hybrid = ifft(lines, axes=(-1,)) * phase[kz, :, None]
             edges[:, :, kz] = (hybrid @ to_edge).transpose(2, 0, 1)
             block[:, :, kz % _BLOCK] = hybrid.transpose(2, 0, 1)
-            if kz % _BLOCK == _BLOCK - 1 or kz == nz - 1:
-                first = kz - kz % _BLOCK
-                planes[:, :, first : kz + 1] = block[:, :, : kz - first + 1]
-        return HybridSamples(planes, edges, columns, header.shape), self._calibration_lines(acs_lines)
+
+        partitions = reported(read_partitions(header, name), "reading partitions", nz, enabled=self.progress)
+        with ThreadPoolExecutor(_n_threads()) as pool:
+            running = []
+            for kz, partition in partitions:
+                running.append(pool.submit(one, kz, partition[:, columns]))
+                if kz % _BLOCK == _BLOCK - 1 or kz == nz - 1:
+                    for task in running:
+                        task.result()
+                    running, first = [], kz - kz % _BLOCK
+                    planes[:, :, first : kz + 1] = block[:, :, : kz - first + 1]
+        return HybridSamples(planes, edges, columns, header.shape), self._calibration_lines([acs_lines[kz] for kz in sorted(acs_lines)])
 
     def _calibration_lines(self, lines: list[_Complex]) -> _Complex:
         if self.header.acs_shape is not None:
