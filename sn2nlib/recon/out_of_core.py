@@ -171,19 +171,18 @@ def image_pair(
         volumes = job.volumes(weights, planes)
     if halves and pairing == "repetitions":
         volumes["half_a"] = volumes["original"]
+    if halves and noise_maps:
+        warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(volumes["original"]))
     estimator = _finish_partial_fourier(
         volumes, header.mask, mask_a, mask_b, kernel_original, kernel_half, partial_fourier
     )
-    magnitude = np.abs(volumes["original"])
-    if halves and noise_maps:
-        warn_if_noisy(volumes["noise_sd_half"], mask_a, magnitude)
     return ImagePair(
         original=volumes["original"],
         half_a=volumes.get("half_a"),
         half_b=volumes.get("half_b"),
         noise_sd=volumes.get("noise_sd"),
         noise_sd_half=volumes.get("noise_sd_half"),
-        scale=intensity_scale(magnitude),
+        scale=intensity_scale(np.abs(volumes["original"])),
         mask_a=mask_a,
         mask_b=mask_b,
         kernel_original=kernel_original,
@@ -307,7 +306,8 @@ class _Job:
                         task.result()
                     running, first = [], kz - kz % _BLOCK
                     planes[:, :, first : kz + 1] = block[:, :, : kz - first + 1]
-        return HybridSamples(planes, edges, columns, header.shape), self._calibration_lines([acs_lines[kz] for kz in sorted(acs_lines)])
+        samples = HybridSamples(planes, edges, columns, header.shape)
+        return samples, self._calibration_lines([acs_lines[kz] for kz in sorted(acs_lines)])
 
     def _calibration_lines(self, lines: list[_Complex]) -> _Complex:
         if self.header.acs_shape is not None:
@@ -385,7 +385,7 @@ def _finish_partial_fourier(
 ) -> str:
     """Fill the missing side of k-space in all volumes, in place; what the noise maps then describe."""
     known = known_region(mask, kernel_original)
-    factor, estimator = noise_factor(known, mask, method)
+    factor, estimator = noise_factor(known, mask, kernel_original, method)
     if method == "zero":
         return estimator
     phase = phase_map(volumes["original"], known)
@@ -394,5 +394,6 @@ def _finish_partial_fourier(
         volumes[name] = with_phase(volumes[name], *sampling[name], phase, method)
     if "noise_sd" in volumes:
         volumes["noise_sd"] *= np.float32(factor)
-        volumes["noise_sd_half"] *= np.float32(noise_factor(known_region(mask_a, kernel_half), mask_a, method)[0])
+        half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, method)
+        volumes["noise_sd_half"] *= np.float32(half_factor)
     return estimator

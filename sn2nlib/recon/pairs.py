@@ -232,21 +232,20 @@ def make_pair(
     del kspace
     known = known_region(scan.mask, kernel_original)
     phase = None if partial_fourier == "zero" else phase_map(original, known)
-    factor, estimator = noise_factor(known, scan.mask, partial_fourier)
-    half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, partial_fourier)
-    noise_sd = np.float32(factor) * noise_map(kernel_original, weights, mask=scan.mask)
-    noise_sd_half = np.float32(half_factor) * noise_map(kernel_half, weights, mask=mask_a)
+    noise_sd = noise_map(kernel_original, weights, mask=scan.mask)
+    noise_sd_half = noise_map(kernel_half, weights, mask=mask_a)
+    warn_if_noisy(noise_sd_half, mask_a, np.abs(original))
+    factor, estimator = noise_factor(known, scan.mask, kernel_original, partial_fourier)
+    half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, partial_fourier)
     original = with_phase(original, scan.mask, kernel_original, phase, partial_fourier)
-    magnitude = np.abs(original)
-    warn_if_noisy(noise_sd_half, mask_a, magnitude)
     return Pair(
         original=original,
         half_a=with_phase(half_a, mask_a, kernel_half, phase, partial_fourier),
         half_b=with_phase(half_b, mask_b, kernel_half, phase, partial_fourier),
         weights=weights,
-        noise_sd=noise_sd,
-        noise_sd_half=noise_sd_half,
-        scale=intensity_scale(magnitude),
+        noise_sd=np.float32(factor) * noise_sd,
+        noise_sd_half=np.float32(half_factor) * noise_sd_half,
+        scale=intensity_scale(np.abs(original)),
         mask_a=mask_a,
         mask_b=mask_b,
         kernel_original=kernel_original,

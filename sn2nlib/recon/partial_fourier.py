@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import correlate1d
+from scipy.ndimage import correlate1d, uniform_filter
 
 from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft, ifft
@@ -117,15 +117,22 @@ def fill_partial(image: _Complex, known: Mask, phase: _Real, method: PartialFour
     return filled
 
 
-def noise_factor(known: Mask, mask: Mask, method: PartialFourier) -> tuple[float, str]:
+def noise_factor(
+    known: Mask, mask: Mask, kernel: GrappaKernel | None, method: PartialFourier
+) -> tuple[float, str]:
     """Factor on the noise map of the zero-filled image, and the estimator that the map then describes.
 
-    For "homodyne" the root mean square of the weights over the acquired samples: noise SD of the component along the
-    phase. "pocs" has no such number: the map stays that of zero filling.
+    For "homodyne" the root mean square of the weights over the known positions, each counted by the noise power there,
+    which is as many times higher as samples are thinner: noise SD of the component along the frozen phase, to some
+    percent for the original and a tenth for the halves, since the g-factor is left out. "pocs" has no such number: the map stays that of zero filling.
     """
     if method != "homodyne" or not (_mirrored(known) & ~known).any():
         return 1.0, "zero filling"
-    return float(np.sqrt(np.mean(homodyne_weights(known)[mask] ** 2))), "homodyne, component along the phase"
+    cell = (1, 1) if kernel is None else kernel.acceleration[::-1]
+    density = uniform_filter(mask.astype(np.float64), cell, mode="nearest")[known]
+    power = 1 / np.maximum(density, 1 / (cell[0] * cell[1]))
+    factor = np.sqrt(np.average(homodyne_weights(known)[known] ** 2, weights=power))
+    return float(factor), "homodyne, component along the phase"
 
 
 def _mirrored(plane: NDArray) -> NDArray:
