@@ -39,6 +39,14 @@ Alpha = Annotated[
 ScanFile = Annotated[Path, typer.Argument(metavar="SCAN", help="Raw scan, as written by `sn2n simulate`.")]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+VirtualCoils = Annotated[
+    float | None, typer.Option(help="Compress to this many coils, or to a share of energy below 1.", show_default=False)
+]
+Filling = Annotated[str, typer.Option(help="What becomes of a side not acquired: zero, homodyne, pocs.")]
+Pairing = Annotated[str, typer.Option(help="What the halves are: kz (a split), or repetitions.")]
+Memory = Annotated[
+    float | None, typer.Option(min=0, metavar="GIB", help="Beyond it, work on disk.", show_default="half of it all")
+]
 
 
 @app.command()
@@ -122,6 +130,10 @@ def reconstruct(
     halves: Annotated[
         bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
     ] = False,
+    virtual_coils: VirtualCoils = None,
+    partial_fourier: Filling = "zero",
+    pairing: Pairing = "kz",
+    memory: Memory = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Reconstruct the conventional image (pre-whitening, GRAPPA, adaptive combination)."""
@@ -129,14 +141,17 @@ def reconstruct(
     paths = [out, *(images.beside(out, f"_half_{half}") for half in "ab")][: 3 if halves else 1]
     for path in paths:
         images.check_output(path, overwrite=overwrite)
-    loaded = scans.load_scan(scan)
-    if halves:
-        pair = recon.make_pair(loaded)
-        volumes = [pair.original, pair.half_a, pair.half_b]
-    else:
-        volumes = [recon.reconstruct(loaded)]
+    volumes, affine = recon.scan_images(
+        scan,
+        halves=halves,
+        memory_limit=_bytes(memory),
+        virtual_coils=_coils(virtual_coils),
+        partial_fourier=partial_fourier,
+        pairing=pairing,
+        progress=True,
+    )
     for path, volume in zip(paths, volumes, strict=True):
-        images.write_image(abs(volume), path, affine=loaded.affine, overwrite=overwrite)
+        images.write_image(abs(volume), path, affine=affine, overwrite=overwrite)
         print(f"Image: {path}")
 
 
@@ -154,15 +169,27 @@ def train(
     patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels.")] = 96,
     seed: Seed = 0,
     start_from: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Model to fine-tune.")] = None,
+    virtual_coils: VirtualCoils = None,
+    partial_fourier: Filling = "zero",
+    pairing: Pairing = "kz",
+    memory: Memory = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
 ) -> None:
     """Train a network on your own scans, one half of each against the other; no clean images needed."""
-    volumes = [denoiser.training_volume(recon.make_pair(scans.load_scan(path))) for path in scan]
-    held_out = {path.stem: recon.make_pair(scans.load_scan(path)) for path in validation or []}
+    prepared = denoiser.prepare_scans(
+        [*scan, *(validation or [])],
+        folder=out / "volumes",
+        memory_limit=_bytes(memory),
+        virtual_coils=_coils(virtual_coils),
+        partial_fourier=partial_fourier,
+        pairing=pairing,
+        progress=True,
+    )
+    held_out = dict(zip((path.stem for path in validation or []), prepared[len(scan) :], strict=True))
     denoiser.train(
-        volumes,
+        prepared[: len(scan)],
         out=out,
-        validation=[denoiser.training_volume(pair) for pair in held_out.values()],
+        validation=list(held_out.values()),
         steps=steps,
         width=width,
         depth=depth,
@@ -174,6 +201,7 @@ def train(
     )
     if held_out:
         print(f"α = {denoiser.fit_alpha(out, held_out):.2f}, chosen on {', '.join(held_out)}")
+    denoiser.remove_prepared(out / "volumes")
     print(f"Model: {out}")
 
 
@@ -193,9 +221,8 @@ def denoise(
         volume, geometry = images.read_image(image)
         images.write_image(network.denoise(volume, alpha), out, like=geometry, overwrite=overwrite)
     else:
-        scan = scans.load_scan(image)
-        volume = abs(recon.reconstruct(scan))
-        images.write_image(network.denoise(volume, alpha), out, affine=scan.affine, overwrite=overwrite)
+        (volume,), affine = recon.scan_images(image)
+        images.write_image(network.denoise(abs(volume), alpha), out, affine=affine, overwrite=overwrite)
     print(f"Image: {out}")
 
 
@@ -243,6 +270,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print(f"sn2n: {_sentence(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _bytes(gibibytes: float | None) -> int | None:
+    return None if gibibytes is None else int(gibibytes * 2**30)
+
+
+def _coils(virtual_coils: float | None) -> int | float | None:
+    return int(virtual_coils) if virtual_coils is not None and virtual_coils >= 1 else virtual_coils
 
 
 def _check_free(path: Path, *, overwrite: bool) -> None:

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "grappa": ["GrappaKernel", "calibrate", "fill"],
         "noise": ["corner_noise", "covariance", "g_factor", "noise_map", "whiten", "whitening_matrix"],
         "partial_fourier": ["fill_partial", "phase_map"],
-        "out_of_core": ["ImagePair", "fits_memory", "image_pair"],
+        "out_of_core": ["ImagePair", "fits_memory", "image_pair", "scan_images"],
         "pairs": [
             "Pair",
             "apply_halves",

@@ -29,10 +29,19 @@ from sn2nlib.recon.compression import Compression, Method
 from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
 from sn2nlib.recon.hybrid import HybridFill, HybridSamples, edge_transform, image_phase, sample_phase
 from sn2nlib.recon.noise import NoisePlanes, corner_positions, whitening_matrix
-from sn2nlib.recon.pairs import Pairing, half_masks, intensity_scale, warn_if_noisy, with_phase
+from sn2nlib.recon.pairs import (
+    Pairing,
+    half_masks,
+    intensity_scale,
+    make_pair,
+    reconstruct,
+    warn_if_noisy,
+    with_phase,
+)
 from sn2nlib.recon.partial_fourier import PartialFourier, check_method, known_region, noise_factor, phase_map
 from sn2nlib.recon.workspace import Workspace, default_limit, reported
 from sn2nlib.sampling import Mask, acs_region
+from sn2nlib.scans.scan import load_scan
 from sn2nlib.scans.stream import ScanHeader, read_box, read_header, read_partitions
 
 IN_MEMORY = 5  # times the k-space: what the chain of `pairs` takes
@@ -89,6 +98,44 @@ def fits_memory(header: ScanHeader, memory_limit: int | None = None) -> bool:
     """
     whole = header.nbytes * (2 if header.has_repeat else 1)
     return IN_MEMORY * header.nbytes + whole <= (default_limit() if memory_limit is None else memory_limit)
+
+
+def scan_images(
+    path: str | os.PathLike[str],
+    *,
+    halves: bool = False,
+    memory_limit: int | None = None,
+    pairing: Pairing = "kz",
+    progress: bool = False,
+    **options: Any,
+) -> tuple[list[_Complex], NDArray[np.float64]]:
+    """Conventional image of a scan file, and its halves if asked, at once or out of core by its size.
+
+    Parameters
+    ----------
+    memory_limit, pairing, progress
+        As for `image_pair`.
+    **options
+        For `reconstruct` or `make_pair`.
+
+    Returns
+    -------
+    images : list of (z, y, x) complex64
+        Original, or original, half A, half B.
+    affine : (4, 4)
+    """
+    header = read_header(path)
+    if not fits_memory(header, memory_limit):
+        pair = image_pair(
+            path, halves=halves, noise_maps=halves, memory_limit=memory_limit, pairing=pairing, progress=progress,
+            **options,
+        )
+        return [image for image in (pair.original, pair.half_a, pair.half_b) if image is not None], header.affine
+    scan = load_scan(path)
+    if not halves:
+        return [reconstruct(scan, **options)], header.affine
+    whole = make_pair(scan, pairing=pairing, **options)
+    return [whole.original, whole.half_a, whole.half_b], header.affine
 
 
 def image_pair(

@@ -124,7 +124,8 @@ def noise_factor(
 
     For "homodyne" the root mean square of the weights over the known positions, each counted by the noise power there,
     which is as many times higher as samples are thinner: noise SD of the component along the frozen phase, to some
-    percent for the original and a tenth for the halves, since the g-factor is left out. "pocs" has no such number: the map stays that of zero filling.
+    percent for the original and a tenth for the halves, since the g-factor is left out.
+    "pocs" has no such number: the map stays that of zero filling.
     """
     if method != "homodyne" or not (_mirrored(known) & ~known).any():
         return 1.0, "zero filling"
