@@ -40,8 +40,28 @@ ScanFile = Annotated[
     Path, typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or from `sn2n simulate`.")
 ]
 Measurement = Annotated[int, typer.Option(help="Of a twix file that holds several; -1 is the last.")]
+Contrast = Annotated[int | None, typer.Option(help="Of several; the first by default.")]
+Repetition = Annotated[int | None, typer.Option(help="Of several; the first by default.")]
+Repeat = Annotated[int | None, typer.Option(help="A second repetition, for --pairing repetitions.")]
+Average = Annotated[int | None, typer.Option(help="Of several; their mean by default.")]
+Slice = Annotated[int | None, typer.Option("--slice", help="Of several; the first by default.")]
+KeepOversampling = Annotated[bool, typer.Option("--keep-oversampling", help="Leave the readout as it was sampled.")]
+NoNoiseScan = Annotated[
+    bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
+]
+HeaderVoxelSize = Annotated[
+    tuple[float, float, float] | None, typer.Option("--voxel-size", metavar="Z Y X", help="mm, instead of the header's.")
+]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+VirtualCoils = Annotated[
+    float | None, typer.Option(help="Compress to this many coils, or to a share of energy below 1.", show_default=False)
+]
+Filling = Annotated[str, typer.Option(help="What becomes of a side not acquired: zero, homodyne, pocs.")]
+Pairing = Annotated[str, typer.Option(help="What the halves are: kz (a split), or repetitions.")]
+Memory = Annotated[
+    float | None, typer.Option(min=0, metavar="GIB", help="Beyond it, work on disk.", show_default="half of it all")
+]
 
 
 @app.command()
@@ -118,6 +138,39 @@ def inspect(scan: ScanFile, measurement: Measurement = -1) -> None:
 
 
 @app.command()
+def convert(
+    scan: ScanFile,
+    out: Annotated[Path, typer.Argument(metavar="SCAN.h5")],
+    measurement: Measurement = -1,
+    contrast: Contrast = None,
+    repetition: Repetition = None,
+    repeat: Repeat = None,
+    average: Average = None,
+    slice_number: Slice = None,
+    keep_oversampling: KeepOversampling = False,
+    no_noise_scan: NoNoiseScan = False,
+    voxel_size: HeaderVoxelSize = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a scan file of a raw file, partition by partition: scan files may be larger than memory."""
+    _check_free(out, overwrite=overwrite)
+    scans.convert_raw(
+        scan,
+        out,
+        measurement=measurement,
+        contrast=contrast,
+        repetition=repetition,
+        repeat=repeat,
+        average=average,
+        slice_number=slice_number,
+        remove_oversampling=not keep_oversampling,
+        noise_scan=not no_noise_scan,
+        voxel_size=voxel_size,
+    )
+    print(f"Scan: {out}")
+
+
+@app.command()
 def export(
     scan: ScanFile,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File, or for BART the name before .cfl and .hdr.")],
@@ -157,19 +210,18 @@ def reconstruct(
         bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
     ] = False,
     measurement: Measurement = -1,
-    contrast: Annotated[int | None, typer.Option(help="Of several; the first by default.")] = None,
-    repetition: Annotated[int | None, typer.Option(help="Of several; the first by default.")] = None,
-    average: Annotated[int | None, typer.Option(help="Of several; their mean by default.")] = None,
-    slice_number: Annotated[int | None, typer.Option("--slice", help="Of several; the first by default.")] = None,
-    keep_oversampling: Annotated[
-        bool, typer.Option("--keep-oversampling", help="Leave the readout as it was sampled.")
-    ] = False,
-    no_noise_scan: Annotated[
-        bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
-    ] = False,
-    voxel_size: Annotated[
-        tuple[float, float, float] | None, typer.Option(metavar="Z Y X", help="mm, instead of the header's.")
-    ] = None,
+    contrast: Contrast = None,
+    repetition: Repetition = None,
+    repeat: Repeat = None,
+    average: Average = None,
+    slice_number: Slice = None,
+    keep_oversampling: KeepOversampling = False,
+    no_noise_scan: NoNoiseScan = False,
+    voxel_size: HeaderVoxelSize = None,
+    virtual_coils: VirtualCoils = None,
+    partial_fourier: Filling = "zero",
+    pairing: Pairing = "kz",
+    memory: Memory = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Reconstruct the conventional image (pre-whitening, GRAPPA, adaptive combination)."""
@@ -177,24 +229,30 @@ def reconstruct(
     paths = [out, *(images.beside(out, f"_half_{half}") for half in "ab")][: 3 if halves else 1]
     for path in paths:
         images.check_output(path, overwrite=overwrite)
-    loaded = scans.read_raw(
+    source = scans.open_raw(
         scan,
+        largest=recon.largest_kspace(_bytes(memory)),
         measurement=measurement,
         contrast=contrast,
         repetition=repetition,
+        repeat=repeat,
         average=average,
         slice_number=slice_number,
         remove_oversampling=not keep_oversampling,
         noise_scan=not no_noise_scan,
         voxel_size=voxel_size,
     )
-    if halves:
-        pair = recon.make_pair(loaded)
-        volumes = [pair.original, pair.half_a, pair.half_b]
-    else:
-        volumes = [recon.reconstruct(loaded)]
+    volumes, affine = recon.scan_images(
+        source,
+        halves=halves,
+        memory_limit=_bytes(memory),
+        virtual_coils=_coils(virtual_coils),
+        partial_fourier=partial_fourier,
+        pairing=pairing,
+        progress=True,
+    )
     for path, volume in zip(paths, volumes, strict=True):
-        images.write_image(abs(volume), path, affine=loaded.affine, overwrite=overwrite)
+        images.write_image(abs(volume), path, affine=affine, overwrite=overwrite)
         print(f"Image: {path}")
 
 
@@ -212,15 +270,27 @@ def train(
     patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels.")] = 96,
     seed: Seed = 0,
     start_from: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Model to fine-tune.")] = None,
+    virtual_coils: VirtualCoils = None,
+    partial_fourier: Filling = "zero",
+    pairing: Pairing = "kz",
+    memory: Memory = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
 ) -> None:
     """Train a network on your own scans, one half of each against the other; no clean images needed."""
-    volumes = [denoiser.training_volume(recon.make_pair(scans.read_raw(path))) for path in scan]
-    held_out = {path.stem: recon.make_pair(scans.read_raw(path)) for path in validation or []}
+    prepared = denoiser.prepare_scans(
+        [*scan, *(validation or [])],
+        folder=out / "volumes",
+        memory_limit=_bytes(memory),
+        virtual_coils=_coils(virtual_coils),
+        partial_fourier=partial_fourier,
+        pairing=pairing,
+        progress=True,
+    )
+    held_out = dict(zip((path.stem for path in validation or []), prepared[len(scan) :], strict=True))
     denoiser.train(
-        volumes,
+        prepared[: len(scan)],
         out=out,
-        validation=[denoiser.training_volume(pair) for pair in held_out.values()],
+        validation=list(held_out.values()),
         steps=steps,
         width=width,
         depth=depth,
@@ -232,6 +302,7 @@ def train(
     )
     if held_out:
         print(f"α = {denoiser.fit_alpha(out, held_out):.2f}, chosen on {', '.join(held_out)}")
+    denoiser.remove_prepared(out / "volumes")
     print(f"Model: {out}")
 
 
@@ -264,9 +335,9 @@ def denoise(
     elif axis is not None:
         raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
     else:
-        scan = scans.read_raw(image)
-        given = abs(recon.reconstruct(scan))
-        images.write_image(network.denoise(given, alpha), out, affine=scan.affine, overwrite=overwrite)
+        source = scans.open_raw(image, largest=recon.largest_kspace())
+        (given,), affine = recon.scan_images(source)
+        images.write_image(network.denoise(abs(given), alpha), out, affine=affine, overwrite=overwrite)
     print(f"Image: {out}")
 
 
@@ -332,6 +403,14 @@ def _denoise_dicom(
     told = denoiser.derivation(network, alpha)
     scans.write_dicom(better, out, like=found, derivation=told, overwrite=overwrite)
     print(f"Series: {out}")
+
+
+def _bytes(gibibytes: float | None) -> int | None:
+    return None if gibibytes is None else int(gibibytes * 2**30)
+
+
+def _coils(virtual_coils: float | None) -> int | float | None:
+    return int(virtual_coils) if virtual_coils is not None and virtual_coils >= 1 else virtual_coils
 
 
 def _check_free(path: Path, *, overwrite: bool) -> None:

@@ -3,9 +3,10 @@ from .image import choose_axis, denoise_image, derivation
 from .slices import SliceWindows, TrainingVolume, rician_variance, training_volume
 from .train import train
 from .unet import UNet25D
+from .volumes import PreparedScan, load_volume, prepare_scans, remove_prepared, save_volume
 
 __all__ = [
-    "Denoiser", "SliceWindows", "TrainingVolume", "UNet25D", "best_alphas", "blend", "choose_alpha",
-    "choose_axis", "denoise_image", "derivation", "fit_alpha",
-    "rician_variance", "set_alpha", "sweep_alpha", "train", "training_volume",
+    "Denoiser", "PreparedScan", "SliceWindows", "TrainingVolume", "UNet25D", "best_alphas", "blend", "choose_alpha",
+    "choose_axis", "denoise_image", "derivation", "fit_alpha", "load_volume", "prepare_scans", "remove_prepared",
+    "rician_variance", "save_volume", "set_alpha", "sweep_alpha", "train", "training_volume",
 ]

@@ -279,7 +279,12 @@ def fit_alpha(folder: str | Path, pairs: Mapping[str, Any], *, alphas: Sequence[
             key: denoiser.network_output(images[source], scale=1.0)
             for key, source in (("output", "original"), ("output_a", "half_a"), ("output_b", "half_b"))
         }
-        tables.append(sweep_alpha(name, alphas=alphas, **images, **answers))
+        table = sweep_alpha(name, alphas=alphas, **images, **answers)
+        if getattr(pair, "pairing", "kz") == "repetitions":
+            # the original is half A itself: as noisy as the halves, so that half_to_half is not biased, and no bracket
+            halves = table[table["definition"] == "half_to_half"]
+            table = pd.concat([halves.assign(definition=definition) for definition in BRACKET], ignore_index=True)
+        tables.append(table)
     alpha = choose_alpha(pd.concat(tables, ignore_index=True))
     set_alpha(folder, alpha)
     return alpha

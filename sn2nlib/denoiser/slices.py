@@ -21,6 +21,7 @@ ANYWHERE = 0.1  # share of the windows that may lie outside the head
 FOREGROUND = 0.2  # a voxel above this many intensity scales counts as head
 HEAD_SHARE = 0.25  # of a patch's voxels, for the other windows
 TRIES = 100
+_SLAB = 16  # partitions
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class TrainingVolume:
         (z, y, x) float32, in intensity scales.
     variance
         (z, y, x) float32, Rician noise variance of a half's magnitude, in squared intensity scales.
+
+    The arrays may be memory maps (`volumes.load_volume`); they are never copied as a whole.
     """
 
     half_a: np.ndarray
@@ -47,7 +50,7 @@ class TrainingVolume:
                     f"{name} of a training volume has shape {array.shape}; all must be (z, y, x) "
                     f"and of one shape, here {self.half_a.shape}"
                 )
-            if not np.isfinite(array).all():
+            if not all(np.isfinite(partition).all() for partition in array):  # one by one: the array may be on disk
                 raise ImageError(f"{name} of a training volume holds NaN or Inf; reconstruct the scan again")
 
     def fingerprint(self) -> str:
@@ -112,13 +115,24 @@ def training_volume(pair: Any) -> TrainingVolume:
     """
     if not (np.isfinite(pair.scale) and pair.scale > 0):
         raise ImageError(f"the intensity scale of the pair is {pair.scale}; it must be a positive number")
-    power = np.abs(pair.original).astype(np.float64) ** 2 - 2 * np.asarray(pair.noise_sd, np.float64) ** 2
-    signal = np.sqrt(np.maximum(uniform_filter(power, 3, mode="nearest"), 0))
-    variance = rician_variance(signal, pair.noise_sd_half) / pair.scale**2
     half_a, half_b = (
         (np.abs(half) / np.float32(pair.scale)).astype(np.float32) for half in (pair.half_a, pair.half_b)
     )
-    return TrainingVolume(half_a, half_b, variance.astype(np.float32))
+    variance = np.empty(half_a.shape, np.float32)
+    for first in range(0, len(variance), _SLAB):
+        last = min(first + _SLAB, len(variance))
+        variance[first:last] = _half_variance(pair, first, last)
+    return TrainingVolume(half_a, half_b, variance)
+
+
+def _half_variance(pair: Any, first: int, last: int) -> np.ndarray:
+    """Variance of a half's magnitude in some partitions; in slabs, since it is computed in double precision."""
+    below, above = max(first - 1, 0), last + 1  # the mean over 3×3×3 voxels needs a neighbour
+    original = np.abs(pair.original[below:above]).astype(np.float64)
+    power = original**2 - 2 * np.asarray(pair.noise_sd[below:above], np.float64) ** 2
+    smooth = uniform_filter(power, 3, mode="nearest")[first - below : last - below]
+    variance: np.ndarray = rician_variance(np.sqrt(np.maximum(smooth, 0)), pair.noise_sd_half[first:last])
+    return variance / pair.scale**2
 
 
 def window(volume: np.ndarray, partition: int, slices: int) -> np.ndarray:

@@ -3,8 +3,13 @@
 Walsh DO, Gmitro AF, Marcellin MW. Adaptive reconstruction of phased array MR imagery. MRM 2000;43:682-690.
 """
 
+import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +74,46 @@ def walsh(coil_images: _Complex, *, window: int = DEFAULT_WINDOW) -> _Complex:
     return weights
 
 
+class Slabs(Protocol):
+    """Coil images (coil, z, y, x) that need not be in memory: `images[:, first:last]` gives some partitions."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, key: tuple[slice, slice]) -> _Complex: ...
+
+
+@dataclass(frozen=True)
+class BlockWeights:
+    """Walsh weights on the grid of blocks, for images of which one plane at a time is in memory.
+
+    Attributes
+    ----------
+    vectors : (block z, block y, block x, coil) complex64
+    shape : (z, y, x)
+    step : int
+        Voxels per block.
+    """
+
+    vectors: _Complex
+    shape: tuple[int, int, int]
+    step: int
+
+    def plane(self, z: int) -> _Complex:
+        """Weights (coil, y, x) of one partition: those that `walsh` gives, to rounding."""
+        along_z, along_y, along_x = (_interpolation(np.arange(n), n, self.step) for n in self.shape)
+        blocks = np.flatnonzero(along_z[z])
+        mixed = np.tensordot(along_z[z, blocks], self.vectors[blocks], 1)
+        return _unit(_upsample(mixed, along_y, along_x), axis=0)
+
+
+def block_weights(coil_images: Slabs, *, window: int = DEFAULT_WINDOW) -> BlockWeights:
+    """`walsh` without the last step, reading the images slab by slab, twice."""
+    step = max(1, window // 2)
+    vectors = np.stack(list(_block_vectors(coil_images, window, step)))
+    _, nz, ny, nx = coil_images.shape
+    return BlockWeights(vectors, (nz, ny, nx), step)
+
+
 def combine(coil_images: _Complex, weights: _Complex) -> _Complex:
     """One image from many: Σ_c conj(w_c) x_c.
 
@@ -93,7 +138,7 @@ def combine(coil_images: _Complex, weights: _Complex) -> _Complex:
     return image
 
 
-def _interpolation(positions: NDArray[np.float64] | NDArray[np.int64], n: int, step: int) -> _Real:
+def _interpolation(positions: NDArray[np.floating] | NDArray[np.integer], n: int, step: int) -> _Real:
     """Matrix (position, block): linear interpolation from the centres of blocks of `step` voxels."""
     n_blocks = -(-n // step)
     coordinate = np.clip((positions - (step - 1) / 2) / step, 0, n_blocks - 1)
@@ -112,7 +157,7 @@ def _block_covariance(slab: _Complex, step: int) -> _Complex:
     return covariance / np.complex64(step**3)
 
 
-def _wide_covariance(coil_images: _Complex, step: int) -> _Complex:
+def _wide_covariance(coil_images: Slabs, step: int) -> _Complex:
     """Covariance (block z, block y, block x, coil, coil) over blocks of `step` voxels, at three widths."""
     slabs = [_block_covariance(coil_images[:, z : z + step], step) for z in range(0, coil_images.shape[1], step)]
     covariance = np.stack(slabs)
@@ -124,7 +169,7 @@ def _wide_covariance(coil_images: _Complex, step: int) -> _Complex:
     return wide
 
 
-def _local_covariances(coil_images: _Complex, window: int, step: int) -> Iterator[_Complex]:
+def _local_covariances(coil_images: Slabs, window: int, step: int) -> Iterator[_Complex]:
     """Windowed covariance of one plane of blocks after the other; three planes in memory."""
     side = (window / step - 1) / 2  # share of the neighbouring blocks that the window covers
 
@@ -145,7 +190,7 @@ def _local_covariances(coil_images: _Complex, window: int, step: int) -> Iterato
         previous, current = current, following
 
 
-def _block_vectors(coil_images: _Complex, window: int, step: int) -> Iterator[_Complex]:
+def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Complex]:
     """Dominant eigenvectors (block y, block x, coil), phases aligned, one plane of blocks after the other."""
     wide = _wide_covariance(coil_images, _WIDE * window)
     reference = np.linalg.eigh(wide.sum(axis=(0, 1, 2)))[1][:, -1]
@@ -153,12 +198,21 @@ def _block_vectors(coil_images: _Complex, window: int, step: int) -> Iterator[_C
         _interpolation(np.arange(-(-n // step)) * step + (step - 1) / 2, n, _WIDE * window)
         for n in coil_images.shape[1:]
     ]
-    for block, local in enumerate(_local_covariances(coil_images, window, step)):
+
+    def one(block: int, local: _Complex) -> _Complex:
         prior = np.tensordot(along[0][block], wide, 1)
         prior = np.einsum("Yy,Xx,yxcd->YXcd", along[1], along[2], prior, optimize=True)
         vectors = _dominant_eigenvectors(local + np.float32(_PRIOR) * prior)
         overlap = vectors @ reference.conj()
-        yield vectors * np.exp(-1j * np.angle(overlap))[..., None].astype(np.complex64)
+        return vectors * np.exp(-1j * np.angle(overlap))[..., None].astype(np.complex64)
+
+    n_threads, running = os.cpu_count() or 1, deque[Future[_Complex]]()
+    with ThreadPoolExecutor(n_threads) as pool:
+        for block, local in enumerate(_local_covariances(coil_images, window, step)):
+            running.append(pool.submit(one, block, local))
+            if len(running) > n_threads:
+                yield running.popleft().result()
+        yield from (vectors.result() for vectors in running)
 
 
 def _dominant_eigenvectors(covariance: _Complex) -> _Complex:

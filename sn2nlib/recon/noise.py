@@ -99,14 +99,22 @@ def corner_noise(kspace: NDArray[np.complex64], mask: NDArray[np.bool_]) -> NDAr
     -------
     (coil, n) complex64
     """
-    n_coils, *shape = kspace.shape
-    relative = [np.abs(np.arange(n) - n // 2) / max(1, n // 2) if n > 1 else np.ones(1) for n in shape]
+    kz, ky, kx = corner_positions(kspace.shape, mask)
+    return kspace[:, kz, ky, kx]
+
+
+def corner_positions(
+    shape: tuple[int, ...], mask: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Where `corner_noise` takes its samples, as (kz, ky, kx); shape : (coil, kz, ky, kx)."""
+    n_coils, *size = shape
+    relative = [np.abs(np.arange(n) - n // 2) / max(1, n // 2) if n > 1 else np.ones(1) for n in size]
     kz, ky = np.nonzero(mask)
     outer = np.minimum(np.minimum(relative[0][kz], relative[1][ky])[:, None], relative[2])
     n_samples = min(outer.size, max(50 * n_coils, round(_CORNER_SHARE * outer.size)))
     chosen = np.argpartition(-outer, n_samples - 1, axis=None)[:n_samples]
     line, kx = np.unravel_index(chosen, outer.shape)
-    return kspace[:, kz[line], ky[line], kx]
+    return kz[line], ky[line], kx
 
 
 def noise_map(
@@ -158,6 +166,47 @@ def noise_map(
     return np.sqrt(variance)
 
 
+class NoisePlanes:
+    """`noise_map` one readout position at a time, for scans whose weights do not fit into memory.
+
+    Parameters
+    ----------
+    kernel, mask
+        As for `noise_map`.
+    shape : (z, y, x)
+    """
+
+    def __init__(self, kernel: GrappaKernel | None, mask: NDArray[np.bool_], shape: tuple[int, int, int]) -> None:
+        self.share = float(mask.mean())
+        self.shape, self.kernel = shape, kernel
+        patterns, self.extra = ([], self.share) if kernel is None else _patterns(kernel, mask)
+        self.filled = [(_convolution(kernel, p), share) for p, share in patterns if kernel is not None and p.any()]
+        self.extra += sum(share for p, share in patterns if not p.any())
+
+    def __call__(self, weights: NDArray[np.complex64], x: int) -> NDArray[np.float32]:
+        """Noise SD (z, y) of one plane from its combination weights (coil, z, y)."""
+        conjugate = weights.conj()
+        variance = np.float32(self.extra) * _power("czy,czy->zy", weights)
+        for (steps, image_kernel), share in self.filled:
+            phases = [_kernel_phases(n, o) for n, o in zip(self.shape, steps, strict=True)]
+            n_coils = weights.shape[0]
+            split = image_kernel.reshape(*image_kernel.shape[:3], len(steps[2]), n_coils)
+            at_x = np.einsum("zycos,o->zycs", split, phases[2][x]).astype(np.complex64)
+            along_y = phases[1].astype(np.complex64)
+            for z, row in enumerate(variance):
+                in_slice = np.tensordot(phases[0][z].astype(np.complex64), at_x, 1)
+                in_row = np.tensordot(along_y, in_slice, 1)  # (y, coil, source coil)
+                vector = conjugate[:, z].T[:, None, :] @ in_row
+                row += np.float32(share) * _power("yos,yos->y", vector)
+        return np.sqrt(variance)
+
+
+def _kernel_phases(n: int, offsets: NDArray[np.int64]) -> NDArray[np.complex128]:
+    """exp(-2πi o·r / n), (r, offset)."""
+    phases: NDArray[np.complex128] = np.exp(-2j * np.pi * np.outer(np.arange(n) - n // 2, offsets) / n)
+    return phases
+
+
 def g_factor(noise_sd: NDArray[np.float32], reduction: float) -> NDArray[np.float32]:
     """g = SD / √R: the noise beyond that of taking R times fewer samples, for Σ|w|² = 1.
 
@@ -198,9 +247,7 @@ def _lattice_variance(
     """|v(r)|², slice by slice: the kernel takes up the phases of z, then y, before it meets the weights."""
     n_coils, nz, ny, nx = weights.shape
     steps, image_kernel = _convolution(kernel, filled)
-    phases = [
-        np.exp(-2j * np.pi * np.outer(np.arange(n) - n // 2, o) / n) for n, o in zip((nz, ny, nx), steps, strict=True)
-    ]
+    phases = [_kernel_phases(n, o) for n, o in zip((nz, ny, nx), steps, strict=True)]
     phase_x = phases[2].astype(np.complex64)
     variance = np.empty((nz, ny, nx), dtype=np.float32)
     for z in range(nz):

@@ -1,22 +1,44 @@
 """From a scan to images: the conventional reconstruction, and the two half images of self Noise2Noise.
 
-The only file that knows the whole chain: whitening → GRAPPA → Fourier transform → Walsh combination.
+The whole chain in order: whitening (coil compression) → GRAPPA → Fourier transform → Walsh combination (partial
+Fourier). `out_of_core` runs the same chain on scan files that are larger than memory.
 """
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
-from sn2nlib.fourier import ifft
+from sn2nlib.recon.chain import (
+    Preparation,
+    Sampled,
+    apply_chain,
+    calibrated,
+    calibration_lines,
+    filled,
+    needs_kernel,
+    preparation,
+    transformed,
+)
 from sn2nlib.recon.coils import DEFAULT_WINDOW, combine, walsh
-from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel, calibrate, fill
-from sn2nlib.recon.noise import corner_noise, g_factor, noise_map, whiten, whitening_matrix
-from sn2nlib.sampling import acs_region, split_kz
+from sn2nlib.recon.compression import Compression, Method
+from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
+from sn2nlib.recon.noise import g_factor, noise_map
+from sn2nlib.recon.partial_fourier import (
+    PartialFourier,
+    check_method,
+    fill_partial,
+    known_region,
+    noise_factor,
+    phase_map,
+)
+from sn2nlib.sampling import split_kz
 from sn2nlib.scans.scan import Scan
 
+Pairing = Literal["kz", "repetitions"]
 OBJECT_THRESHOLD = 0.1  # of the maximum: where the object is
 MAX_HALF_G = 2.0
 
@@ -28,9 +50,9 @@ class Pair:
     Attributes
     ----------
     original : (z, y, x) complex64
-        Conventional image, from all acquired samples.
+        Conventional image, from all acquired samples of one repetition.
     half_a, half_b : (z, y, x) complex64
-        Images of the two halves of the samples; their noise is independent.
+        Images of the two halves of the samples, or of two repetitions; their noise is independent.
     weights : (coil, z, y, x) complex64
         Walsh weights, estimated from the original, used for all three.
     noise_sd, noise_sd_half : (z, y, x) float32
@@ -38,10 +60,20 @@ class Pair:
     scale : float
         `intensity_scale` of the original.
     mask_a, mask_b : (kz, ky) bool
-        Samples of the halves.
+        Samples of the halves; both the scan's where the halves are repetitions.
     kernel_original, kernel_half : GrappaKernel
-        None for the original of a fully sampled scan.
+        None where there is nothing to fill: the original of a fully sampled scan, and repetitions of one.
     whitening : (coil, coil) complex128
+    compression : Compression or None
+        Applied after whitening, to the original and both halves.
+    pairing : "kz" or "repetitions"
+        What the halves are.
+    partial_fourier : "zero", "homodyne" or "pocs"
+        How the side of k-space that was not acquired was filled. It never counts as sampled.
+    phase : (z, y, x) float32 or None
+        Phase map of the original that this took, for all three images.
+    noise_estimator : str
+        The reconstruction that `noise_sd` and `noise_sd_half` describe.
     """
 
     original: NDArray[np.complex64]
@@ -54,8 +86,13 @@ class Pair:
     mask_a: NDArray[np.bool_]
     mask_b: NDArray[np.bool_]
     kernel_original: GrappaKernel | None
-    kernel_half: GrappaKernel
+    kernel_half: GrappaKernel | None
     whitening: NDArray[np.complex128]
+    compression: Compression | None = None
+    pairing: Pairing = "kz"
+    partial_fourier: PartialFourier = "zero"
+    phase: NDArray[np.float32] | None = None
+    noise_estimator: str = "zero filling"
 
 
 def object_region(magnitude: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -81,18 +118,15 @@ def intensity_scale(magnitude: NDArray[np.float32]) -> float:
     return float(np.percentile(magnitude[inside], 99))
 
 
-def scan_whitening(scan: Scan) -> NDArray[np.complex128]:
-    """Whitening matrix (coil, coil) from the noise scan, else from the corners of k-space."""
-    noise = corner_noise(scan.kspace, scan.mask) if scan.noise is None else scan.noise
-    return whitening_matrix(noise)
-
-
 def reconstruct(
     scan: Scan,
     *,
     kernel: tuple[int, int, int] = DEFAULT_KERNEL,
     ridge: float = DEFAULT_RIDGE,
     window: int = DEFAULT_WINDOW,
+    virtual_coils: int | float | None = None,
+    compression: Method = "svd",
+    partial_fourier: PartialFourier = "zero",
 ) -> NDArray[np.complex64]:
     """Conventional image of a scan.
 
@@ -105,17 +139,31 @@ def reconstruct(
         GRAPPA regularisation.
     window : int
         Walsh window in voxels.
+    virtual_coils : int or float, optional
+        Compress the coils to this many, or to as many as hold this share of the calibration's energy.
+    compression : "svd" or "gcc"
+        One compression for the whole readout, or one per readout position.
+    partial_fourier : "zero", "homodyne" or "pocs"
+        What becomes of a side of k-space that was not acquired.
 
     Returns
     -------
     (z, y, x) complex64
         In units of the noise SD per component of a whitened coil.
     """
-    kspace = whiten(scan.kspace, scan_whitening(scan))
-    grappa = _calibrated(scan, kspace, scan.acceleration, kernel, ridge)
-    kspace = _filled(kspace, scan.mask, grappa)
-    images = _transformed(kspace)
-    return combine(images, walsh(images, window=window))
+    check_method(partial_fourier)
+    prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
+    kspace = prepare(scan.kspace)
+    grappa = None
+    if needs_kernel(scan, scan.acceleration):
+        grappa = calibrated(scan, calibration_lines(scan, kspace, prepare), scan.acceleration, kernel, ridge)
+    kspace = filled(kspace, scan.mask, grappa)
+    images = transformed(kspace)
+    image = combine(images, walsh(images, window=window))
+    if partial_fourier == "zero":
+        return image
+    known = known_region(scan.mask, grappa)
+    return fill_partial(image, known, phase_map(image, known), partial_fourier)
 
 
 def make_pair(
@@ -124,18 +172,27 @@ def make_pair(
     kernel: tuple[int, int, int] = DEFAULT_KERNEL,
     ridge: float = DEFAULT_RIDGE,
     window: int = DEFAULT_WINDOW,
+    virtual_coils: int | float | None = None,
+    compression: Method = "svd",
+    partial_fourier: PartialFourier = "zero",
+    pairing: Pairing = "kz",
 ) -> Pair:
     """Original image and the two half images of a scan.
 
-    1. Whitening, once.
+    1. Whitening, once; compression, once.
     2. Kernels for R = Ry×Rz and Ry×2Rz, both calibrated on the ACS of the original.
     3. Original image; Walsh weights from it.
     4. kz split of the samples; both halves filled and combined with the same kernel and weights.
 
+    With `pairing="repetitions"` there is no split: half A is the image of `scan.kspace` and half B that of
+    `scan.repeat`, both with the kernel of the original and its Walsh weights. The original is then half A itself, what
+    the clinic gets from one repetition, and as noisy as the halves.
+
     Parameters
     ----------
-    scan, kernel, ridge, window
+    scan, kernel, ridge, window, virtual_coils, compression, partial_fourier
         As for `reconstruct`.
+    pairing : "kz" or "repetitions"
 
     Returns
     -------
@@ -145,65 +202,96 @@ def make_pair(
     ------
     SamplingError, CalibrationError
         A half without samples; no or too small ACS.
+    ScanError
+        The scan must not be trained on, or has no second repetition.
 
     Warns
     -----
     UserWarning
         If the median g-factor of a half exceeds 2 in the object.
     """
-    mask_a, mask_b = split_kz(scan.mask, acceleration=scan.acceleration, caipi_shift=scan.caipi_shift)
-    whitening = scan_whitening(scan)
-    kspace = whiten(scan.kspace, whitening)
-    ry, rz = scan.acceleration
-    kernel_original = _calibrated(scan, kspace, (ry, rz), kernel, ridge)
-    kernel_half = _calibrated(scan, kspace, (ry, 2 * rz), kernel, ridge)
-    assert kernel_half is not None
-    images = _transformed(_filled(kspace, scan.mask, kernel_original))
+    check_method(partial_fourier)
+    mask_a, mask_b, half_acceleration = half_masks(scan, pairing, has_repeat=scan.repeat is not None)
+    prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
+    kspace = prepare(scan.kspace)
+    kernels = {
+        acceleration: calibrated(scan, calibration_lines(scan, kspace, prepare), acceleration, kernel, ridge)
+        for acceleration in dict.fromkeys((scan.acceleration, half_acceleration))
+        if needs_kernel(scan, acceleration)
+    }
+    kernel_original, kernel_half = kernels.get(scan.acceleration), kernels.get(half_acceleration)
+    images = transformed(filled(kspace, scan.mask, kernel_original))
     weights = walsh(images, window=window)
     original = combine(images, weights)
     del images
-    half_a, half_b = (apply_chain(kspace, mask, kernel_half, weights) for mask in (mask_a, mask_b))
-    magnitude = np.abs(original)
+    if pairing == "repetitions":
+        assert scan.repeat is not None
+        half_a, half_b = original, apply_chain(prepare(scan.repeat), mask_b, kernel_half, weights)
+    else:
+        half_a, half_b = (apply_chain(kspace, mask, kernel_half, weights) for mask in (mask_a, mask_b))
+    del kspace
+    known = known_region(scan.mask, kernel_original)
+    phase = None if partial_fourier == "zero" else phase_map(original, known)
+    noise_sd = noise_map(kernel_original, weights, mask=scan.mask)
     noise_sd_half = noise_map(kernel_half, weights, mask=mask_a)
-    _warn_if_noisy(noise_sd_half, mask_a, magnitude)
+    warn_if_noisy(noise_sd_half, mask_a, np.abs(original))
+    factor, estimator = noise_factor(known, scan.mask, kernel_original, partial_fourier)
+    half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, partial_fourier)
+    original = with_phase(original, scan.mask, kernel_original, phase, partial_fourier)
     return Pair(
         original=original,
-        half_a=half_a,
-        half_b=half_b,
+        half_a=with_phase(half_a, mask_a, kernel_half, phase, partial_fourier),
+        half_b=with_phase(half_b, mask_b, kernel_half, phase, partial_fourier),
         weights=weights,
-        noise_sd=noise_map(kernel_original, weights, mask=scan.mask),
-        noise_sd_half=noise_sd_half,
-        scale=intensity_scale(magnitude),
+        noise_sd=np.float32(factor) * noise_sd,
+        noise_sd_half=np.float32(half_factor) * noise_sd_half,
+        scale=intensity_scale(np.abs(original)),
         mask_a=mask_a,
         mask_b=mask_b,
         kernel_original=kernel_original,
         kernel_half=kernel_half,
-        whitening=whitening,
+        whitening=prepare.whitening,
+        compression=prepare.compression,
+        pairing=pairing,
+        partial_fourier=partial_fourier,
+        phase=phase,
+        noise_estimator=estimator,
     )
 
 
-def apply_chain(
-    kspace: NDArray[np.complex64],
+def half_masks(
+    scan: Sampled, pairing: Pairing, *, has_repeat: bool
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], tuple[int, int]]:
+    """Masks (kz, ky) of the halves, and their acceleration.
+
+    Raises
+    ------
+    ScanError
+        The scan must not be trained on, has no second repetition, or the pairing is unknown.
+    """
+    if scan.not_for_training is not None:
+        raise ScanError(
+            f"this scan cannot be trained on: {scan.not_for_training}; it can be reconstructed and denoised"
+        )
+    (ry, rz), mask = scan.acceleration, scan.mask
+    if pairing == "kz":
+        return *split_kz(mask, acceleration=(ry, rz), caipi_shift=scan.caipi_shift), (ry, 2 * rz)
+    if pairing != "repetitions":
+        raise ScanError(f"pairing is 'kz' or 'repetitions', got {pairing!r}")
+    if not has_repeat:
+        raise ScanError("pairing by repetitions needs a scan with a second repetition; use pairing='kz'")
+    return mask, mask, (ry, rz)
+
+
+def with_phase(
+    image: NDArray[np.complex64],
     mask: NDArray[np.bool_],
     kernel: GrappaKernel | None,
-    weights: NDArray[np.complex64],
+    phase: NDArray[np.float32] | None,
+    method: PartialFourier,
 ) -> NDArray[np.complex64]:
-    """Fill, transform, combine with everything frozen: linear in the k-space.
-
-    Parameters
-    ----------
-    kspace : (coil, kz, ky, kx) complex64
-        Whitened; values outside `mask` are ignored.
-    mask : (kz, ky) bool
-    kernel : GrappaKernel or None
-        None: nothing is filled.
-    weights : (coil, z, y, x) complex64
-
-    Returns
-    -------
-    (z, y, x) complex64
-    """
-    return combine(_transformed(_filled(kspace, mask, kernel)), weights)
+    """The image with its missing side of k-space filled; without a phase map, the image itself."""
+    return image if phase is None else fill_partial(image, known_region(mask, kernel), phase, method)
 
 
 def apply_halves(kspace: NDArray[np.complex64], pair: Pair) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
@@ -212,10 +300,19 @@ def apply_halves(kspace: NDArray[np.complex64], pair: Pair) -> tuple[NDArray[np.
     Parameters
     ----------
     kspace : (coil, kz, ky, kx) complex64
-        Whitened with `pair.whitening`, sampled at least where the pair's scan was.
+        Whitened with `pair.whitening` (and compressed, see `Preparation`), sampled at least where the pair's scan was.
     """
-    half_a = apply_chain(kspace, pair.mask_a, pair.kernel_half, pair.weights)
-    return half_a, apply_chain(kspace, pair.mask_b, pair.kernel_half, pair.weights)
+    half_a, half_b = (
+        with_phase(
+            apply_chain(kspace, mask, pair.kernel_half, pair.weights),
+            mask,
+            pair.kernel_half,
+            pair.phase,
+            pair.partial_fourier,
+        )
+        for mask in (pair.mask_a, pair.mask_b)
+    )
+    return half_a, half_b
 
 
 def systematic_difference(noise_free: NDArray[np.complex64], pair: Pair) -> NDArray[np.complex64]:
@@ -234,44 +331,12 @@ def systematic_difference(noise_free: NDArray[np.complex64], pair: Pair) -> NDAr
         In the units of the half images. Its RMS in the head over `pair.noise_sd_half` is the number to
         report.
     """
-    half_a, half_b = apply_halves(whiten(noise_free, pair.whitening), pair)
+    half_a, half_b = apply_halves(Preparation(pair.whitening, pair.compression)(noise_free), pair)
     return half_a - half_b
 
 
-def _calibrated(
-    scan: Scan,
-    kspace: NDArray[np.complex64],
-    acceleration: tuple[int, int],
-    kernel: tuple[int, int, int],
-    ridge: float,
-) -> GrappaKernel | None:
-    if acceleration == (1, 1) or (acceleration == scan.acceleration and scan.mask.all()):
-        return None
-    slice_z, slice_y = acs_region(scan.mask)
-    return calibrate(
-        kspace[:, slice_z, slice_y],
-        acceleration=acceleration,
-        caipi_shift=scan.caipi_shift,
-        kernel=kernel,
-        ridge=ridge,
-    )
-
-
-def _filled(
-    kspace: NDArray[np.complex64], mask: NDArray[np.bool_], kernel: GrappaKernel | None
-) -> NDArray[np.complex64]:
-    """A new k-space; nothing but the mask is applied without a kernel."""
-    return kspace * mask[:, :, None] if kernel is None else fill(kspace, mask, kernel)
-
-
-def _transformed(kspace: NDArray[np.complex64]) -> NDArray[np.complex64]:
-    """Coil images, written over the k-space: one array of its size less in memory."""
-    for coil in kspace:
-        coil[:] = ifft(coil)
-    return kspace
-
-
-def _warn_if_noisy(noise_sd: NDArray[np.float32], mask: NDArray[np.bool_], magnitude: NDArray[np.float32]) -> None:
+def warn_if_noisy(noise_sd: NDArray[np.float32], mask: NDArray[np.bool_], magnitude: NDArray[np.float32]) -> None:
+    """Warn if the halves are so noisy in the object that training on them would blur."""
     g_map = g_factor(noise_sd, mask.size / np.count_nonzero(mask))
     median = float(np.median(g_map[object_region(magnitude)]))
     if median > MAX_HALF_G:

@@ -1,6 +1,7 @@
 """Readout lines → `Scan`: samples put where the plan says, oversampling removed, averages taken."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,15 @@ def assemble(source: RawSource, plan: Plan) -> Scan:
     ScanError
         If samples are missing from the file, or are no numbers.
     """
-    kspace = _gathered(source, plan, plan.rows)
+    return Scan(
+        kspace=_gathered(source, plan, plan.rows),
+        repeat=_gathered(source, plan, plan.repeat_rows) if plan.repeat_rows.size else None,
+        **besides_kspace(source, plan),
+    )
+
+
+def besides_kspace(source: RawSource, plan: Plan) -> dict[str, Any]:
+    """All other arguments of `Scan`."""
     info = {
         "source": source.header.kind,
         "geometry": "unknown" if plan.geometry_unknown else "from the header",
@@ -38,29 +47,36 @@ def assemble(source: RawSource, plan: Plan) -> Scan:
         "done": list(plan.does),
         "notes": [*plan.notes, *plan.doubts],
     }
-    return Scan(
-        kspace=kspace,
-        mask=plan.mask,
-        acceleration=plan.acceleration,
-        caipi_shift=plan.caipi_shift,
-        voxel_size=plan.voxel_size,
-        affine=plan.affine,
-        noise=_noise(source, plan),
-        info=info,
-        acs=_calibration(source, plan),
-        repeat=_gathered(source, plan, plan.repeat_rows) if plan.repeat_rows.size else None,
-        not_for_training=plan.not_for_training,
-    )
+    return {
+        "mask": plan.mask,
+        "acceleration": plan.acceleration,
+        "caipi_shift": plan.caipi_shift,
+        "voxel_size": plan.voxel_size,
+        "affine": plan.affine,
+        "noise": _noise(source, plan),
+        "info": info,
+        "acs": _calibration(source, plan),
+        "not_for_training": plan.not_for_training,
+    }
 
 
-def _gathered(source: RawSource, plan: Plan, rows: Rows) -> NDArray[np.complex64]:
-    kspace = np.zeros((plan.readout.coils, *plan.shape), dtype=np.complex64)
+def partitions(source: RawSource, plan: Plan, rows: Rows) -> Iterator[NDArray[np.complex64]]:
+    """One partition (coil, ky, kx) after the other, in the order of kz: for scans larger than memory."""
+    order = plan.kz.index(source.lines["kz"][rows])
+    for z in range(plan.shape[0]):
+        yield _gathered(source, plan, rows[order == z], only=z)[:, 0]
+
+
+def _gathered(source: RawSource, plan: Plan, rows: Rows, *, only: int | None = None) -> NDArray[np.complex64]:
+    """K-space of these lines, or the one partition `only` that they belong to."""
+    nz, ny, nx = plan.shape
+    kspace = np.zeros((plan.readout.coils, nz if only is None else 1, ny, nx), dtype=np.complex64)
     step = max(1, _CHUNK_BYTES // (8 * plan.readout.coils * plan.readout.full))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         lines = source.lines[part]
         samples = placed_samples(source.read(part), lines, plan.readout)
-        z, y = plan.kz.index(lines["kz"]), plan.ky.index(lines["ky"])
+        z, y = plan.kz.index(lines["kz"]) - (only or 0), plan.ky.index(lines["ky"])
         for number, line in enumerate(samples):  # one by one: averages of a position may meet in one chunk
             kspace[:, z[number], y[number]] += line
     if plan.averages > 1:

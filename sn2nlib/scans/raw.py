@@ -3,8 +3,6 @@
 The format is told by the content of a file, never by its name. Files are opened for reading only.
 """
 
-import importlib
-import importlib.util
 import os
 import warnings
 from dataclasses import replace
@@ -15,13 +13,15 @@ import h5py
 import numpy as np
 
 from sn2nlib.errors import ScanError, Sn2nError
-from sn2nlib.scans import mrd, twix
-from sn2nlib.scans.assemble import assemble
+from sn2nlib.scans import layouts, mrd, twix
+from sn2nlib.scans.assemble import assemble, besides_kspace, partitions
 from sn2nlib.scans.lines import NOISE, RawSource
 from sn2nlib.scans.mrd_variants import apply_variant
 from sn2nlib.scans.plan import Plan, RawOptions, make_plan
 from sn2nlib.scans.report import RawReport, raw_report, scan_report
-from sn2nlib.scans.scan import FORMAT, Scan, inspect_scan, load_scan
+from sn2nlib.scans.scan import FORMAT, Scan, inspect_scan, load_scan, save_scan
+from sn2nlib.scans.sidecar import described
+from sn2nlib.scans.stream import write_partitions
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD = 65536
@@ -41,6 +41,7 @@ def read_raw(
     noise_scan: bool = True,
     voxel_size: tuple[float, float, float] | None = None,
     affine: np.ndarray | None = None,
+    largest: int | None = None,
 ) -> Scan:
     """Read a raw file of any known kind.
 
@@ -65,6 +66,8 @@ def read_raw(
         (z, y, x) in mm, instead of the header's.
     affine : (4, 4)
         NIfTI affine (RAS+ mm) of the image stored as (x, y, z), instead of the header's.
+    largest
+        Bytes of k-space beyond which the file is refused; None: no limit.
 
     Returns
     -------
@@ -89,17 +92,85 @@ def read_raw(
     path = _checked(path)
     kind = _kind(path)
     if kind in (FORMAT, "layout"):
-        changed = [name for name, value in vars(options).items() if value is not vars(RawOptions())[name]]
-        if changed:
-            raise ScanError(f"{path}: the options {', '.join(changed)} are for twix and ISMRMRD files")
-        return load_scan(path) if kind == FORMAT else _layouts().read_layout(path, _layouts().find_layout(path))
+        _refuse_options(path, options)
+        return load_scan(path) if kind == FORMAT else layouts.read_layout(path, layouts.find_layout(path))
     with _naming(path):
         source = _open(path, kind, measurement)
         plan = _plan(source, _with_pair(source, options))
+        _check_largest(plan, largest)
         scan = _as_variant(assemble(source, plan), source, options)
-        scan = _restored(scan, source, options)
+        scan = replace(scan, **_recorded(source, options))
     _warn(path, plan)
     return scan
+
+
+def open_raw(path: str | os.PathLike[str], *, largest: int | None = None, **options: Any) -> Scan | Path:
+    """A raw file as a scan; a scan file of this package stays a file, which may be larger than memory.
+
+    Parameters
+    ----------
+    path, largest
+        As for `read_raw`.
+    **options
+        For `read_raw`.
+
+    Returns
+    -------
+    Scan or Path
+        Either serves `sn2nlib.recon.scan_images`.
+    """
+    path = _checked(path)
+    if _kind(path) != FORMAT:
+        return read_raw(path, largest=largest, **options)
+    _refuse_options(path, RawOptions(**{name: value for name, value in options.items() if name != "measurement"}))
+    return path
+
+
+def convert_raw(
+    path: str | os.PathLike[str], out: str | os.PathLike[str], *, measurement: int = -1, **options: Any
+) -> None:
+    """Make a scan file of a raw file, partition by partition: neither has to fit into memory.
+
+    Files of a public layout, and ISMRMRD files whose samples are transformed (see ``layouts.yaml``), are read at once.
+
+    Parameters
+    ----------
+    path
+        Any raw file but a scan file.
+    out
+        Appears whole or not at all, over whatever was there.
+    measurement, **options
+        As for `read_raw`.
+
+    Raises
+    ------
+    FileNotFoundError, ScanError, OSError
+        As `read_raw` and `save_scan`.
+    """
+    path, chosen = _checked(path), RawOptions(**options)
+    kind = _kind(path)
+    if kind == FORMAT:
+        raise ScanError(f"{path}: is a scan file already")
+    if kind == "layout":
+        save_scan(read_raw(path, **options), out)
+        return
+    with _naming(path):
+        source = _open(path, kind, measurement)
+        if source.header.variant is not None:
+            save_scan(read_raw(path, **options), out)
+            return
+        plan = _plan(source, _with_pair(source, chosen))
+        known = besides_kspace(source, plan) | _recorded(source, chosen)
+        if plan.repeat_rows.size:
+            known["repeat"] = partitions(source, plan, plan.repeat_rows)
+        shape = (plan.readout.coils, *plan.shape)
+        write_partitions(out, shape, partitions(source, plan, plan.rows), **known)
+    _warn(path, plan)
+
+
+def is_scan_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a scan file of this package."""
+    return _kind(_checked(path)) == FORMAT
 
 
 def inspect_raw(path: str | os.PathLike[str], *, measurement: int = -1) -> RawReport:
@@ -118,7 +189,7 @@ def inspect_raw(path: str | os.PathLike[str], *, measurement: int = -1) -> RawRe
     if kind == FORMAT:
         return scan_report(inspect_scan(path))
     if kind == "layout":
-        return scan_report(_layouts().inspect_layout(path, _layouts().find_layout(path)))
+        return scan_report(layouts.inspect_layout(path, layouts.find_layout(path)))
     with _naming(path):
         source = _open(path, kind, measurement)
         return raw_report(source, _plan(source, RawOptions()))
@@ -136,6 +207,21 @@ class _naming:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, Sn2nError):
             raise ScanError(f"{self.path}: {error}") from error
+
+
+def _check_largest(plan: Plan, largest: int | None) -> None:
+    needed = 8 * plan.readout.coils * int(np.prod(plan.shape)) * (2 if plan.repeat_rows.size else 1)
+    if largest is not None and needed > largest:
+        raise ScanError(
+            f"its k-space takes {needed / 2**30:.1f} GiB, more than can be worked on at once here "
+            f"({largest / 2**30:.1f} GiB); make a scan file of it with sn2n convert: those may be larger than memory"
+        )
+
+
+def _refuse_options(path: Path, options: RawOptions) -> None:
+    changed = [name for name, value in vars(options).items() if value is not vars(RawOptions())[name]]
+    if changed:
+        raise ScanError(f"{path}: the options {', '.join(changed)} are for twix and ISMRMRD files")
 
 
 def _checked(path: str | os.PathLike[str]) -> Path:
@@ -179,19 +265,9 @@ def _hdf5_kind(path: Path) -> str:
         raise
     except Exception:  # h5py raises many kinds for damaged files
         raise ScanError(f"{path}: the HDF5 file is damaged or incomplete; copy it once more") from None
-    if (layouts := _layouts()) is not None and layouts.find_layout(path) is not None:
+    if layouts.find_layout(path) is not None:
         return "layout"
     raise ScanError(f"{path}: an HDF5 file of no known layout; it holds {present}; {_KNOWN}")
-
-
-def _layouts() -> Any:
-    """The module of public HDF5 layouts: find_layout, read_layout, inspect_layout; None where it is absent."""
-    return _module("layouts")
-
-
-def _module(name: str) -> Any:
-    full = f"sn2nlib.scans.{name}"
-    return importlib.import_module(full) if importlib.util.find_spec(full) else None
 
 
 def _with_pair(source: RawSource, options: RawOptions) -> RawOptions:
@@ -228,15 +304,14 @@ def _as_variant(scan: Scan, source: RawSource, options: RawOptions) -> Scan:
     return replace(scan, kspace=kspace, acs=None, repeat=None, not_for_training=scan.not_for_training or reason)
 
 
-def _restored(scan: Scan, source: RawSource, options: RawOptions) -> Scan:
+def _recorded(source: RawSource, options: RawOptions) -> dict[str, Any]:
     """What the record of an exported file says more exactly than its headers; the options of the user still count."""
-    sidecar = _module("sidecar")
-    if source.header.record is None or sidecar is None:
-        return scan
-    known = dict(sidecar.described(source.header.record))
+    if source.header.record is None:
+        return {}
+    known = dict(described(source.header.record))
     if options.voxel_size is not None or options.affine is not None:
         known = {name: value for name, value in known.items() if name not in ("voxel_size", "affine")}
-    return replace(scan, **known)
+    return known
 
 
 def _open(path: Path, kind: str, measurement: int) -> RawSource:

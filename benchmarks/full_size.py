@@ -1,0 +1,204 @@
+"""Time and memory of a scan that is larger than memory. Run by hand:  python benchmarks/full_size.py --folder FOLDER
+
+A simulated 64-channel scan of 256×328×328 (14 GB on disk, R = 2×1, 24 calibration lines) → conventional image and
+both halves, compressed to 16 virtual coils. Beside it, in the same run, what no program can do without: reading the
+file, the Fourier transforms, and the matrix products of compression, calibration, filling and Walsh's covariances, of
+the same sizes, on data that lie ready. Reconstruction and comparison run in child processes, whose peak memory is
+theirs alone. `--scale 4` makes every axis four times shorter, to try it out.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from scipy.linalg import blas
+
+from sn2nlib.fourier import pad
+from sn2nlib.recon import image_pair
+from sn2nlib.sampling import acs_region, lattice_mask
+from sn2nlib.scans import acquire, digital_head
+from sn2nlib.scans.coils import noise_correlation
+from sn2nlib.scans.stream import read_header, write_partitions
+
+MATRIX, COILS, VIRTUAL, ACS, KERNEL = (256, 328, 328), 64, 16, 24, (3, 2, 2)
+NOISE_SD, VOXEL = 0.02, 0.7
+COARSE = 4  # the head is simulated on a grid this many times coarser and interpolated by zeros in k-space
+LIMITS = {"seconds": 300, "peak GiB": 8, "ratio": 2.5}
+
+
+def simulate(path: Path, matrix: tuple[int, int, int]) -> None:
+    """Write the scan, partition by partition."""
+    begun = time.perf_counter()
+    size = VOXEL * MATRIX[0] / matrix[0]
+    grid = {
+        "matrix": (MATRIX[0] // COARSE, MATRIX[1] // COARSE, MATRIX[2] // COARSE),
+        "voxel_size": (VOXEL * COARSE,) * 3,
+    }
+    scan = acquire.acquire(
+        digital_head(0, **grid), **grid, n_coils=COILS, acceleration=(1, 1), acs=None, noise_sd=0
+    )
+    mask = lattice_mask(matrix[:2], acceleration=(2, 1), acs=min(ACS, matrix[1] // 4))
+    colour = np.linalg.cholesky(noise_correlation(COILS, [n * size for n in matrix], 0)).astype(np.complex64)
+    colour *= np.float32(NOISE_SD)
+    rng = np.random.default_rng(0)
+    noise = colour @ normal(rng, (COILS, 16384))
+    write_partitions(
+        path, (COILS, *matrix), partitions(scan.kspace, matrix, mask, colour, rng), mask=mask, acceleration=(2, 1),
+        voxel_size=(size,) * 3, noise=noise, info={"source": "simulated for benchmarks/full_size.py"},
+    )
+    print(f"simulated in {time.perf_counter() - begun:.0f} s")
+
+
+def partitions(
+    coarse: np.ndarray, matrix: tuple[int, int, int], mask: np.ndarray, colour: np.ndarray, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Partitions (coil, ky, kx) of the interpolated k-space with noise on the sampled lines."""
+    nz, ny, nx = matrix
+    gain = np.float32(np.sqrt(np.prod(matrix) / np.prod(coarse.shape[1:])))  # the image keeps its intensity
+    first = nz // 2 - coarse.shape[1] // 2
+    for kz in range(nz):
+        inside = 0 <= kz - first < coarse.shape[1]
+        partition = pad(gain * coarse[:, kz - first], (ny, nx)) if inside else np.zeros((COILS, ny, nx), np.complex64)
+        rows = np.flatnonzero(mask[kz])
+        noise = colour @ normal(rng, (COILS, len(rows) * nx))
+        sampled = np.zeros_like(partition)
+        sampled[:, rows] = partition[:, rows] + noise.reshape(COILS, len(rows), nx)
+        yield sampled
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Complex white noise, SD 1 per component."""
+    return rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
+
+
+def reconstruct(path: Path, memory_limit: int) -> dict[str, float]:
+    """The conventional image and both halves."""
+    begun = time.perf_counter()
+    pair = image_pair(
+        path, virtual_coils=VIRTUAL, kernel=KERNEL, noise_maps=False, memory_limit=memory_limit, progress=True
+    )
+    seconds = time.perf_counter() - begun
+    magnitude = np.abs(pair.original)
+    inside = magnitude > 0.1 * magnitude.max()
+    halves = [np.vdot(pair.original[inside], half[inside]).real for half in (pair.half_a, pair.half_b)]  # type: ignore[index]
+    return {
+        "seconds": seconds,
+        "half over original": float(np.mean(halves) / np.vdot(pair.original[inside], pair.original[inside]).real),
+    }
+
+
+def bare(path: Path, _: int) -> dict[str, float]:
+    """Seconds of each part of what cannot be left out."""
+    header = read_header(path)
+    return {
+        "reading": timed(lambda: sum(1 for _ in raw_partitions(path)), 1),
+        "transforms": bare_transforms(header.shape, int(header.mask.any(axis=0).sum())),
+        "products": bare_products(header.shape, header.mask),
+    }
+
+
+def raw_partitions(path: Path) -> Iterator[None]:
+    """Read all partitions, as the reconstruction does, and look at none."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        dataset = file["kspace"]
+        n_coils, nz, ny, nx = dataset.shape
+        buffer = np.empty((n_coils, ny, nx), np.complex64)
+        for kz in range(nz):
+            dataset.read_direct(buffer, np.s_[:, kz])
+            yield
+
+
+def timed(function: Callable[[], Any], times: int) -> float:
+    """Seconds that `times` calls take: measured on a tenth of them, at least one."""
+    sample = max(1, times // 10)
+    begun = time.perf_counter()
+    for _ in range(sample):
+        function()
+    return (time.perf_counter() - begun) * times / sample
+
+
+def bare_transforms(shape: tuple[int, int, int], n_columns: int) -> float:
+    """Readouts once; (kz, ky) of three images."""
+    (nz, ny, nx), workers = shape, os.cpu_count()
+    rng = np.random.default_rng(0)
+    lines, planes = normal(rng, (VIRTUAL, n_columns, nx)), normal(rng, (VIRTUAL, nz, ny))
+    return timed(lambda: scipy.fft.ifft(lines, workers=workers), nz) + timed(
+        lambda: scipy.fft.ifft2(planes, workers=workers), 3 * nx
+    )
+
+
+def bare_products(shape: tuple[int, int, int], mask: np.ndarray) -> float:
+    """Compression, normal equations of both kernels, filling of three images, Walsh's local covariances."""
+    (nz, ny, nx), n_columns, rng = shape, int(mask.any(axis=0).sum()), np.random.default_rng(0)
+    taps, sources = KERNEL[0], KERNEL[1] * KERNEL[2]
+    raw, matrix = normal(rng, (COILS, n_columns * nx)), normal(rng, (VIRTUAL, COILS))
+    seconds = timed(lambda: matrix @ raw, nz)
+    acs_z, acs_y = (part.stop - part.start for part in acs_region(mask))
+    for n_targets, span in ((1, (2, 3)), (3, (4, 3))):
+        n_windows = (acs_z - span[0] + 1) * (acs_y - span[1]) * (nx - taps + 1)
+        columns = np.asfortranarray(normal(rng, (4096, (sources * taps + n_targets) * VIRTUAL)).astype(np.complex128))
+        gram = np.zeros((columns.shape[1],) * 2, np.complex128, order="F")
+        seconds += timed(lambda a=columns, g=gram: blas.zherk(1.0, a, beta=1.0, c=g, trans=2, overwrite_c=1),  # type: ignore[misc]
+                         -(-n_windows // 4096))
+    for n_targets, cells, images in ((1, nz * ny // 2, 1), (3, nz * ny // 4, 2)):
+        weights, plane = normal(rng, (n_targets * VIRTUAL, sources * VIRTUAL)), normal(rng, (sources * VIRTUAL, cells))
+        seconds += timed(lambda w=weights, p=plane: w @ p, images * nx)  # type: ignore[misc]
+    blocks = normal(rng, (-(-nz // 3) * -(-ny // 3), VIRTUAL, 27))
+    return seconds + timed(lambda: blocks @ blocks.conj().swapaxes(1, 2), -(-nx // 3))
+
+
+def in_child(function: Callable[[Path, int], dict[str, float]], path: Path, memory_limit: int) -> dict[str, float]:
+    """Run in a process of its own; the result and that process's peak memory."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_measured, (function, path, memory_limit))
+
+
+def _measured(function: Callable[[Path, int], dict[str, float]], path: Path, memory_limit: int) -> dict[str, float]:
+    result = function(path, memory_limit)
+    return {**result, "peak GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+
+
+def main() -> None:
+    """Print the numbers, and write them as JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True, help="for the scan file; kept and used again if there")
+    parser.add_argument("--scale", type=int, default=1, help="shorter axes, to try the benchmark out")
+    parser.add_argument("--memory", type=float, default=LIMITS["peak GiB"], help="limit in GiB")
+    parser.add_argument("--remove", action="store_true", help="delete the scan file at the end")
+    parser.add_argument("--out", type=Path, help="JSON file of the numbers")
+    arguments = parser.parse_args()
+    matrix = (MATRIX[0] // arguments.scale, MATRIX[1] // arguments.scale, MATRIX[2] // arguments.scale)
+    path = arguments.folder / "x".join(map(str, ("scan", COILS, *matrix)))
+    path = path.with_suffix(".h5")
+    if not path.exists():
+        simulate(path, matrix)
+    print(f"{path.name}: {path.stat().st_size / 1e9:.1f} GB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    least = in_child(bare, path, 0)
+    ours = in_child(reconstruct, path, int(arguments.memory * 2**30))
+    total = least["reading"] + least["transforms"] + least["products"]
+    ratio = ours["seconds"] / total
+    print(f"bare reading {least['reading']:.0f} s, transforms {least['transforms']:.0f} s, "
+          f"products {least['products']:.0f} s: {total:.0f} s")
+    print(f"image and both halves: {ours['seconds']:.0f} s, {ratio:.2f} times the bare operations, "
+          f"peak memory {ours['peak GiB']:.2f} GiB, load {os.getloadavg()[0]:.1f}")
+    print(f"halves over original {ours['half over original']:.3f}")
+    if arguments.out:
+        numbers = {"bare": least, "ours": ours, "ratio": ratio, "limits": LIMITS, "matrix": matrix, "coils": COILS}
+        arguments.out.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    if arguments.remove:
+        path.unlink()
+
+
+if __name__ == "__main__":
+    main()

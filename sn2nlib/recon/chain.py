@@ -1,0 +1,133 @@
+"""The steps that reconstructions are made of: whitened (and compressed) k-space, calibration, filling, transform."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sn2nlib.fourier import crop, ifft
+from sn2nlib.recon.coils import combine
+from sn2nlib.recon.compression import CENTRE, Compression, Method, compress, compression_matrix
+from sn2nlib.recon.grappa import GrappaKernel, calibrate, fill
+from sn2nlib.recon.noise import corner_noise, whiten, whitening_matrix
+from sn2nlib.sampling import Mask, acs_region
+from sn2nlib.scans.scan import Scan
+
+_Complex = NDArray[np.complex64]
+
+
+class Sampled(Protocol):
+    """What must be known of a scan besides its samples. `Scan` has it, and the header of a scan file."""
+
+    @property
+    def mask(self) -> Mask: ...
+    @property
+    def acceleration(self) -> tuple[int, int]: ...
+    @property
+    def caipi_shift(self) -> int: ...
+    @property
+    def not_for_training(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """From measured to whitened k-space, with fewer coils if asked: one for the original and both halves.
+
+    Attributes
+    ----------
+    whitening : (coil, coil) complex128
+    compression : Compression or None
+    """
+
+    whitening: NDArray[np.complex128]
+    compression: Compression | None = None
+
+    def __call__(self, kspace: _Complex) -> _Complex:
+        """(coil, ..., kx) measured → (virtual coil, ..., kx) whitened; a new array."""
+        if self.compression is None:
+            return whiten(kspace, self.whitening)
+        return compress(kspace, self.whitening, self.compression)
+
+
+def scan_whitening(scan: Scan) -> NDArray[np.complex128]:
+    """Whitening matrix (coil, coil) from the noise scan, else from the corners of k-space."""
+    noise = corner_noise(scan.kspace, scan.mask) if scan.noise is None else scan.noise
+    return whitening_matrix(noise)
+
+
+def preparation(scan: Scan, *, virtual_coils: int | float | None = None, compression: Method = "svd") -> Preparation:
+    """Whitening of a scan, and the compression of its coils if a number or a share of energy is given."""
+    whitening = scan_whitening(scan)
+    if virtual_coils is None:
+        return Preparation(whitening)
+    lines = scan.kspace[(slice(None), *acs_region(scan.mask))] if scan.acs is None else scan.acs
+    return Preparation(whitening, fitted_compression(lines, whitening, virtual_coils, compression, scan.shape[2]))
+
+
+def fitted_compression(
+    acs: _Complex, whitening: NDArray[np.complex128], virtual_coils: int | float, method: Method, nx: int
+) -> Compression:
+    """Compression fitted to calibration lines (coil, kz, ky, kx) as measured, for a readout of nx samples."""
+    nz, ny = (min(n, CENTRE) for n in acs.shape[1:3])
+    centre = whiten(crop(acs, (nz, ny, acs.shape[3])), whitening)
+    return compression_matrix(centre, virtual_coils=virtual_coils, method=method, nx=nx)
+
+
+def calibration_lines(scan: Scan, kspace: _Complex, prepare: Preparation) -> _Complex:
+    """Prepared calibration lines: of the separate calibration scan where there is one, else of `kspace`, prepared."""
+    if scan.acs is not None:
+        return prepare(scan.acs)
+    return kspace[(slice(None), *acs_region(scan.mask))]
+
+
+def needs_kernel(scan: Sampled, acceleration: tuple[int, int]) -> bool:
+    """Whether there is anything to fill for this acceleration of the scan's samples or of a half of them."""
+    return acceleration != (1, 1) and not (acceleration == scan.acceleration and bool(scan.mask.all()))
+
+
+def calibrated(
+    scan: Sampled,
+    acs: _Complex,
+    acceleration: tuple[int, int],
+    kernel: tuple[int, int, int],
+    ridge: float,
+) -> GrappaKernel:
+    """GRAPPA kernel for this acceleration on the scan's lattice."""
+    return calibrate(acs, acceleration=acceleration, caipi_shift=scan.caipi_shift, kernel=kernel, ridge=ridge)
+
+
+def filled(kspace: _Complex, mask: NDArray[np.bool_], kernel: GrappaKernel | None) -> _Complex:
+    """A new k-space; nothing but the mask is applied without a kernel."""
+    return kspace * mask[:, :, None] if kernel is None else fill(kspace, mask, kernel)
+
+
+def transformed(kspace: _Complex) -> _Complex:
+    """Coil images, written over the k-space: one array of its size less in memory."""
+    for coil in kspace:
+        coil[:] = ifft(coil)
+    return kspace
+
+
+def apply_chain(
+    kspace: _Complex,
+    mask: NDArray[np.bool_],
+    kernel: GrappaKernel | None,
+    weights: _Complex,
+) -> _Complex:
+    """Fill, transform, combine with everything frozen: linear in the k-space.
+
+    Parameters
+    ----------
+    kspace : (coil, kz, ky, kx) complex64
+        Whitened; values outside `mask` are ignored.
+    mask : (kz, ky) bool
+    kernel : GrappaKernel or None
+        None: nothing is filled.
+    weights : (coil, z, y, x) complex64
+
+    Returns
+    -------
+    (z, y, x) complex64
+    """
+    return combine(transformed(filled(kspace, mask, kernel)), weights)

@@ -1,0 +1,452 @@
+"""The chain of `pairs` for scan files that are larger than memory.
+
+1. Noise scan (or k-space corners) → whitening; centre of the calibration lines → coil compression.
+2. Partition by partition: read, whiten, compress, transform the readout. The samples, now (x, coil, kz, ky), are kept.
+3. Each x on its own: GRAPPA in hybrid space, transform over (kz, ky) → coil images of the original, which are kept.
+4. Walsh weights on their grid of blocks, from slabs of these.
+5. Each x on its own: weights, original, both halves (filled, transformed, combined), noise maps.
+
+The answer is that of `pairs` to rounding. Memory: the results (five volumes at most), one slab or a few planes per
+thread, the calibration lines; samples and coil images of steps 2 and 3 too while they fit below the limit, else these
+are on disk.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from sn2nlib.fourier import ifft
+from sn2nlib.recon.chain import Preparation, calibrated, fitted_compression, needs_kernel
+from sn2nlib.recon.coils import DEFAULT_WINDOW, BlockWeights, block_weights
+from sn2nlib.recon.compression import Compression, Method
+from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
+from sn2nlib.recon.hybrid import HybridFill, HybridSamples, edge_transform, image_phase, sample_phase
+from sn2nlib.recon.noise import NoisePlanes, corner_positions, whitening_matrix
+from sn2nlib.recon.pairs import (
+    Pairing,
+    half_masks,
+    intensity_scale,
+    make_pair,
+    reconstruct,
+    warn_if_noisy,
+    with_phase,
+)
+from sn2nlib.recon.partial_fourier import PartialFourier, check_method, known_region, noise_factor, phase_map
+from sn2nlib.recon.workspace import Workspace, default_limit, reported
+from sn2nlib.sampling import Mask, acs_region
+from sn2nlib.scans.scan import Scan, load_scan
+from sn2nlib.scans.stream import ScanHeader, read_box, read_header, read_partitions
+
+IN_MEMORY = 5  # times the k-space: what the chain of `pairs` takes
+_BLOCK = 8  # partitions that are written to the samples at a time
+
+_Complex = NDArray[np.complex64]
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """The images of `Pair`, without the weights, which would take as much memory as the coil images.
+
+    Attributes
+    ----------
+    original, half_a, half_b : (z, y, x) complex64
+        The halves are None where only the conventional image was asked for.
+    noise_sd, noise_sd_half : (z, y, x) float32
+        None without halves.
+    scale : float
+    mask_a, mask_b : (kz, ky) bool
+    kernel_original, kernel_half : GrappaKernel or None
+    whitening : (coil, coil) complex128
+    compression : Compression or None
+    weights : BlockWeights
+        Of the images with the axes (x, z, y).
+    pairing, partial_fourier, noise_estimator : str
+    """
+
+    original: _Complex
+    half_a: _Complex | None
+    half_b: _Complex | None
+    noise_sd: NDArray[np.float32] | None
+    noise_sd_half: NDArray[np.float32] | None
+    scale: float
+    mask_a: Mask
+    mask_b: Mask
+    kernel_original: GrappaKernel | None
+    kernel_half: GrappaKernel | None
+    whitening: NDArray[np.complex128]
+    compression: Compression | None
+    weights: BlockWeights
+    pairing: Pairing
+    partial_fourier: PartialFourier
+    noise_estimator: str
+
+
+def fits_memory(header: ScanHeader, memory_limit: int | None = None) -> bool:
+    """Whether `reconstruct` and `make_pair` could work on the whole scan at once.
+
+    Parameters
+    ----------
+    memory_limit
+        Bytes; None: half of the machine's memory.
+    """
+    whole = header.nbytes * (2 if header.has_repeat else 1)
+    return IN_MEMORY * header.nbytes + whole <= (default_limit() if memory_limit is None else memory_limit)
+
+
+def largest_kspace(memory_limit: int | None = None) -> int:
+    """Bytes of k-space that `reconstruct` and `make_pair` could work on at once, reading included."""
+    return (default_limit() if memory_limit is None else memory_limit) // (IN_MEMORY + 1)
+
+
+def scan_images(
+    source: Scan | str | os.PathLike[str],
+    *,
+    halves: bool = False,
+    memory_limit: int | None = None,
+    pairing: Pairing = "kz",
+    progress: bool = False,
+    **options: Any,
+) -> tuple[list[_Complex], NDArray[np.float64]]:
+    """Conventional image of a scan, and its halves if asked; of a scan file out of core if it is large.
+
+    Parameters
+    ----------
+    source
+        Scan, or path of a scan file.
+    memory_limit, pairing, progress
+        As for `image_pair`.
+    **options
+        For `reconstruct` or `make_pair`.
+
+    Returns
+    -------
+    images : list of (z, y, x) complex64
+        Original, or original, half A, half B.
+    affine : (4, 4)
+    """
+    if not isinstance(source, Scan) and not fits_memory(header := read_header(source), memory_limit):
+        pair = image_pair(
+            source, halves=halves, noise_maps=halves, memory_limit=memory_limit, pairing=pairing, progress=progress,
+            **options,
+        )
+        return [image for image in (pair.original, pair.half_a, pair.half_b) if image is not None], header.affine
+    scan = source if isinstance(source, Scan) else load_scan(source)
+    if not halves:
+        return [reconstruct(scan, **options)], scan.affine
+    whole = make_pair(scan, pairing=pairing, **options)
+    return [whole.original, whole.half_a, whole.half_b], scan.affine
+
+
+def image_pair(
+    path: str | os.PathLike[str],
+    *,
+    kernel: tuple[int, int, int] = DEFAULT_KERNEL,
+    ridge: float = DEFAULT_RIDGE,
+    window: int = DEFAULT_WINDOW,
+    virtual_coils: int | float | None = None,
+    compression: Method = "svd",
+    partial_fourier: PartialFourier = "zero",
+    pairing: Pairing = "kz",
+    halves: bool = True,
+    noise_maps: bool = True,
+    memory_limit: int | None = None,
+    scratch: str | os.PathLike[str] | None = None,
+    progress: bool = False,
+) -> ImagePair:
+    """Conventional image and both halves of a scan file that may be larger than memory.
+
+    Parameters
+    ----------
+    path
+        Scan file.
+    kernel, ridge, window, virtual_coils, compression, partial_fourier, pairing
+        As for `make_pair`.
+    halves
+        False: the conventional image alone, of any scan.
+    noise_maps
+        False: without them, which saves a fifth of the time or so.
+    memory_limit
+        Bytes that the process should not exceed; None: half of the machine's memory. What does not fit goes to
+        `scratch`; results and working planes cannot, and are the least that is taken.
+    scratch
+        Folder for intermediate results; None: the system's.
+    progress
+        Print a line every 20 seconds.
+
+    Returns
+    -------
+    ImagePair
+
+    Raises
+    ------
+    FileNotFoundError, ScanError, SamplingError, CalibrationError
+        As `load_scan` and `make_pair`.
+    OSError
+        No space for intermediate results.
+    """
+    check_method(partial_fourier)
+    header = read_header(path)
+    masks = half_masks(header, pairing, has_repeat=header.has_repeat) if halves else None
+    prepare = _preparation(header, virtual_coils, compression)
+    n_coils = header.n_coils if prepare.compression is None else prepare.compression.n_virtual
+    limit = default_limit() if memory_limit is None else memory_limit
+    with Workspace(max(0, limit - _working_set(header, n_coils)), scratch) as space:
+        job = _Job(header, prepare, n_coils, kernel[0] if header.shape[2] > 1 else 1, space, progress)
+        samples, acs = job.samples("kspace")
+        kernels = {
+            acceleration: calibrated(header, acs, acceleration, kernel, ridge)
+            for acceleration in dict.fromkeys((header.acceleration, masks[2] if masks else header.acceleration))
+            if needs_kernel(header, acceleration)
+        }
+        del acs
+        kernel_original = kernels.get(header.acceleration)
+        kernel_half = kernels.get(masks[2]) if masks else None
+        images = job.coil_images(HybridFill(samples, header.mask, kernel_original))
+        weights = block_weights(_Planes(images), window=window)
+        mask_a, mask_b = masks[:2] if masks else (header.mask, header.mask)
+        planes: dict[str, Callable[[_Complex, int], NDArray[Any]]] = {"original": lambda w, x: _combined(images[x], w)}
+        if halves and pairing == "kz":
+            fills = [HybridFill(samples, mask, kernel_half) for mask in (mask_a, mask_b)]
+            planes |= {name: job.half(fill) for name, fill in zip(("half_a", "half_b"), fills, strict=True)}
+        elif halves:
+            samples, _ = job.samples("repeat", into=samples)
+            planes["half_b"] = job.half(HybridFill(samples, mask_b, kernel_half))
+        if halves and noise_maps:
+            planes["noise_sd"] = NoisePlanes(kernel_original, header.mask, header.shape)
+            planes["noise_sd_half"] = NoisePlanes(kernel_half, mask_a, header.shape)
+        volumes = job.volumes(weights, planes)
+    if halves and pairing == "repetitions":
+        volumes["half_a"] = volumes["original"]
+    if halves and noise_maps:
+        warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(volumes["original"]))
+    estimator = _finish_partial_fourier(
+        volumes, header.mask, mask_a, mask_b, kernel_original, kernel_half, partial_fourier
+    )
+    return ImagePair(
+        original=volumes["original"],
+        half_a=volumes.get("half_a"),
+        half_b=volumes.get("half_b"),
+        noise_sd=volumes.get("noise_sd"),
+        noise_sd_half=volumes.get("noise_sd_half"),
+        scale=intensity_scale(np.abs(volumes["original"])),
+        mask_a=mask_a,
+        mask_b=mask_b,
+        kernel_original=kernel_original,
+        kernel_half=kernel_half,
+        whitening=prepare.whitening,
+        compression=prepare.compression,
+        weights=weights,
+        pairing=pairing,
+        partial_fourier=partial_fourier,
+        noise_estimator=estimator,
+    )
+
+
+def _working_set(header: ScanHeader, n_coils: int) -> int:
+    """Bytes that are in memory whatever the limit: results, planes of each thread, one partition, calibration."""
+    nz, ny, nx = header.shape
+    results = 5 * 8 * nz * ny * nx
+    threads = 12 * 8 * n_coils * nz * ny * _n_threads()
+    partitions = 8 * ny * nx * (2 * header.n_coils + 2 * _BLOCK * n_coils)
+    calibration = 8 * n_coils * nx * 2 * 24 * max(nz, ny)
+    return results + max(threads, partitions) + calibration + 2**28
+
+
+def _preparation(header: ScanHeader, virtual_coils: int | float | None, method: Method) -> Preparation:
+    noise = _corner_noise(header) if header.noise is None else header.noise
+    whitening = whitening_matrix(noise)
+    if virtual_coils is None:
+        return Preparation(whitening)
+    if header.acs_shape is not None:
+        acs = read_box(header, "acs", (slice(None), slice(None)))
+    else:
+        acs = read_box(header, "kspace", _centre(acs_region(header.mask)))
+    return Preparation(whitening, fitted_compression(acs, whitening, virtual_coils, method, header.shape[2]))
+
+
+def _centre(region: tuple[slice, slice]) -> tuple[slice, slice]:
+    """The lines that `fitted_compression` looks at."""
+    from_z, from_y = (part.start + (part.stop - part.start) // 2 - min(part.stop - part.start, 24) // 2
+                      for part in region)
+    size_z, size_y = (min(part.stop - part.start, 24) for part in region)
+    return slice(from_z, from_z + size_z), slice(from_y, from_y + size_y)
+
+
+def _corner_noise(header: ScanHeader) -> _Complex:
+    kz, ky, kx = corner_positions((header.n_coils, *header.shape), header.mask)
+    noise = np.empty((header.n_coils, len(kz)), np.complex64)
+    for z, partition in read_partitions(header, chosen=np.unique(kz).tolist()):
+        chosen = kz == z
+        noise[:, chosen] = partition[:, ky[chosen], kx[chosen]]
+    return noise
+
+
+def _n_threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _combined(images: _Complex, weights: _Complex) -> _Complex:
+    """One plane (z, y) from its coils (coil, z, y)."""
+    combined: _Complex = np.einsum("czy,czy->zy", weights.conj(), images)
+    return combined
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """Coil images stored as (x, coil, z, y), seen as the (coil, x, z, y) that `block_weights` takes slabs of."""
+
+    stored: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        nx, n_coils, nz, ny = self.stored.shape
+        return n_coils, nx, nz, ny
+
+    def __getitem__(self, key: tuple[slice, slice]) -> _Complex:
+        slab: _Complex = self.stored[key[1]].swapaxes(0, 1)
+        return slab
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One scan file on its way through steps 2, 3 and 5."""
+
+    header: ScanHeader
+    prepare: Preparation
+    n_coils: int
+    kernel_width: int
+    space: Workspace
+    progress: bool
+
+    def samples(self, name: str, into: HybridSamples | None = None) -> tuple[HybridSamples, _Complex]:
+        """Step 2: all acquired samples in hybrid space, and the prepared calibration lines."""
+        header, (nz, ny, nx) = self.header, self.header.shape
+        columns = np.flatnonzero(header.mask.any(axis=0))
+        rows = acs_region(header.mask) if header.acs_shape is None and not header.mask.all() else None
+        if into is None:
+            shape = (nx, self.n_coils, nz, len(columns))
+            planes = self.space.array("samples", shape, (1, self.n_coils, min(_BLOCK, nz), len(columns)))
+        else:
+            planes = into.planes
+        to_edge = edge_transform(self.kernel_width, nx)
+        edges = np.zeros((to_edge.shape[1], self.n_coils, nz, len(columns)), np.complex64)
+        phase = sample_phase((nz, ny))[:, columns]
+        acs_lines: dict[int, _Complex] = {}
+        block = np.zeros((nx, self.n_coils, min(_BLOCK, nz), len(columns)), np.complex64)
+
+        def one(kz: int, measured: _Complex) -> None:
+            lines = self.prepare(measured)
+            if rows is not None and rows[0].start <= kz < rows[0].stop:
+                acs_lines[kz] = lines[:, np.searchsorted(columns, np.arange(rows[1].start, rows[1].stop))]
+            hybrid = ifft(lines, axes=(-1,)) * phase[kz, :, None]
+            edges[:, :, kz] = (hybrid @ to_edge).transpose(2, 0, 1)
+            block[:, :, kz % _BLOCK] = hybrid.transpose(2, 0, 1)
+
+        partitions = reported(read_partitions(header, name), "reading partitions", nz, enabled=self.progress)
+        with ThreadPoolExecutor(_n_threads()) as pool:
+            running = []
+            for kz, partition in partitions:
+                running.append(pool.submit(one, kz, partition[:, columns]))
+                if kz % _BLOCK == _BLOCK - 1 or kz == nz - 1:
+                    for task in running:
+                        task.result()
+                    running, first = [], kz - kz % _BLOCK
+                    planes[:, :, first : kz + 1] = block[:, :, : kz - first + 1]
+        samples = HybridSamples(planes, edges, columns, header.shape)
+        return samples, self._calibration_lines([acs_lines[kz] for kz in sorted(acs_lines)])
+
+    def _calibration_lines(self, lines: list[_Complex]) -> _Complex:
+        if self.header.acs_shape is not None:
+            return self.prepare(read_box(self.header, "acs", (slice(None), slice(None))))
+        if lines:
+            return np.stack(lines, axis=1)
+        return self.prepare(read_box(self.header, "kspace", acs_region(self.header.mask)))
+
+    def coil_images(self, fill: HybridFill) -> Any:
+        """Step 3: coil images (x, coil, z, y), with the phase of `image_phase`."""
+        nz, ny, nx = self.header.shape
+        images = self.space.array("images", (nx, self.n_coils, nz, ny), (1, self.n_coils, nz, ny))
+
+        def one(x: int) -> None:
+            images[x] = _transformed(fill(fill.samples.planes[x], x))
+
+        self._each(one, "filling")
+        return images
+
+    def half(self, fill: HybridFill) -> Callable[[_Complex, int], _Complex]:
+        """Step 5 for one half."""
+        return lambda weights, x: _combined(_transformed(fill(fill.samples.planes[x], x)), weights)
+
+    def volumes(
+        self, weights: BlockWeights, planes: dict[str, Callable[[_Complex, int], NDArray[Any]]]
+    ) -> dict[str, NDArray[Any]]:
+        """Step 5: volumes (z, y, x) whose planes (z, y) the functions give from weights and x."""
+        nz, ny, nx = self.header.shape
+        phase = image_phase((nz, ny))
+        volumes = {
+            name: np.empty((nz, ny, nx), np.float32 if isinstance(plane, NoisePlanes) else np.complex64)
+            for name, plane in planes.items()
+        }
+
+        def one(x: int) -> None:
+            at_x = weights.plane(x)
+            for name, plane in planes.items():
+                values = plane(at_x, x)
+                volumes[name][:, :, x] = values * phase if np.iscomplexobj(values) else values
+
+        self._each(one, "combining")
+        return volumes
+
+    def _each(self, task: Callable[[int], None], what: str) -> None:
+        """The task for every x, on all cores; the first error ends it."""
+        nx = self.header.shape[2]
+        failed = threading.Event()
+
+        def unless_failed(x: int) -> None:
+            if not failed.is_set():
+                task(x)
+
+        with ThreadPoolExecutor(_n_threads()) as pool:
+            try:
+                for _ in reported(pool.map(unless_failed, range(nx)), f"{what} planes", nx, enabled=self.progress):
+                    pass
+            except BaseException:
+                failed.set()
+                raise
+
+
+def _transformed(plane: _Complex) -> _Complex:
+    images: _Complex = scipy.fft.ifft2(plane, norm="ortho", overwrite_x=True)
+    return images
+
+
+def _finish_partial_fourier(
+    volumes: dict[str, NDArray[Any]],
+    mask: Mask,
+    mask_a: Mask,
+    mask_b: Mask,
+    kernel_original: GrappaKernel | None,
+    kernel_half: GrappaKernel | None,
+    method: PartialFourier,
+) -> str:
+    """Fill the missing side of k-space in all volumes, in place; what the noise maps then describe."""
+    known = known_region(mask, kernel_original)
+    factor, estimator = noise_factor(known, mask, kernel_original, method)
+    if method == "zero":
+        return estimator
+    phase = phase_map(volumes["original"], known)
+    sampling = {"original": (mask, kernel_original), "half_a": (mask_a, kernel_half), "half_b": (mask_b, kernel_half)}
+    for name in sampling.keys() & volumes.keys():
+        volumes[name] = with_phase(volumes[name], *sampling[name], phase, method)
+    if "noise_sd" in volumes:
+        volumes["noise_sd"] *= np.float32(factor)
+        half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, method)
+        volumes["noise_sd_half"] *= np.float32(half_factor)
+    return estimator

@@ -1,0 +1,154 @@
+"""Partial Fourier: the side of k-space that was not acquired, from the conjugate symmetry of a real object.
+
+Homodyne: Noll DC, Nishimura DG, Macovski A. IEEE Trans Med Imaging 1991;10:154-163. Projection onto convex sets:
+Haacke EM, Lindskog ED, Lin W. J Magn Reson 1991;92:126-145.
+
+Both need the phase of the object, φ, and both are linear in the data once φ is frozen. They work on the combined
+image, whose coil weights vary too slowly to move samples across k-space.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import correlate1d, uniform_filter
+
+from sn2nlib.errors import ScanError
+from sn2nlib.fourier import fft, ifft
+from sn2nlib.recon.cells import acquired_lattice, support
+from sn2nlib.recon.grappa import GrappaKernel
+from sn2nlib.sampling import Mask
+
+PartialFourier = Literal["zero", "homodyne", "pocs"]
+ITERATIONS = 20
+_RAMP = 5  # lines over which the homodyne weights change
+
+_Complex = NDArray[np.complex64]
+_Real = NDArray[np.float32]
+
+
+def check_method(method: str) -> None:
+    """Raise ScanError unless the method is known."""
+    if method not in get_args(PartialFourier):
+        raise ScanError(f"partial Fourier filling is one of {', '.join(get_args(PartialFourier))}, got {method!r}")
+
+
+def known_region(mask: Mask, kernel: GrappaKernel | None) -> Mask:
+    """Positions (kz, ky) whose values are acquired, or filled by GRAPPA."""
+    if kernel is None or mask.all():
+        return mask
+    lattice = acquired_lattice(mask, kernel.acceleration, kernel.caipi_shift)
+    return mask | support(mask, lattice)
+
+
+def phase_map(image: _Complex, known: Mask) -> _Real:
+    """Phase of the image at the resolution of the symmetric centre of k-space.
+
+    Parameters
+    ----------
+    image : (z, y, x) complex64
+        Combined image with zeros where nothing is known.
+    known : (kz, ky) bool
+
+    Returns
+    -------
+    (z, y, x) float32
+    """
+    window = np.ones((1, 1), np.float32)
+    for axis, n in enumerate(known.shape):
+        lines = np.flatnonzero(known.any(axis=1 - axis))
+        reach = min(n // 2 - lines[0], lines[-1] - n // 2) + 1
+        # a symmetric axis keeps its whole width: the mirror of line 0 does not exist for even n
+        reach = n if reach >= (n - 1) // 2 + 1 else reach
+        distance = np.minimum(np.abs(np.arange(n) - n // 2) / reach, 1)
+        profile = np.cos(np.pi / 2 * distance) ** 2 if reach < n else np.ones(n)
+        window = window * profile.reshape((-1, 1) if axis == 0 else (1, -1)).astype(np.float32)
+    return np.angle(_weighted(image, window)).astype(np.float32)
+
+
+def homodyne_weights(known: Mask) -> _Real:
+    """Weights (kz, ky) with w(k) + w(-k) = 2 where anything is known: 2 where the mirrored sample is missing.
+
+    They change over a few lines, not at once, which would ring; 0 where nothing is known.
+    """
+    soft = known.astype(np.float32)
+    ramp = np.ones(_RAMP, np.float32) / _RAMP
+    for axis in (0, 1):
+        if not known.any(axis=1 - axis).all():
+            soft = correlate1d(soft, ramp, axis=axis, mode="nearest")
+    soft *= known
+    both = soft + _mirrored(soft)
+    return np.where(known & (both > 0), 2 * soft / np.maximum(both, 1e-6), 0).astype(np.float32)
+
+
+def fill_partial(image: _Complex, known: Mask, phase: _Real, method: PartialFourier) -> _Complex:
+    """Image with the missing side of k-space filled.
+
+    "homodyne": the known samples weighted by `homodyne_weights`, then the component along the phase.
+    "pocs": 20 times in turn, the component along the phase, and the known samples as they are.
+
+    Parameters
+    ----------
+    image : (z, y, x) complex64
+        Combined image with zeros where nothing is known.
+    known : (kz, ky) bool
+        From `known_region`.
+    phase : (z, y, x) float32
+        From `phase_map` of the original image, for its halves too.
+    method : "zero", "homodyne" or "pocs"
+
+    Returns
+    -------
+    (z, y, x) complex64
+        The image itself for "zero", and where the known region is symmetric and nothing can be filled.
+    """
+    check_method(method)
+    if method == "zero" or not (_mirrored(known) & ~known).any():
+        return image
+    rotation = np.exp(1j * phase).astype(np.complex64)
+    if method == "homodyne":
+        return _along(_weighted(image, homodyne_weights(known)), rotation)
+    measured = fft(image, axes=(0, 1))
+    filled = image
+    for _ in range(ITERATIONS):
+        estimate = fft(_along(filled, rotation), axes=(0, 1))
+        estimate[known] = measured[known]
+        filled = ifft(estimate, axes=(0, 1))
+    return filled
+
+
+def noise_factor(
+    known: Mask, mask: Mask, kernel: GrappaKernel | None, method: PartialFourier
+) -> tuple[float, str]:
+    """Factor on the noise map of the zero-filled image, and the estimator that the map then describes.
+
+    For "homodyne" the root mean square of the weights over the known positions, each counted by the noise power there,
+    which is as many times higher as samples are thinner: noise SD of the component along the frozen phase, to some
+    percent for the original and a tenth for the halves, since the g-factor is left out.
+    "pocs" has no such number: the map stays that of zero filling.
+    """
+    if method != "homodyne" or not (_mirrored(known) & ~known).any():
+        return 1.0, "zero filling"
+    cell = (1, 1) if kernel is None else kernel.acceleration[::-1]
+    density = uniform_filter(mask.astype(np.float64), cell, mode="nearest")[known]
+    power = 1 / np.maximum(density, 1 / (cell[0] * cell[1]))
+    factor = np.sqrt(np.average(homodyne_weights(known)[known] ** 2, weights=power))
+    return float(factor), "homodyne, component along the phase"
+
+
+def _mirrored(plane: NDArray) -> NDArray:
+    """The plane at -k; the line without a partner (index 0 of an even axis) is its own."""
+    flipped = plane
+    for axis, n in enumerate(plane.shape):
+        index = (2 * (n // 2) - np.arange(n)) % n if n % 2 == 0 else np.arange(n)[::-1]
+        flipped = np.take(flipped, index, axis=axis)
+    return flipped
+
+
+def _weighted(image: _Complex, weights: _Real) -> _Complex:
+    return ifft(fft(image, axes=(0, 1)) * weights[:, :, None], axes=(0, 1)).astype(np.complex64)
+
+
+def _along(image: _Complex, rotation: _Complex) -> _Complex:
+    """The component of the image along a unit phasor."""
+    return (image * rotation.conj()).real * rotation

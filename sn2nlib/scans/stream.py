@@ -1,0 +1,180 @@
+"""Scan files larger than memory: the header without the samples, and the samples partition by partition."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from sn2nlib.errors import SamplingError, ScanError
+from sn2nlib.provenance import atomic_write
+from sn2nlib.sampling import find_lattice
+from sn2nlib.scans.scan import FORMAT, FORMAT_VERSION, _attributes, _opened
+
+_AHEAD = 4  # partitions that the system is asked to read in advance
+
+
+@dataclass(frozen=True)
+class ScanHeader:
+    """All that a scan file tells besides its k-space; the attributes are those of `Scan`.
+
+    Attributes
+    ----------
+    path
+    n_coils
+    shape : (kz, ky, kx)
+    mask : (kz, ky) bool
+    acceleration, caipi_shift, voxel_size, affine, info, not_for_training
+    noise : (coil, n) complex64 or None
+    acs_shape : (kz, ky, kx) or None
+        Of the separate calibration scan.
+    has_repeat
+    """
+
+    path: Path
+    n_coils: int
+    shape: tuple[int, int, int]
+    mask: np.ndarray
+    acceleration: tuple[int, int]
+    caipi_shift: int
+    voxel_size: tuple[float, float, float]
+    affine: np.ndarray
+    info: Mapping[str, Any]
+    not_for_training: str | None
+    noise: np.ndarray | None
+    acs_shape: tuple[int, int, int] | None
+    has_repeat: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the k-space."""
+        return int(8 * self.n_coils * np.prod(self.shape))
+
+
+def read_header(path: str | os.PathLike[str]) -> ScanHeader:
+    """Header of a scan file, checked like a scan.
+
+    Raises
+    ------
+    FileNotFoundError
+    ScanError
+        If the file is not a scan, or its parts do not fit each other; the message names the file.
+    """
+    with _opened(path) as file:
+        kspace, mask, attributes = file["kspace"], file["mask"][()].astype(bool), _attributes(file)
+        if kspace.dtype != np.complex64 or kspace.ndim != 4 or kspace.size == 0:
+            raise ScanError(f"kspace: needs complex64 (coil, kz, ky, kx), got {kspace.dtype} {kspace.shape}")
+        if mask.shape != kspace.shape[1:3]:
+            raise ScanError(f"mask: needs (kz, ky) = {kspace.shape[1:3]} to fit the k-space, got {mask.shape}")
+        if "repeat" in file and file["repeat"].shape != kspace.shape:
+            raise ScanError(f"repeat: needs the shape of the k-space {kspace.shape}, got {file['repeat'].shape}")
+        try:
+            find_lattice(mask, attributes["acceleration"], attributes["caipi_shift"])
+        except SamplingError as error:
+            raise ScanError(f"mask: {error}") from error
+        return ScanHeader(
+            path=Path(path),
+            n_coils=int(kspace.shape[0]),
+            shape=tuple(int(n) for n in kspace.shape[1:]),  # type: ignore[arg-type]
+            mask=mask,
+            noise=file["noise"][()] if "noise" in file else None,
+            acs_shape=tuple(int(n) for n in file["acs"].shape[1:]) if "acs" in file else None,  # type: ignore[arg-type]
+            has_repeat="repeat" in file,
+            **attributes,
+        )
+
+
+def read_box(header: ScanHeader, name: str, box: tuple[slice, slice]) -> np.ndarray:
+    """Part (coil, kz, ky, kx) of an array of the file: `box` = (slice along kz, slice along ky)."""
+    with _opened(header.path) as file:
+        return _finite(file[name][(slice(None), *box)], name)
+
+
+def read_partitions(
+    header: ScanHeader, name: str = "kspace", chosen: Iterable[int] | None = None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """One partition after the other, each with its kz: (coil, ky, kx) complex64.
+
+    The array is overwritten by the next one. While the caller is busy with one partition, the system is asked to read
+    the following ones.
+
+    Raises
+    ------
+    ScanError
+        At the first partition with NaN or Inf, or after the last one if a coil had no signal in any.
+    """
+    wanted = list(range(header.shape[0]) if chosen is None else chosen)
+    has_signal = np.zeros(header.n_coils, bool)
+    buffer = np.empty((header.n_coils, *header.shape[1:]), np.complex64)
+    with _opened(header.path) as file, header.path.open("rb") as raw:
+        dataset = file[name]
+        for number, kz in enumerate(wanted):
+            for ahead in wanted[number + 1 if number == 0 else number + _AHEAD : number + _AHEAD + 1]:
+                _announce(raw.fileno(), dataset, ahead)
+            dataset.read_direct(buffer, np.s_[:, kz])
+            _finite(buffer, name)
+            has_signal |= np.array([bool(coil.any()) for coil in buffer]) if not has_signal.all() else True
+            yield kz, buffer
+        if chosen is None and not has_signal.all():
+            raise ScanError(f"{name}: coil {np.argmin(has_signal)} has no signal at all; leave out that coil")
+
+
+def write_partitions(
+    path: str | os.PathLike[str], shape: tuple[int, int, int, int], partitions: Iterable[np.ndarray], **header: Any
+) -> None:
+    """Write a scan file partition by partition; it appears whole or not at all, over whatever was there.
+
+    Parameters
+    ----------
+    path
+    shape : (coil, kz, ky, kx)
+    partitions
+        (coil, ky, kx) complex64, in the order of kz.
+    **header
+        `mask`, and as in `Scan`: `acceleration`, `caipi_shift`, `voxel_size`, `affine`, `info`, `noise`, `acs`,
+        `not_for_training`; and `repeat`, partitions like those of `partitions`.
+    """
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "acceleration": header.get("acceleration", (1, 1)),
+            "caipi_shift": header.get("caipi_shift", 0),
+            "voxel_size": header.get("voxel_size", (1.0, 1.0, 1.0)),
+            "affine": np.asarray(header.get("affine", np.eye(4)), dtype=float),
+            "info": json.dumps(dict(header.get("info", {}))),
+        })
+        file["mask"] = header["mask"]
+        if header.get("not_for_training") is not None:
+            file.attrs["not_for_training"] = header["not_for_training"]
+        for name in ("noise", "acs"):
+            if header.get(name) is not None:
+                file[name] = header[name]
+        for name, stream in (("kspace", partitions), ("repeat", header.get("repeat"))):
+            if stream is not None:
+                dataset = file.create_dataset(name, shape, np.complex64)
+                for kz, partition in enumerate(stream):
+                    dataset[:, kz] = partition
+
+
+def _announce(descriptor: int, dataset: h5py.Dataset, kz: int) -> None:
+    """Ask the system to read a partition in advance; files of other layouts and systems do without."""
+    start, (n_coils, nz, ny, nx) = dataset.id.get_offset(), dataset.shape
+    if start is None or not hasattr(os, "posix_fadvise"):
+        return
+    plane = 8 * ny * nx
+    with suppress(OSError):  # advice only: a file system without it is read all the same
+        for coil in range(n_coils):
+            os.posix_fadvise(descriptor, start + (coil * nz + kz) * plane, plane, os.POSIX_FADV_WILLNEED)
+
+
+def _finite(samples: np.ndarray, name: str) -> np.ndarray:
+    for coil, values in enumerate(samples):
+        if not np.isfinite(values).all():
+            raise ScanError(f"{name}: coil {coil} holds NaN or Inf; repair or leave out that coil")
+    return samples

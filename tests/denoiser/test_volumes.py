@@ -1,0 +1,148 @@
+"""Training volumes on disk: the same numbers, the same weights, nothing half-written."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sn2nlib.denoiser import (
+    TrainingVolume,
+    fit_alpha,
+    load_volume,
+    prepare_scans,
+    remove_prepared,
+    save_volume,
+    slices,
+    train,
+    training_volume,
+)
+from sn2nlib.denoiser import volumes as module
+from sn2nlib.errors import ImageError, ScanError
+from sn2nlib.fourier import fft
+from sn2nlib.recon import make_pair
+from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans import Scan, load_scan, save_scan
+from sn2nlib.scans.stream import read_header
+
+TINY: dict[str, Any] = {"width": 4, "depth": 1, "patch": 16, "batch": 4, "steps": 12, "progress": False}
+pytestmark = pytest.mark.filterwarnings("ignore:the median g-factor")  # four coils of random numbers
+
+
+def scan_file(path: Path, seed: int = 0, **extra: Any) -> Path:
+    """Four coils with independent random weights, a bright box, R = 2×1."""
+    rng = np.random.default_rng(seed)
+    shape = (4, 12, 28, 26)
+    image = np.zeros(shape[1:])
+    image[2:10, 5:22, 6:20] = 60 + 20 * rng.random((8, 17, 14))
+    grid = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape[1:]), indexing="ij")
+    maps = [np.exp(-((grid[1] - a) ** 2 + (grid[0] - b) ** 2) + 1j * a) for a, b in
+            ((-1, -1), (1, -1), (-1, 1), (1, 1))]
+    noise = rng.standard_normal((2, *shape))
+    clean = fft(np.array(maps) * image)
+    mask = lattice_mask(shape[1:3], acceleration=(2, 1), acs=16)
+    kspace = ((clean + noise[0] + 1j * noise[1]) * mask[:, :, None]).astype(np.complex64)
+    save_scan(Scan(kspace, mask, acceleration=(2, 1), **extra), path, overwrite=True)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return [scan_file(tmp_path / f"scan{seed}.h5", seed) for seed in range(2)]
+
+
+def same(first: TrainingVolume, second: TrainingVolume) -> bool:
+    return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in module.ARRAYS)
+
+
+def test_what_is_stored_is_what_was_prepared(files: list[Path], tmp_path: Path) -> None:
+    (scan,) = prepare_scans(files[:1], folder=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    save_volume(scan, tmp_path / "stored")
+    stored = load_volume(tmp_path / "stored")
+    assert isinstance(stored.half_a, np.memmap) and stored.half_a.dtype == np.float32
+    assert same(stored, scan) and stored.fingerprint() == scan.fingerprint()
+    with pytest.raises(FileExistsError, match="exists"):
+        save_volume(scan, tmp_path / "stored")
+
+
+def test_training_on_memory_maps_ends_with_the_same_weights(files: list[Path], tmp_path: Path) -> None:
+    models = []
+    for name in ("memory", "disk"):
+        scans = prepare_scans(files, folder=tmp_path / "none")
+        if name == "disk":
+            for number, scan in enumerate(scans):
+                save_volume(scan, tmp_path / f"pair{number}")
+            scans = [load_volume(tmp_path / f"pair{number}") for number in range(2)]
+        train(scans[:1], validation=scans[1:], out=tmp_path / name, **TINY)
+        fit_alpha(tmp_path / name, {"held out": scans[1]})
+        models.append(load_file(tmp_path / name / "model.safetensors"))
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+    assert (tmp_path / "memory" / "model.json").read_text().count('"alpha"') == 1
+
+
+def test_scans_beyond_the_limit_go_through_files(files: list[Path], tmp_path: Path, monkeypatch: Any) -> None:
+    folder = tmp_path / "volumes"
+    whole = prepare_scans(files, folder=folder)
+    small = prepare_scans(files, folder=folder, memory_limit=0, virtual_coils=4)
+    entries = sorted(entry.name for entry in folder.iterdir())
+    assert len(entries) == 2 and all(name.startswith("pair-") and "scan" not in name for name in entries)
+    for one, other in zip(small, whole, strict=True):  # four virtual coils of four lose nothing
+        assert isinstance(one.half_a, np.memmap) and not isinstance(other.half_a, np.memmap)
+        assert np.allclose(one.half_a, other.half_a, atol=1e-3) and np.allclose(one.original, other.original, atol=1e-3)
+    # a second call finds them, and other options do not
+    monkeypatch.setattr(module, "image_pair", lambda *_, **__: pytest.fail("made again"))
+    again = prepare_scans(files, folder=folder, memory_limit=0, virtual_coils=4)
+    assert all(same(one, other) for one, other in zip(again, small, strict=True))
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        prepare_scans(files, folder=folder, memory_limit=0)
+    (folder / "other.txt").touch()
+    remove_prepared(folder)
+    assert [entry.name for entry in folder.iterdir()] == ["other.txt"]
+
+
+def test_many_scans_that_fit_one_by_one_are_stored_too(files: list[Path], tmp_path: Path) -> None:
+    one = prepare_scans(files[:1], folder=tmp_path / "volumes")[0]
+    limit = 6 * read_header(files[0]).nbytes  # enough for one reconstruction
+    scans = prepare_scans(files * 8, folder=tmp_path / "volumes", memory_limit=limit)
+    assert len(scans) == 16 and len(list((tmp_path / "volumes").iterdir())) == 2
+    assert same(scans[0], one)  # from the chain in memory, bit by bit
+
+
+def test_nothing_half_written_stays_behind(files: list[Path], tmp_path: Path, monkeypatch: Any) -> None:
+    (scan,) = prepare_scans(files[:1], folder=tmp_path)
+    saved = np.save
+
+    def full(path: Path, array: np.ndarray) -> None:
+        if path.name == "half_b.npy":
+            raise OSError(28, "No space left on device")
+        saved(path, array)
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_volume(scan, tmp_path / "new" / "volume")
+    assert not any((tmp_path / "new").iterdir())
+
+
+def test_a_damaged_folder_is_told(files: list[Path], tmp_path: Path) -> None:
+    (scan,) = prepare_scans(files[:1], folder=tmp_path)
+    save_volume(scan, tmp_path / "stored")
+    (tmp_path / "stored" / "half_b.npy").write_bytes(b"no array")
+    with pytest.raises(ImageError, match="holds no whole training volume"):
+        load_volume(tmp_path / "stored")
+
+
+def test_what_must_not_be_trained_on_is_refused(tmp_path: Path) -> None:
+    path = scan_file(tmp_path / "scan.h5", not_for_training="it was interpolated")
+    for memory_limit in (None, 0):
+        with pytest.raises(ScanError, match="it was interpolated"):
+            prepare_scans([path], folder=tmp_path / "volumes", memory_limit=memory_limit)
+
+
+def test_the_variance_does_not_depend_on_the_slabs(files: list[Path], monkeypatch: Any) -> None:
+    pair = make_pair(load_scan(files[0]))
+    whole = training_volume(pair).variance
+    monkeypatch.setattr(slices, "_SLAB", 5)
+    assert np.allclose(training_volume(pair).variance, whole, rtol=1e-6)

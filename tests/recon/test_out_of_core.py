@@ -1,0 +1,111 @@
+"""Scan files larger than memory: the answer is that of the whole scan at once."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+
+from sn2nlib.errors import ScanError
+from sn2nlib.recon import fits_memory, image_pair, make_pair, reconstruct
+from sn2nlib.scans import load_scan, save_scan
+from sn2nlib.scans.stream import read_header, read_partitions, write_partitions
+
+SHAPE = (6, 24, 40, 38)
+ODD = (5, 27, 41, 35)
+PAIR = ("original", "half_a", "half_b", "noise_sd", "noise_sd_half")
+
+
+def difference(value: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference, relative to the largest value."""
+    assert value.shape == expected.shape and value.dtype == expected.dtype
+    return float(np.abs(value - expected).max() / np.abs(expected).max())
+
+
+def on_disk(scan, folder: Path) -> Path:
+    save_scan(scan, folder / "scan.h5", overwrite=True)
+    return folder / "scan.h5"
+
+
+@pytest.mark.filterwarnings("ignore:the median g-factor")  # few coils; what is compared is the same
+@pytest.mark.parametrize(
+    "shape, sampling, options",
+    [
+        (SHAPE, {"acceleration": (2, 1), "acs": 16}, {}),
+        (ODD, {"acceleration": (2, 1), "acs": 17, "offset": (1, 0)}, {"virtual_coils": 4}),
+        (SHAPE, {"acceleration": (2, 2), "caipi_shift": 1, "acs": 16}, {"virtual_coils": 4, "compression": "gcc"}),
+        (ODD, {"acceleration": (2, 2), "acs": 17}, {"kernel": (5, 2, 2), "window": 5}),
+        (SHAPE, {"acceleration": (1, 1), "acs": None}, {}),
+    ],
+)
+def test_the_answer_is_that_of_the_whole_scan(shape, sampling, options, phantom, scan_of, tmp_path) -> None:
+    scan = scan_of(phantom(shape, signal=400.0), **sampling)
+    path = on_disk(scan, tmp_path)
+    expected = make_pair(scan, **options)
+    for memory_limit in (None, 0):  # all in memory, all on disk
+        pair = image_pair(path, memory_limit=memory_limit, scratch=tmp_path, **options)
+        assert max(difference(getattr(pair, name), getattr(expected, name)) for name in PAIR) < 1e-5
+    assert pair.scale == pytest.approx(expected.scale, rel=1e-5)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scan.h5"]  # nothing is left of the scratch files
+
+
+def test_the_conventional_image_alone_and_partial_fourier(phantom, scan_of, tmp_path) -> None:
+    scan = scan_of(phantom(SHAPE, signal=400.0), acceleration=(2, 1), acs=16, partial_fourier=(0.8, 1.0))
+    path = on_disk(scan, tmp_path)
+    for method in ("zero", "homodyne", "pocs"):
+        found = image_pair(path, halves=False, partial_fourier=method, memory_limit=0, scratch=tmp_path)
+        expected = reconstruct(scan, partial_fourier=method)
+        # by their norms: where the object is black its phase is nobody's, and follows the last digit
+        assert np.linalg.norm(found.original - expected) < 1e-5 * np.linalg.norm(expected)
+        assert found.half_a is None and found.noise_sd is None
+    pair = image_pair(path, partial_fourier="homodyne")
+    expected = make_pair(scan, partial_fourier="homodyne")
+    for name in PAIR:
+        value, wanted = getattr(pair, name), getattr(expected, name)
+        assert np.linalg.norm(value - wanted) < 2e-5 * np.linalg.norm(wanted)
+    assert pair.noise_estimator == expected.noise_estimator
+
+
+def test_without_a_noise_scan_the_corners_are_read(phantom, scan_of, tmp_path) -> None:
+    scan = replace(scan_of(phantom(SHAPE, signal=15.0), acceleration=(2, 1), acs=16), noise=None)
+    found = image_pair(on_disk(scan, tmp_path), halves=False)
+    assert difference(found.original, reconstruct(scan)) < 1e-5
+
+
+def test_a_damaged_sample_is_found_and_named(phantom, scan_of, tmp_path) -> None:
+    scan = scan_of(phantom((4, 12, 24, 20)), acceleration=(2, 1), acs=12)
+    path = on_disk(scan, tmp_path)
+    with h5py.File(path, "r+") as file:
+        file["kspace"][2, 7, 12, 3] = np.nan
+    with pytest.raises(ScanError, match=r"scan\.h5: kspace: coil 2 holds NaN or Inf"):
+        image_pair(path)
+    with h5py.File(path, "r+") as file:
+        file["kspace"][2] = 0
+    with pytest.raises(ScanError, match="coil 2 has no signal"):
+        image_pair(path, scratch=tmp_path)
+
+
+def test_a_full_disk_is_told_before_it_is_full(phantom, scan_of, tmp_path, monkeypatch) -> None:
+    path = on_disk(scan_of(phantom((4, 12, 24, 20)), acceleration=(2, 1), acs=12), tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2**10))
+    with pytest.raises(OSError, match="GiB are needed for intermediate results"):
+        image_pair(path, memory_limit=0, scratch=tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scan.h5"]
+
+
+def test_a_header_tells_all_but_the_samples(phantom, scan_of, tmp_path) -> None:
+    scan = scan_of(phantom((4, 12, 24, 20)), acceleration=(2, 1), acs=12)
+    header = read_header(on_disk(scan, tmp_path))
+    assert header.shape == scan.shape and header.n_coils == 4 and header.nbytes == scan.kspace.nbytes
+    assert np.array_equal(header.mask, scan.mask) and np.array_equal(header.noise, scan.noise)
+    assert fits_memory(header) and not fits_memory(header, 6 * header.nbytes - 1)
+    read = np.stack([partition.copy() for _, partition in read_partitions(header)], axis=1)
+    assert np.array_equal(read, scan.kspace)
+    write_partitions(
+        tmp_path / "again.h5", scan.kspace.shape, np.moveaxis(scan.kspace, 1, 0), mask=scan.mask,
+        acceleration=scan.acceleration, noise=scan.noise, info={"seed": 1},
+    )
+    again = load_scan(tmp_path / "again.h5")
+    assert np.array_equal(again.kspace, scan.kspace) and again.info == {"seed": 1}

@@ -1,0 +1,115 @@
+"""Partial Fourier: with a known object, the filled image is closer to it than the zero-filled one."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sn2nlib.errors import ScanError
+from sn2nlib.fourier import fft, ifft
+from sn2nlib.recon import apply_halves, fill_partial, make_pair, phase_map, reconstruct, whiten
+from sn2nlib.recon.partial_fourier import homodyne_weights
+from sn2nlib.sampling import lattice_mask
+
+
+def object_with_phase(shape: tuple[int, int, int]) -> np.ndarray:
+    """Textured ellipsoid with a smooth phase of some radians."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    inside = (z / 0.8) ** 2 + (y / 0.85) ** 2 + (x / 0.7) ** 2 < 1
+    magnitude = inside * (1 + 0.4 * np.sign(np.sin(11 * y) * np.cos(9 * z)))
+    return (magnitude * np.exp(1j * (0.8 * y + 0.5 * z * x + 0.4))).astype(np.complex64)
+
+
+def known_plane(shape: tuple[int, int], fractions: tuple[float, float]) -> np.ndarray:
+    return lattice_mask(shape, acceleration=(1, 1), acs=None, partial_fourier=fractions)
+
+
+def error(image: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.linalg.norm(np.abs(image) - np.abs(truth)) / np.linalg.norm(truth))
+
+
+@pytest.mark.parametrize("shape", [(32, 48, 20), (31, 47, 21)])
+@pytest.mark.parametrize("fractions", [(0.7, 1.0), (1.0, 0.7)])
+@pytest.mark.parametrize("method, share", [("homodyne", 0.7), ("pocs", 0.7)])
+def test_filling_comes_closer_to_the_truth(shape, fractions, method, share) -> None:
+    truth, known = object_with_phase(shape), known_plane(shape[:2], fractions)
+    zero = ifft(fft(truth) * known[:, :, None])
+    before = zero.copy()
+    filled = fill_partial(zero, known, phase_map(zero, known), method)
+    assert np.array_equal(zero, before) and filled.dtype == np.complex64
+    assert error(filled, truth) < share * error(zero, truth)
+
+
+def test_projection_keeps_the_measured_samples() -> None:
+    truth, known = object_with_phase((24, 36, 18)), known_plane((24, 36), (0.7, 1.0))
+    zero = ifft(fft(truth) * known[:, :, None])
+    filled = fft(fill_partial(zero, known, phase_map(zero, known), "pocs"))
+    assert np.allclose(filled[known], fft(zero)[known], atol=1e-4)
+    assert np.linalg.norm(filled[~known]) > 0.3 * np.linalg.norm(fft(truth)[~known])
+
+
+def test_a_real_object_is_exact_under_homodyne_weights() -> None:
+    truth, known = np.abs(object_with_phase((20, 30, 8))).astype(np.complex64), known_plane((20, 30), (0.7, 1.0))
+    weighted = ifft(fft(truth) * known[:, :, None] * homodyne_weights(known)[:, :, None])
+    # all but the line without a mirror image, index 0, which is missing
+    assert error(weighted.real, truth) < 0.05
+
+
+@pytest.mark.parametrize("method", ["homodyne", "pocs"])
+def test_filling_is_linear_once_the_phase_is_frozen(method) -> None:
+    truth, known = object_with_phase((16, 24, 10)), known_plane((16, 24), (0.7, 1.0))
+    zero = ifft(fft(truth) * known[:, :, None])
+    phase = phase_map(zero, known)
+    other = ifft(fft(truth[::-1].copy()) * known[:, :, None])
+    both = fill_partial(zero + other, known, phase, method)
+    assert np.allclose(both, fill_partial(zero, known, phase, method) + fill_partial(other, known, phase, method),
+                       atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["zero", "homodyne", "pocs"])
+def test_nothing_happens_where_nothing_is_missing(method) -> None:
+    image = object_with_phase((16, 24, 10))
+    known = np.ones((16, 24), bool)
+    assert np.array_equal(fill_partial(image, known, phase_map(image, known), method), image)
+
+
+def test_a_scan_is_filled_and_its_fill_does_not_count_as_sampled(phantom, scan_of) -> None:
+    head = phantom((6, 24, 48, 30), signal=400.0)
+    sampling = {"acceleration": (2, 1), "acs": 16}
+    full = np.abs(reconstruct(scan_of(head, **sampling)))
+    scan = scan_of(head, **sampling, partial_fourier=(0.7, 1.0))
+    pairs = {method: make_pair(scan, partial_fourier=method) for method in ("zero", "homodyne", "pocs")}
+    inside = head.head
+    errors = {
+        name: np.linalg.norm((np.abs(pair.original) - full)[inside]) / np.linalg.norm(full[inside])
+        for name, pair in pairs.items()
+    }
+    assert max(errors["homodyne"], errors["pocs"]) < 0.8 * errors["zero"]
+    for name, pair in pairs.items():
+        assert np.array_equal(pair.mask_a | pair.mask_b, scan.mask)
+        assert np.array_equal(pair.original, reconstruct(scan, partial_fourier=name))
+        again = apply_halves(whiten(scan.kspace, pair.whitening), pair)
+        assert np.array_equal(again[0], pair.half_a) and np.array_equal(again[1], pair.half_b)
+    assert pairs["zero"].noise_estimator == pairs["pocs"].noise_estimator == "zero filling"
+    assert pairs["homodyne"].noise_estimator == "homodyne, component along the phase"
+
+
+def test_the_noise_map_of_homodyne_is_that_of_the_component_along_the_phase(phantom, scan_of, white_noise) -> None:
+    """Noise alone through everything frozen, the phase map too."""
+    head = phantom((6, 16, 40, 30), signal=400.0)
+    pair = make_pair(
+        scan_of(head, acceleration=(2, 1), acs=14, partial_fourier=(0.7, 1.0)), partial_fourier="homodyne"
+    )
+    rng = np.random.default_rng(3)
+    images = [apply_halves(white_noise(head.kspace.shape, rng), pair)[0] for _ in range(30)]
+    along = [(image * np.exp(-1j * pair.phase)).real for image in images]
+    assert np.allclose([(image * np.exp(-1j * pair.phase)).imag for image in images], 0, atol=1e-5)
+    spread = np.sqrt(np.mean(np.square(along), axis=0)) / pair.noise_sd_half
+    assert np.median(spread[head.head]) == pytest.approx(1, abs=0.12)  # zero-filled: 0.95
+
+
+def test_an_unknown_filling_is_refused(phantom, scan_of) -> None:
+    scan = scan_of(phantom((4, 12, 20, 16)), acceleration=(2, 1), acs=12)
+    for function in (reconstruct, make_pair):
+        with pytest.raises(ScanError, match="one of zero, homodyne, pocs"):
+            function(replace(scan), partial_fourier="magic")
