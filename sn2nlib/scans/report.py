@@ -118,7 +118,7 @@ def _calibration(plan: Plan) -> str:
 
 
 def _fraction(lines: np.ndarray, plan: Plan, name: str) -> float:
-    """Share of a symmetric extent that was acquired; the wider side is thought to end where the matrix does, if near."""
+    """Share of a symmetric extent that was acquired; the wider side ends where the matrix does, if near."""
     axis = plan.ky if name == "ky" else plan.kz
     below = axis.centre - int(lines[name][plan.rows].min())
     above = int(lines[name][plan.rows].max()) - axis.centre + 1

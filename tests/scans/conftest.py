@@ -1,7 +1,7 @@
 """Raw files of known content: the same lines written as Siemens twix (VB and VD) and as ISMRMRD."""
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -201,17 +201,12 @@ def lines_of(
     ]
 
 
-@dataclass(frozen=True)
 class Raw:
     """The above in one fixture."""
 
-    Line: type[Line] = Line
-    File: type[RawFile] = RawFile
-    lines: Callable[..., list[Line]] = staticmethod(lines_of)  # type: ignore[assignment]
-    write: Callable[..., Path] = staticmethod(write_any)  # type: ignore[assignment]
-    twix: Callable[..., Path] = staticmethod(write_twix)  # type: ignore[assignment]
-    mrd: Callable[..., Path] = staticmethod(write_mrd)  # type: ignore[assignment]
-    position: tuple[float, float, float] = POSITION
+    Line, File, position = Line, RawFile, POSITION
+    lines, write = staticmethod(lines_of), staticmethod(write_any)
+    twix, mrd = staticmethod(write_twix), staticmethod(write_mrd)
 
 
 @pytest.fixture(scope="session")

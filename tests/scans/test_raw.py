@@ -308,7 +308,8 @@ def test_geometry_and_voxels_may_be_given(tmp_path: Path, raw: Any, kind: str) -
 
 
 def test_pulseq_files_tell_neither_geometry_nor_matrix(tmp_path: Path, raw: Any) -> None:
-    file = raw.File(raw.lines(samples()), (1, 64, 64), centre=(0, 0), oversampling=1.0, sequence="%CustomerSeq%\\pulseq")
+    sequence = "%CustomerSeq%\\pulseq"
+    file = raw.File(raw.lines(samples()), (1, 64, 64), centre=(0, 0), oversampling=1.0, sequence=sequence)
     path = raw.twix(tmp_path / "scan.dat", file)
     with pytest.warns(UserWarning, match="the geometry is unknown: a Pulseq sequence"):
         scan = read_raw(path)
