@@ -183,7 +183,8 @@ def main() -> None:
     path = path.with_suffix(".h5")
     if not path.exists():
         simulate(path, matrix)
-    print(f"{path.name}: {path.stat().st_size / 1e9:.1f} GB, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{path.name}: {path.stat().st_size / 1e9:.1f} GB, {os.cpu_count()} cores, "
+          f"OPENBLAS_NUM_THREADS = {os.environ.get('OPENBLAS_NUM_THREADS', 'not set')}, load {os.getloadavg()[0]:.1f}")
     least = in_child(bare, path, 0)
     ours = in_child(reconstruct, path, int(arguments.memory * 2**30))
     total = least["reading"] + least["transforms"] + least["products"]
