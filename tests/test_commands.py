@@ -138,6 +138,35 @@ def test_recon_writes_the_image_and_its_halves(folder: Path) -> None:
         assert np.median(half[inside] / expected[inside]) == pytest.approx(1, abs=0.05)
 
 
+def test_recon_beyond_the_memory_limit_gives_the_same_image(folder: Path, tmp_path: Path) -> None:
+    for name, memory in (("disk", ("--memory", 0)), ("whole", ())):
+        options = ("--virtual-coils", 4, "--partial-fourier", "pocs", *memory)
+        assert sn2n("recon", folder / "scan.h5", tmp_path / f"{name}.nii.gz", "--halves", *options) == 0
+    for half in ("", "_half_a", "_half_b"):
+        disk, whole = (nib.load(tmp_path / f"{name}{half}.nii.gz") for name in ("disk", "whole"))
+        assert np.allclose(disk.get_fdata(), whole.get_fdata(), atol=1e-4 * whole.get_fdata().max())
+        assert np.array_equal(disk.affine, whole.affine)
+
+
+def test_train_beyond_the_memory_limit_leaves_a_model_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    options = (*training(folder)[2:], "--out", tmp_path / "model", "--memory", 0)
+    assert sn2n("train", folder / "scan.h5", *options) == 0
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "history.csv", "model.json", "model.safetensors"
+    ]
+
+
+def test_what_is_not_there_is_told(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "out.nii.gz"
+    for option, value, told in (
+        ("--pairing", "repetitions", "second repetition"),
+        ("--partial-fourier", "magic", "one of zero, homodyne, pocs"),
+        ("--virtual-coils", "9", "9 virtual coils cannot be made of 4"),
+    ):
+        assert told in refused(1, capsys, "recon", folder / "scan.h5", out, "--halves", option, value)
+        assert not out.exists()
+
+
 def test_train_goes_on_where_it_was_and_refuses_other_settings(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

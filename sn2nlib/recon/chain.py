@@ -1,7 +1,6 @@
 """The steps that reconstructions are made of: whitened (and compressed) k-space, calibration, filling, transform."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +10,12 @@ from sn2nlib.recon.coils import combine
 from sn2nlib.recon.compression import CENTRE, Compression, Method, compress, compression_matrix
 from sn2nlib.recon.grappa import GrappaKernel, calibrate, fill
 from sn2nlib.recon.noise import corner_noise, whiten, whitening_matrix
-from sn2nlib.sampling import Mask, acs_region
+from sn2nlib.sampling import acs_region
 from sn2nlib.scans.scan import Scan
+from sn2nlib.scans.stream import ScanHeader
 
 _Complex = NDArray[np.complex64]
-
-
-class Sampled(Protocol):
-    """What must be known of a scan besides its samples. `Scan` has it, and the header of a scan file."""
-
-    @property
-    def mask(self) -> Mask: ...
-    @property
-    def acceleration(self) -> tuple[int, int]: ...
-    @property
-    def caipi_shift(self) -> int: ...
-    @property
-    def not_for_training(self) -> str | None: ...
+Sampled = Scan | ScanHeader  # lattice and mask, with the samples or without
 
 
 @dataclass(frozen=True)

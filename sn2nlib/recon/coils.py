@@ -78,8 +78,11 @@ class Slabs(Protocol):
     """Coil images (coil, z, y, x) that need not be in memory: `images[:, first:last]` gives some partitions."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
-    def __getitem__(self, key: tuple[slice, slice]) -> _Complex: ...
+    def shape(self) -> tuple[int, ...]:
+        """(coil, z, y, x)."""
+
+    def __getitem__(self, key: tuple[slice, slice]) -> _Complex:
+        """Of some partitions."""
 
 
 @dataclass(frozen=True)

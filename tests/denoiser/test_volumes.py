@@ -1,5 +1,6 @@
 """Training volumes on disk: the same numbers, the same weights, nothing half-written."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,19 @@ from safetensors.torch import load_file
 
 from sn2nlib.denoiser import (
     TrainingVolume,
+    best_alphas,
     fit_alpha,
     load_volume,
     prepare_scans,
     remove_prepared,
     save_volume,
     slices,
+    sweep_alpha,
     train,
     training_volume,
 )
 from sn2nlib.denoiser import volumes as module
+from sn2nlib.denoiser.apply import ALPHAS
 from sn2nlib.errors import ImageError, ScanError
 from sn2nlib.fourier import fft
 from sn2nlib.recon import make_pair
@@ -146,3 +150,22 @@ def test_the_variance_does_not_depend_on_the_slabs(files: list[Path], monkeypatc
     whole = training_volume(pair).variance
     monkeypatch.setattr(slices, "_SLAB", 5)
     assert np.allclose(training_volume(pair).variance, whole, rtol=1e-6)
+
+
+def test_alpha_of_repetitions_follows_from_the_halves_alone(tmp_path: Path) -> None:
+    scans = [load_scan(scan_file(tmp_path / "scan.h5", seed)) for seed in (1, 1)]
+    noisy = scans[1].kspace + np.random.default_rng(5).standard_normal(scans[1].kspace.shape).astype(np.float32)
+    repeat = (noisy * scans[1].mask[:, :, None]).astype(np.complex64)
+    save_scan(replace(scans[0], repeat=repeat), tmp_path / "repeated.h5")
+    (scan,) = prepare_scans([tmp_path / "repeated.h5"], folder=tmp_path / "volumes", pairing="repetitions")
+    assert scan.pairing == "repetitions" and np.array_equal(scan.original, scan.half_a)
+    denoiser = train([scan], out=tmp_path / "model", **TINY)
+    assert denoiser.alpha is None
+    alpha = fit_alpha(tmp_path / "model", {"scan": scan})
+    answers = [denoiser.network_output(half, scale=1.0) for half in (scan.half_a, scan.half_b)]
+    table = sweep_alpha(
+        "scan", alphas=ALPHAS, original=scan.original, output=answers[0], half_a=scan.half_a, half_b=scan.half_b,
+        output_a=answers[0], output_b=answers[1],
+    )
+    assert alpha == best_alphas(table)["half_to_half"]
+    assert best_alphas(table)["original_to_half"] == 1  # against itself: what must not count
