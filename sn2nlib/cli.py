@@ -50,7 +50,8 @@ NoNoiseScan = Annotated[
     bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
 ]
 HeaderVoxelSize = Annotated[
-    tuple[float, float, float] | None, typer.Option("--voxel-size", metavar="Z Y X", help="mm, instead of the header's.")
+    tuple[float, float, float] | None,
+    typer.Option("--voxel-size", metavar="Z Y X", help="mm, instead of the header's."),
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]

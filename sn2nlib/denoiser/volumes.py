@@ -81,9 +81,9 @@ def prepare_scans(
     headers = {Path(path): read_header(path) if is_scan_file(path) else None for path in paths}
     sizes = [4 * len(ARRAYS) * int(np.prod(header.shape)) for header in headers.values() if header is not None]
     # how large a file of the scanner's becomes is known when it is read
-    if len(sizes) == len(headers) and 2 * sum(sizes) <= limit:
-        if all(header is not None and fits_memory(header, limit) for header in headers.values()):
-            return [prepared(make_pair(load_scan(path), **options)) for path in paths]
+    small = all(header is not None and fits_memory(header, limit) for header in headers.values())
+    if small and 2 * sum(sizes) <= limit:
+        return [prepared(make_pair(load_scan(path), **options)) for path in paths]
     return [_stored(Path(path), headers[Path(path)], Path(folder), limit, progress, options) for path in paths]
 
 
