@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ImageError
-from sn2nlib.recon.out_of_core import ImagePair, fits_memory, image_pair, largest_kspace
+from sn2nlib.recon.any_size import fits_memory, largest_kspace
+from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, make_pair
 from sn2nlib.recon.workspace import default_limit
 from sn2nlib.scans.raw import is_scan_file, read_raw

@@ -5,13 +5,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "any_size": ["fits_memory", "largest_kspace", "scan_images"],
         "chain": ["Preparation", "apply_chain"],
         "coils": ["combine", "walsh"],
         "compression": ["Compression", "compress", "compression_matrix"],
         "grappa": ["GrappaKernel", "calibrate", "fill"],
         "noise": ["corner_noise", "covariance", "g_factor", "noise_map", "whiten", "whitening_matrix"],
         "partial_fourier": ["fill_partial", "phase_map"],
-        "out_of_core": ["ImagePair", "fits_memory", "image_pair", "largest_kspace", "scan_images"],
+        "out_of_core": ["ImagePair", "image_pair"],
         "pairs": [
             "Pair",
             "apply_halves",

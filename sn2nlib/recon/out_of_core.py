@@ -33,18 +33,14 @@ from sn2nlib.recon.pairs import (
     Pairing,
     half_masks,
     intensity_scale,
-    make_pair,
-    reconstruct,
     warn_if_noisy,
     with_phase,
 )
 from sn2nlib.recon.partial_fourier import PartialFourier, check_method, known_region, noise_factor, phase_map
 from sn2nlib.recon.workspace import Workspace, default_limit, reported
 from sn2nlib.sampling import Mask, acs_region
-from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_box, read_header, read_partitions
 
-IN_MEMORY = 5  # times the k-space: what the chain of `pairs` takes
 _BLOCK = 8  # partitions that are written to the samples at a time
 
 _Complex = NDArray[np.complex64]
@@ -86,62 +82,6 @@ class ImagePair:
     pairing: Pairing
     partial_fourier: PartialFourier
     noise_estimator: str
-
-
-def fits_memory(header: ScanHeader, memory_limit: int | None = None) -> bool:
-    """Whether `reconstruct` and `make_pair` could work on the whole scan at once.
-
-    Parameters
-    ----------
-    memory_limit
-        Bytes; None: half of the machine's memory.
-    """
-    whole = header.nbytes * (2 if header.has_repeat else 1)
-    return IN_MEMORY * header.nbytes + whole <= (default_limit() if memory_limit is None else memory_limit)
-
-
-def largest_kspace(memory_limit: int | None = None) -> int:
-    """Bytes of k-space that `reconstruct` and `make_pair` could work on at once, reading included."""
-    return (default_limit() if memory_limit is None else memory_limit) // (IN_MEMORY + 1)
-
-
-def scan_images(
-    source: Scan | str | os.PathLike[str],
-    *,
-    halves: bool = False,
-    memory_limit: int | None = None,
-    pairing: Pairing = "kz",
-    progress: bool = False,
-    **options: Any,
-) -> tuple[list[_Complex], NDArray[np.float64]]:
-    """Conventional image of a scan, and its halves if asked; of a scan file out of core if it is large.
-
-    Parameters
-    ----------
-    source
-        Scan, or path of a scan file.
-    memory_limit, pairing, progress
-        As for `image_pair`.
-    **options
-        For `reconstruct` or `make_pair`.
-
-    Returns
-    -------
-    images : list of (z, y, x) complex64
-        Original, or original, half A, half B.
-    affine : (4, 4)
-    """
-    if not isinstance(source, Scan) and not fits_memory(header := read_header(source), memory_limit):
-        pair = image_pair(
-            source, halves=halves, noise_maps=halves, memory_limit=memory_limit, pairing=pairing, progress=progress,
-            **options,
-        )
-        return [image for image in (pair.original, pair.half_a, pair.half_b) if image is not None], header.affine
-    scan = source if isinstance(source, Scan) else load_scan(source)
-    if not halves:
-        return [reconstruct(scan, **options)], scan.affine
-    whole = make_pair(scan, pairing=pairing, **options)
-    return [whole.original, whole.half_a, whole.half_b], scan.affine
 
 
 def image_pair(

@@ -15,7 +15,7 @@ import pandera.pandas as pa
 import yaml
 
 from sn2nlib.errors import ManifestError
-from sn2nlib.scans.layout_table import load_layouts
+from sn2nlib.scans.raw.layout_table import load_layouts
 from sn2nlib.scans.sources import Source, SourceUnavailable, data_folders, fetch, find, locate
 
 __all__ = [
@@ -259,7 +259,7 @@ def load_howto(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
 
     Returns
     -------
-    One entry per set, with the keys `HOWTO_KEYS`; `layout` is a name of ``sn2nlib/scans/layouts.yaml``.
+    One entry per set, with the keys `HOWTO_KEYS`; `layout` is a name of ``sn2nlib/scans/raw/layouts.yaml``.
 
     Raises
     ------

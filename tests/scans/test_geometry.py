@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sn2nlib.scans.geometry import are_directions, header_affine, quaternion_directions, unknown_affine
+from sn2nlib.scans.raw.geometry import are_directions, header_affine, quaternion_directions, unknown_affine
 
 AXIAL = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]  # readout to the left, lines to the back, slices to the head
 

@@ -14,7 +14,8 @@ from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft, ifft
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans.export import save_ismrmrd
-from sn2nlib.scans.layouts import (
+from sn2nlib.scans.raw import inspect_raw, read_raw
+from sn2nlib.scans.raw.layouts import (
     apply_variant,
     find_layout,
     inspect_layout,
@@ -24,7 +25,6 @@ from sn2nlib.scans.layouts import (
     read_layout,
     why_unknown,
 )
-from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan, save_scan
 
 SHAPE = (3, 12, 22, 14)  # (coil, z, y, x)

@@ -1,4 +1,4 @@
-"""Public HDF5 layouts of k-space → `Scan`, each described as data (`sn2nlib.scans.layout_table`).
+"""Public HDF5 layouts of k-space → `Scan`, each described as data (`sn2nlib.scans.raw.layout_table`).
 
 1. Samples into the order (coil, kz, ky, kx), complex64.
 2. Mask: from the file where it has one, else the lines that are not zero; fill beyond the collected share is not
@@ -22,8 +22,8 @@ import numpy as np
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.fourier import fft
 from sn2nlib.sampling import infer_lattice
-from sn2nlib.scans.layout_table import AXES, Layout, layout_named, load_layouts
-from sn2nlib.scans.mrd_variants import apply_variant, mrd_variant
+from sn2nlib.scans.raw.layout_table import AXES, Layout, layout_named, load_layouts
+from sn2nlib.scans.raw.mrd_variants import apply_variant, mrd_variant
 from sn2nlib.scans.scan import FORMAT, Scan
 
 __all__ = [

@@ -13,12 +13,12 @@ import h5py
 import numpy as np
 
 from sn2nlib.errors import ScanError, Sn2nError
-from sn2nlib.scans import layouts, mrd, twix
-from sn2nlib.scans.assemble import assemble, besides_kspace, partitions
-from sn2nlib.scans.lines import NOISE, RawSource
-from sn2nlib.scans.mrd_variants import apply_variant
-from sn2nlib.scans.plan import Plan, RawOptions, make_plan
-from sn2nlib.scans.report import RawReport, raw_report, scan_report
+from sn2nlib.scans.raw import layouts, mrd, twix
+from sn2nlib.scans.raw.assemble import assemble, besides_kspace, partitions
+from sn2nlib.scans.raw.lines import NOISE, RawSource
+from sn2nlib.scans.raw.mrd_variants import apply_variant
+from sn2nlib.scans.raw.plan import Plan, RawOptions, make_plan
+from sn2nlib.scans.raw.report import RawReport, raw_report, scan_report
 from sn2nlib.scans.scan import FORMAT, Scan, inspect_scan, load_scan, save_scan
 from sn2nlib.scans.sidecar import described
 from sn2nlib.scans.stream import write_partitions

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from sn2nlib import fourier
 from sn2nlib.errors import ScanError
-from sn2nlib.scans.lines import NOISE, LineTable, RawSource
-from sn2nlib.scans.placement import Readout
-from sn2nlib.scans.plan import Plan, Rows
+from sn2nlib.scans.raw.lines import NOISE, LineTable, RawSource
+from sn2nlib.scans.raw.placement import Readout
+from sn2nlib.scans.raw.plan import Plan, Rows
 from sn2nlib.scans.scan import Scan
 
 _CHUNK_BYTES = 2**26  # of lines at a time

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.sampling import acs_region
-from sn2nlib.scans.geometry import are_directions, header_affine, unknown_affine
-from sn2nlib.scans.lines import (
+from sn2nlib.scans.raw.geometry import are_directions, header_affine, unknown_affine
+from sn2nlib.scans.raw.lines import (
     ACS,
     ACS_AND_IMAGE,
     IMAGE,
@@ -24,7 +24,7 @@ from sn2nlib.scans.lines import (
     listed,
     of_equal_size,
 )
-from sn2nlib.scans.placement import Axis, Readout, find_acceleration, place_axis, place_readout
+from sn2nlib.scans.raw.placement import Axis, Readout, find_acceleration, place_axis, place_readout
 
 ONE_PARTITION = "one partition: the kz split needs a 3D scan with at least two acquired partitions"
 _MOST_EXPANSION = 40  # k-space bytes per byte of the file: R = 4×4 with partial Fourier on both axes

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ScanError
-from sn2nlib.scans.lines import IMAGE, Lengths, LineTable, RawHeader, Sizes
+from sn2nlib.scans.raw.lines import IMAGE, Lengths, LineTable, RawHeader, Sizes
 
 _NEEDED = ("Meas", "MeasYaps", "Config", "Dicom")
 _MOST_BUFFERS = 32

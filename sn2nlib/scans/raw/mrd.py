@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
-from sn2nlib.scans.lines import (
+from sn2nlib.scans.raw.lines import (
     ACS,
     ACS_AND_IMAGE,
     IMAGE,
@@ -29,7 +29,7 @@ from sn2nlib.scans.lines import (
     RawSource,
     Sizes,
 )
-from sn2nlib.scans.mrd_variants import mrd_variant, user_parameters
+from sn2nlib.scans.raw.mrd_variants import mrd_variant, user_parameters
 
 _COUNTERS = {
     "ky": "kspace_encode_step_1", "kz": "kspace_encode_step_2", "slice": "slice", "average": "average",

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
-from sn2nlib.scans.geometry import quaternion_directions
-from sn2nlib.scans.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, LineTable, RawSource
-from sn2nlib.scans.protocol import read_protocol, twix_header
+from sn2nlib.scans.raw.geometry import quaternion_directions
+from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, LineTable, RawSource
+from sn2nlib.scans.raw.protocol import read_protocol, twix_header
 
 _COUNTERS = np.dtype([(name, "<u2") for name in (
     "ky", "average", "slice", "kz", "contrast", "phase", "repetition", "set", "segment", "a", "b", "c", "d", "e",

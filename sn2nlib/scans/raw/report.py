@@ -8,8 +8,8 @@ import numpy as np
 
 from sn2nlib.errors import SamplingError
 from sn2nlib.sampling import acs_region
-from sn2nlib.scans.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, RawSource
-from sn2nlib.scans.plan import Plan
+from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, RawSource
+from sn2nlib.scans.raw.plan import Plan
 
 _COPIES = 5  # of k-space that the reconstruction holds at its peak
 _RECON_BYTES_PER_SECOND = 50e6  # of k-space, on two cores

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft
-from sn2nlib.scans.layout_table import AXES, Layout, load_layouts
-from sn2nlib.scans.whiteness import why_not_white
+from sn2nlib.scans.raw.layout_table import AXES, Layout, load_layouts
+from sn2nlib.scans.raw.whiteness import why_not_white
 
 
 def mrd_variant(header: Any) -> Layout | None:

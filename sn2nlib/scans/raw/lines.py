@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
-from sn2nlib.scans.layout_table import Layout
+from sn2nlib.scans.raw.layout_table import Layout
 
 IMAGE, ACS, ACS_AND_IMAGE, NOISE, OTHER = range(5)  # the roles of a line; OTHER: navigators, phase correction, dummies
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.sampling import acs_region, find_lattice
-from sn2nlib.scans.lines import LineTable, RawHeader, of_equal_size
+from sn2nlib.scans.raw.lines import LineTable, RawHeader, of_equal_size
 
 _MOST_PADDING = 8  # a declared matrix this many times what the lines need is not believed
 _MOST_REDUCTION = 8  # per axis
