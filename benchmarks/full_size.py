@@ -212,8 +212,8 @@ def main() -> None:
           f"products {least['products']:.0f} s: {total:.0f} s")
     print(f"image and both halves: {ours['seconds']:.0f} s, {ratio:.2f} times the bare operations, "
           f"peak memory {ours['peak GiB']:.2f} GiB, load {os.getloadavg()[0]:.1f}")
-    print(f"processor time {ours['processor']:.0f} s, {ours['processor'] / least['processor']:.2f} times that of the bare "
-          "operations: what to compare on a shared machine")
+    print(f"processor time {ours['processor']:.0f} s, {ours['processor'] / least['processor']:.2f} times that of the "
+          "bare operations: what to compare on a shared machine")
     print(f"halves over original {ours['half over original']:.3f}")
     if arguments.out:
         numbers = {"bare": least, "ours": ours, "ratio": ratio, "limits": LIMITS, "matrix": matrix, "coils": COILS}
