@@ -79,13 +79,14 @@ def prepare_scans(
         As `make_pair`.
     """
     limit = default_limit() if memory_limit is None else memory_limit
-    headers = {Path(path): read_header(path) if is_scan_file(path) else None for path in paths}
-    sizes = [4 * len(ARRAYS) * int(np.prod(header.shape)) for header in headers.values() if header is not None]
+    headers = [read_header(path) if is_scan_file(path) else None for path in paths]
+    sizes = [4 * len(ARRAYS) * int(np.prod(header.shape)) for header in headers if header is not None]
     # how large a file of the scanner's becomes is known when it is read
-    small = all(header is not None and fits_memory(header, limit) for header in headers.values())
+    small = all(header is not None and fits_memory(header, limit) for header in headers)
     if small and 2 * sum(sizes) <= limit:
         return [prepared(make_pair(load_scan(path), **options)) for path in paths]
-    return [_stored(Path(path), headers[Path(path)], Path(folder), limit, progress, options) for path in paths]
+    pairs = zip(paths, headers, strict=True)
+    return [_stored(Path(path), header, Path(folder), limit, progress, options) for path, header in pairs]
 
 
 def prepared(pair: Pair | ImagePair) -> PreparedScan:

@@ -186,7 +186,8 @@ def test_the_root_is_found_from_below_and_else_beside_the_package(root: Path, tm
 
 def test_every_notebook_has_its_task_and_needs_only_earlier_ones() -> None:
     needs = DODO["NEEDS"]
-    assert list(needs) == sorted(path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb"))
+    notebooks = {path.stem for path in (REPOSITORY / "notebooks").glob("*.ipynb")}
+    assert list(needs) == sorted(notebooks - {"10_your_own_scan"}), "that one waits for a user's file"
     assert all(needed < name for name, every in needs.items() for needed in every)
     assert set(needs["09_report"]) == set(needs) - {"09_report"}
 

@@ -1,0 +1,72 @@
+"""Raw files made into scan files, which may be larger than memory."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sn2nlib.errors import ScanError
+from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans import Scan, convert_raw, export_scan, is_scan_file, load_scan, open_raw, read_raw
+
+ARRAYS = ("kspace", "mask", "noise", "acs", "repeat", "affine")
+
+
+def scan(*, with_repeat: bool = False, with_acs: bool = False) -> Scan:
+    """Random samples on a lattice of odd and unequal sizes."""
+    rng = np.random.default_rng(3)
+    mask = lattice_mask((7, 18), acceleration=(2, 1), acs=None if with_acs else 6)
+    kspace, again, acs, noise = (
+        rng.standard_normal((*shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
+        for shape in ((3, 7, 18, 9), (3, 7, 18, 9), (3, 7, 6, 9), (3, 200))
+    )
+    sampled = mask[None, :, :, None]
+    return Scan(
+        kspace=kspace * sampled, mask=mask, acceleration=(2, 1), noise=noise, acs=acs if with_acs else None,
+        repeat=again * sampled if with_repeat else None, not_for_training="a reason" if with_repeat else None,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [scan(), scan(with_repeat=True), scan(with_acs=True)])
+def test_a_converted_file_is_the_scan_that_is_read(given: Scan, tmp_path: Path) -> None:
+    export_scan(given, tmp_path / "raw.h5")
+    convert_raw(tmp_path / "raw.h5", tmp_path / "scan.h5")
+    read, converted = read_raw(tmp_path / "raw.h5"), load_scan(tmp_path / "scan.h5")
+    for name in ARRAYS:
+        expected = getattr(read, name)
+        assert expected is not None or getattr(converted, name) is None
+        np.testing.assert_array_equal(getattr(converted, name), expected)
+    np.testing.assert_array_equal(converted.kspace, given.kspace)
+    rest = ("acceleration", "caipi_shift", "voxel_size", "not_for_training", "info")
+    assert all(getattr(converted, name) == getattr(read, name) for name in rest)
+
+
+def test_a_twix_file_is_converted(tmp_path: Path, require) -> None:  # type: ignore[no-untyped-def]
+    path = require("data", "phantom2ch_2reps_twixtools_gre.dat")
+    convert_raw(path, tmp_path / "scan.h5", repetition=1)
+    np.testing.assert_array_equal(load_scan(tmp_path / "scan.h5").kspace, read_raw(path, repetition=1).kspace)
+
+
+def test_scan_files_stay_files(tmp_path: Path) -> None:
+    export_scan(scan(), tmp_path / "raw.h5")
+    convert_raw(tmp_path / "raw.h5", tmp_path / "scan.h5")
+    assert is_scan_file(tmp_path / "scan.h5") and not is_scan_file(tmp_path / "raw.h5")
+    assert open_raw(tmp_path / "scan.h5", largest=1) == tmp_path / "scan.h5"
+    opened = open_raw(tmp_path / "raw.h5", voxel_size=(3.0, 2.0, 1.0))
+    assert isinstance(opened, Scan) and opened.voxel_size == (3.0, 2.0, 1.0)
+    with pytest.raises(ScanError, match="the options repetition are for twix and ISMRMRD files"):
+        open_raw(tmp_path / "scan.h5", repetition=1)
+    with pytest.raises(ScanError, match="is a scan file already"):
+        convert_raw(tmp_path / "scan.h5", tmp_path / "again.h5")
+
+
+def test_what_would_not_fit_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    export_scan(scan(), tmp_path / "raw.h5")
+    size = scan().kspace.nbytes
+    with pytest.raises(ScanError, match=r"raw\.h5: its k-space takes .* GiB, more than .*make a scan file of it"):
+        open_raw(tmp_path / "raw.h5", largest=size - 1)
+    assert isinstance(open_raw(tmp_path / "raw.h5", largest=size), Scan)
+    export_scan(replace(scan(with_repeat=True)), tmp_path / "two.h5")
+    with pytest.raises(ScanError, match="make a scan file of it"):
+        open_raw(tmp_path / "two.h5", largest=2 * size - 1)
