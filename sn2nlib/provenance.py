@@ -31,15 +31,21 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Commit of the checkout this package runs from, "+dirty" if changed, "unknown" outside git."""
-    here = Path(__file__).resolve().parent
+    """Commit of the checkout this package runs from, "unknown" outside git.
+
+    "+dirty" if what makes the numbers was changed since; reports are results, which the study itself renews.
+    """
     try:
-        found = subprocess.run(
-            ["git", "-C", str(here), "describe", "--always", "--dirty=+dirty", "--abbrev=10", "--exclude=*"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )
+        found = _git("rev-parse", "--short=10", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)reports")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+    return f"{found}+dirty" if changed else found
+
+
+def _git(*arguments: str) -> str:
+    here = str(Path(__file__).resolve().parent)
+    found = subprocess.run(["git", "-C", here, *arguments], capture_output=True, text=True, timeout=10, check=True)
     return found.stdout.strip()
 
 

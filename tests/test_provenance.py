@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,20 @@ def test_outside_a_checkout_the_commit_is_unknown(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(provenance_module, "__file__", str(tmp_path / "provenance.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert commit() == "unknown"
+
+
+def test_renewed_reports_do_not_make_the_checkout_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sn2nlib/provenance.py", "reports/demo/run.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("before", encoding="utf-8")
+    who = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    for arguments in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "first")):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    monkeypatch.setattr("sn2nlib.provenance.__file__", str(tmp_path / "sn2nlib" / "provenance.py"))
+    (tmp_path / "reports" / "demo" / "run.json").write_text("after", encoding="utf-8")
+    assert re.fullmatch("[0-9a-f]{10}", commit())
+    (tmp_path / "sn2nlib" / "provenance.py").write_text("after", encoding="utf-8")
+    assert re.fullmatch(r"[0-9a-f]{10}\+dirty", commit())
 
 
 @pytest.fixture
