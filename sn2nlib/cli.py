@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from sn2nlib import cli_options as option
 from sn2nlib import denoiser, evaluation, recon, reporting, scans
 from sn2nlib.errors import ImageError, Sn2nError
 from sn2nlib.provenance import atomic_write
@@ -27,42 +28,6 @@ app = typer.Typer(
 )
 
 EVALUATION_COLUMNS = ("head", "noise_sigma", "arm", "reference", "region", "psnr", "ssim", "nrmse")
-
-HeadFile = Annotated[Path, typer.Argument(metavar="HEAD.nii.gz", help="T1-weighted image of a whole head.")]
-Coils = Annotated[int, typer.Option(min=1, help="Coils of the simulated helmet.")]
-Matrix = Annotated[tuple[int, int, int], typer.Option(metavar="Z Y X", help="Right, anterior, superior.")]
-VoxelSize = Annotated[tuple[float, float, float], typer.Option(metavar="Z Y X", help="mm.")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
-Alpha = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Share of the input; the model's own by default.")
-]
-ScanFile = Annotated[
-    Path, typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or from `sn2n simulate`.")
-]
-Measurement = Annotated[int, typer.Option(help="Of a twix file that holds several; -1 is the last.")]
-Contrast = Annotated[int | None, typer.Option(help="Of several; the first by default.")]
-Repetition = Annotated[int | None, typer.Option(help="Of several; the first by default.")]
-Repeat = Annotated[int | None, typer.Option(help="A second repetition, for --pairing repetitions.")]
-Average = Annotated[int | None, typer.Option(help="Of several; their mean by default.")]
-Slice = Annotated[int | None, typer.Option("--slice", help="Of several; the first by default.")]
-KeepOversampling = Annotated[bool, typer.Option("--keep-oversampling", help="Leave the readout as it was sampled.")]
-NoNoiseScan = Annotated[
-    bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
-]
-HeaderVoxelSize = Annotated[
-    tuple[float, float, float] | None,
-    typer.Option("--voxel-size", metavar="Z Y X", help="mm, instead of the header's."),
-]
-ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
-VirtualCoils = Annotated[
-    float | None, typer.Option(help="Compress to this many coils, or to a share of energy below 1.", show_default=False)
-]
-Filling = Annotated[str, typer.Option(help="What becomes of a side not acquired: zero, homodyne, pocs.")]
-Pairing = Annotated[str, typer.Option(help="What the halves are: kz (a split), or repetitions.")]
-Memory = Annotated[
-    float | None, typer.Option(min=0, metavar="GIB", help="Beyond it, work on disk.", show_default="half of it all")
-]
 
 
 @app.command()
@@ -90,11 +55,11 @@ def study(
 
 @app.command()
 def simulate(
-    head: HeadFile,
+    head: option.HeadFile,
     out: Annotated[Path, typer.Argument(metavar="SCAN.h5")],
-    coils: Coils = 10,
-    matrix: Matrix = (128, 160, 160),
-    voxel_size: VoxelSize = (1.35, 1.35, 1.35),
+    coils: option.Coils = 10,
+    matrix: option.Matrix = (128, 160, 160),
+    voxel_size: option.VoxelSize = (1.35, 1.35, 1.35),
     acceleration: Annotated[tuple[int, int], typer.Option(metavar="RY RZ")] = (2, 1),
     acs: Annotated[int, typer.Option(min=1, help="Fully sampled lines in the centre.")] = 24,
     full: Annotated[bool, typer.Option("--full", help="No acceleration.")] = False,
@@ -107,8 +72,8 @@ def simulate(
     psnr: Annotated[
         float | None, typer.Option(help="Instead: PSNR in dB of the conventional image.", show_default=False)
     ] = None,
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
+    seed: option.Seed = 0,
+    overwrite: option.Overwrite = False,
 ) -> None:
     """Turn a T1-weighted NIfTI into the raw k-space of a simulated multi-coil scan."""
     _check_free(out, overwrite=overwrite)
@@ -133,28 +98,28 @@ def simulate(
 
 
 @app.command()
-def inspect(scan: ScanFile, measurement: Measurement = -1) -> None:
+def inspect(scan: option.ScanFile, measurement: option.Measurement = -1) -> None:
     """Tell what is in a raw file, what becomes of it, and what that needs, without reading the samples."""
     print(scans.inspect_raw(scan, measurement=measurement))
 
 
 @app.command()
 def convert(
-    scan: ScanFile,
+    scan: option.ScanFile,
     out: Annotated[Path, typer.Argument(metavar="SCAN.h5")],
-    measurement: Measurement = -1,
-    contrast: Contrast = None,
-    repetition: Repetition = None,
-    repeat: Repeat = None,
-    average: Average = None,
-    slice_number: Slice = None,
-    keep_oversampling: KeepOversampling = False,
-    no_noise_scan: NoNoiseScan = False,
-    voxel_size: HeaderVoxelSize = None,
-    overwrite: Overwrite = False,
+    measurement: option.Measurement = -1,
+    contrast: option.Contrast = None,
+    repetition: option.Repetition = None,
+    repeat: option.Repeat = None,
+    average: option.Average = None,
+    slice_number: option.Slice = None,
+    keep_oversampling: option.KeepOversampling = False,
+    no_noise_scan: option.NoNoiseScan = False,
+    voxel_size: option.HeaderVoxelSize = None,
+    overwrite: option.Overwrite = False,
 ) -> None:
     """Make a scan file of a raw file, partition by partition: scan files may be larger than memory."""
-    _check_free(out, overwrite=overwrite)
+    _check_free(out, overwrite=overwrite, source=scan)
     scans.convert_raw(
         scan,
         out,
@@ -173,12 +138,13 @@ def convert(
 
 @app.command()
 def export(
-    scan: ScanFile,
+    scan: option.ScanFile,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File, or for BART the name before .cfl and .hdr.")],
     format: Annotated[str, typer.Option(help="ismrmrd or bart.")] = "ismrmrd",
-    overwrite: Overwrite = False,
+    overwrite: option.Overwrite = False,
 ) -> None:
     """Write a raw scan for other programs: ISMRMRD, or BART .cfl/.hdr."""
+    _check_not_input(out, scan)
     written = scans.export.export_scan(scans.read_raw(scan), out, format=format, overwrite=overwrite)
     print("\n".join(f"Scan: {path}" for path in written))
 
@@ -205,25 +171,26 @@ def fetch(
 
 @app.command(name="recon")
 def reconstruct(
-    scan: ScanFile,
+    scan: option.ScanFile,
     out: Annotated[Path, typer.Argument(metavar="OUT.nii.gz")],
     halves: Annotated[
         bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
     ] = False,
-    measurement: Measurement = -1,
-    contrast: Contrast = None,
-    repetition: Repetition = None,
-    repeat: Repeat = None,
-    average: Average = None,
-    slice_number: Slice = None,
-    keep_oversampling: KeepOversampling = False,
-    no_noise_scan: NoNoiseScan = False,
-    voxel_size: HeaderVoxelSize = None,
-    virtual_coils: VirtualCoils = None,
-    partial_fourier: Filling = "zero",
-    pairing: Pairing = "kz",
-    memory: Memory = None,
-    overwrite: Overwrite = False,
+    measurement: option.Measurement = -1,
+    contrast: option.Contrast = None,
+    repetition: option.Repetition = None,
+    repeat: option.Repeat = None,
+    average: option.Average = None,
+    slice_number: option.Slice = None,
+    keep_oversampling: option.KeepOversampling = False,
+    no_noise_scan: option.NoNoiseScan = False,
+    voxel_size: option.HeaderVoxelSize = None,
+    virtual_coils: option.VirtualCoils = None,
+    compression: option.Compression = "svd",
+    partial_fourier: option.Filling = "zero",
+    pairing: option.Pairing = "kz",
+    memory: option.Memory = None,
+    overwrite: option.Overwrite = False,
 ) -> None:
     """Reconstruct the conventional image (pre-whitening, GRAPPA, adaptive combination)."""
     images = scans.images
@@ -232,7 +199,7 @@ def reconstruct(
         images.check_output(path, overwrite=overwrite)
     source = scans.open_raw(
         scan,
-        largest=recon.largest_kspace(_bytes(memory)),
+        largest=recon.largest_kspace(option.in_bytes(memory)),
         measurement=measurement,
         contrast=contrast,
         repetition=repetition,
@@ -246,8 +213,10 @@ def reconstruct(
     volumes, affine = recon.scan_images(
         source,
         halves=halves,
-        memory_limit=_bytes(memory),
-        virtual_coils=_coils(virtual_coils),
+        memory_limit=option.in_bytes(memory),
+        scratch=out.parent,
+        virtual_coils=option.coil_count(virtual_coils),
+        compression=compression,
         partial_fourier=partial_fourier,
         pairing=pairing,
         progress=True,
@@ -269,25 +238,31 @@ def train(
     depth: Annotated[int, typer.Option(min=1, help="Levels of the U-Net.")] = 3,
     batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 8,
     patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels.")] = 96,
-    seed: Seed = 0,
+    seed: option.Seed = 0,
     start_from: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Model to fine-tune.")] = None,
-    virtual_coils: VirtualCoils = None,
-    partial_fourier: Filling = "zero",
-    pairing: Pairing = "kz",
-    memory: Memory = None,
+    contrast: option.Contrast = None,
+    repetition: option.Repetition = None,
+    repeat: option.Repeat = None,
+    virtual_coils: option.VirtualCoils = None,
+    compression: option.Compression = "svd",
+    partial_fourier: option.Filling = "zero",
+    pairing: option.Pairing = "kz",
+    memory: option.Memory = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
 ) -> None:
     """Train a network on your own scans, one half of each against the other; no clean images needed."""
     prepared = denoiser.prepare_scans(
         [*scan, *(validation or [])],
         folder=out / "volumes",
-        memory_limit=_bytes(memory),
-        virtual_coils=_coils(virtual_coils),
+        memory_limit=option.in_bytes(memory),
+        virtual_coils=option.coil_count(virtual_coils),
+        compression=compression,
         partial_fourier=partial_fourier,
         pairing=pairing,
         progress=True,
+        reading={"contrast": contrast, "repetition": repetition, "repeat": repeat},
     )
-    held_out = dict(zip((path.stem for path in validation or []), prepared[len(scan) :], strict=True))
+    held_out = {f"validation scan {n}": pair for n, pair in enumerate(prepared[len(scan) :], start=1)}
     denoiser.train(
         prepared[: len(scan)],
         out=out,
@@ -303,6 +278,7 @@ def train(
     )
     if held_out:
         print(f"α = {denoiser.fit_alpha(out, held_out):.2f}, chosen on {', '.join(held_out)}")
+    del prepared, held_out  # some systems keep files that are mapped into memory
     denoiser.remove_prepared(out / "volumes")
     print(f"Model: {out}")
 
@@ -311,16 +287,23 @@ def train(
 def denoise(
     image: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI image, DICOM series (folder), or raw scan.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="NIfTI image; for a DICOM series, a new folder.")],
-    model: ModelFolder,
-    alpha: Alpha = None,
+    model: option.ModelFolder,
+    alpha: option.Alpha = None,
     axis: Annotated[
         str | None, typer.Option(metavar="PLANES", help="sagittal, coronal or axial; from the geometry by default.")
     ] = None,
     series: Annotated[int | None, typer.Option(help="Of several DICOM series: its series number.")] = None,
     volume: Annotated[int | None, typer.Option(help="Of several volumes in a DICOM series: its place, from 1.")] = None,
-    overwrite: Overwrite = False,
+    contrast: option.Contrast = None,
+    repetition: option.Repetition = None,
+    virtual_coils: option.VirtualCoils = None,
+    compression: option.Compression = "svd",
+    partial_fourier: option.Filling = "zero",
+    memory: option.Memory = None,
+    overwrite: option.Overwrite = False,
 ) -> None:
     """Denoise an image or a DICOM series, or reconstruct and denoise a raw scan."""
+    _check_not_input(out, image)
     if scans.is_dicom(image):
         _denoise_dicom(image, out, model, alpha=alpha, axis=axis, series=series, volume=volume, overwrite=overwrite)
         return
@@ -336,8 +319,18 @@ def denoise(
     elif axis is not None:
         raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
     else:
-        source = scans.open_raw(image, largest=recon.largest_kspace())
-        (given,), affine = recon.scan_images(source)
+        source = scans.open_raw(
+            image, largest=recon.largest_kspace(option.in_bytes(memory)), contrast=contrast, repetition=repetition
+        )
+        (given,), affine = recon.scan_images(
+            source,
+            memory_limit=option.in_bytes(memory),
+            scratch=out.parent,
+            virtual_coils=option.coil_count(virtual_coils),
+            compression=compression,
+            partial_fourier=partial_fourier,
+            progress=True,
+        )
         images.write_image(network.denoise(abs(given), alpha), out, affine=affine, overwrite=overwrite)
     print(f"Image: {out}")
 
@@ -345,19 +338,19 @@ def denoise(
 @app.command()
 def evaluate(
     head: Annotated[list[Path], typer.Argument(metavar="HEAD.nii.gz...", help="T1-weighted images of whole heads.")],
-    model: ModelFolder,
+    model: option.ModelFolder,
     out: Annotated[Path, typer.Option(metavar="TABLE.csv", help="Receives the rows.")],
     name: Annotated[
         list[str] | None,
         typer.Option(help="Of a head in the table, one for each; never its file's.", show_default="head, or head1 ..."),
     ] = None,
-    alpha: Alpha = None,
+    alpha: option.Alpha = None,
     psnr: Annotated[float, typer.Option(help="Of the conventional image without added noise, dB.")] = 41.2,
-    coils: Coils = 10,
-    matrix: Matrix = (128, 160, 160),
-    voxel_size: VoxelSize = (1.35, 1.35, 1.35),
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
+    coils: option.Coils = 10,
+    matrix: option.Matrix = (128, 160, 160),
+    voxel_size: option.VoxelSize = (1.35, 1.35, 1.35),
+    seed: option.Seed = 0,
+    overwrite: option.Overwrite = False,
 ) -> None:
     """Repeat the experiment of Table 2 on heads: original and sN2N at seven noise levels."""
     _check_free(out, overwrite=overwrite)
@@ -406,17 +399,16 @@ def _denoise_dicom(
     print(f"Series: {out}")
 
 
-def _bytes(gibibytes: float | None) -> int | None:
-    return None if gibibytes is None else int(gibibytes * 2**30)
-
-
-def _coils(virtual_coils: float | None) -> int | float | None:
-    return int(virtual_coils) if virtual_coils is not None and virtual_coils >= 1 else virtual_coils
-
-
-def _check_free(path: Path, *, overwrite: bool) -> None:
+def _check_free(path: Path, *, overwrite: bool, source: Path | None = None) -> None:
+    if source is not None:
+        _check_not_input(path, source)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
+
+
+def _check_not_input(path: Path, source: Path) -> None:
+    if path.resolve() == source.resolve():
+        raise FileExistsError(f"{path} is the input, which is never replaced; choose another name")
 
 
 def _labels(names: Sequence[str], n_heads: int) -> Sequence[str]:

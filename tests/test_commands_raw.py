@@ -74,3 +74,50 @@ def test_what_is_no_raw_file_is_said_in_one_line(tmp_path: Path, capsys: pytest.
         assert sn2n(*arguments) == 1
         told = capsys.readouterr().err
         assert told.startswith("sn2n: ") and told.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore:brain16ch_pulseq")  # the file contradicts itself, which other tests look at
+def test_nothing_made_of_a_scan_names_the_patient(require: Any, tmp_path: Path, capfd: Any) -> None:
+    """The header of this file holds a name, a birth date and a serial number."""
+    path = require("data", BRAIN)
+    for arguments in (
+        ("inspect", path), ("convert", path, tmp_path / "scan.h5"),
+        ("recon", tmp_path / "scan.h5", tmp_path / "a.nii.gz"),
+        ("export", path, tmp_path / "scan.mrd"), ("export", path, tmp_path / "bart", "--format", "bart"),
+        ("train", path, "--out", tmp_path / "model", "--steps", 1),
+    ):  # fmt: skip
+        sn2n(*arguments)
+    told = "".join(capfd.readouterr())
+    written = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert {file.name for file in written} >= {"scan.h5", "a.nii.gz", "scan.mrd", "bart.cfl"}
+    for secret in (b"ISMRM, DS-Test", b"19920206", b"213010"):
+        assert secret.decode() not in told
+        assert [file.name for file in written if secret in file.read_bytes()] == []
+
+
+def test_the_input_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "raw.h5"
+    path.write_bytes(b"something")
+    for arguments in (("convert", path, path), ("export", path, path), ("denoise", path, path, "--model", "m")):
+        assert sn2n(*arguments, "--overwrite") == 1
+        assert "is the input, which is never replaced" in capsys.readouterr().err
+    assert path.read_bytes() == b"something"
+
+
+def test_options_without_effect_are_refused(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, scan = require("data", TWO_CHANNELS), tmp_path / "scan.h5"
+    assert sn2n("convert", raw, scan, "--repeat", 1) == 0
+    assert read_raw(scan).repeat is not None
+    out = tmp_path / "a.nii.gz"
+    for arguments, told in (
+        (("recon", scan, out, "--measurement", 0), "the options measurement are for twix and ISMRMRD files"),
+        (("recon", scan, out, "--pairing", "repetitions"), "ask for the halves too"),
+        (("train", scan, "--out", tmp_path / "m", "--repeat", 1), "a scan file holds what was chosen before"),
+    ):
+        assert sn2n(*arguments) == 1
+        assert told in capsys.readouterr().err
+    assert sn2n("recon", scan, out, "--virtual-coils", 1.5) == 2
+    assert "give a whole number" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()

@@ -9,14 +9,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sn2nlib.errors import ImageError
+from sn2nlib.errors import ImageError, ScanError
 from sn2nlib.recon.any_size import fits_memory, largest_kspace
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, make_pair
@@ -55,6 +55,7 @@ def prepare_scans(
     folder: str | os.PathLike[str],
     memory_limit: int | None = None,
     progress: bool = False,
+    reading: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[PreparedScan]:
     """Pairs of scan files, ready for `train`.
@@ -70,6 +71,8 @@ def prepare_scans(
         out of core.
     progress
         Print a line every 20 seconds of a reconstruction out of core.
+    reading
+        Which contrast, repetition … of the scanner's files: options of `read_raw`.
     **options
         For `make_pair`.
 
@@ -79,14 +82,17 @@ def prepare_scans(
         As `make_pair`.
     """
     limit = default_limit() if memory_limit is None else memory_limit
+    reading = {name: value for name, value in dict(reading or {}).items() if value is not None}
     headers = [read_header(path) if is_scan_file(path) else None for path in paths]
+    if reading and any(header is not None for header in headers):
+        raise ScanError(f"{', '.join(reading)}: for the scanner's files; a scan file holds what was chosen before")
     sizes = [4 * len(ARRAYS) * int(np.prod(header.shape)) for header in headers if header is not None]
     # how large a file of the scanner's becomes is known when it is read
     small = all(header is not None and fits_memory(header, limit) for header in headers)
     if small and 2 * sum(sizes) <= limit:
         return [prepared(make_pair(load_scan(path), **options)) for path in paths]
     pairs = zip(paths, headers, strict=True)
-    return [_stored(Path(path), header, Path(folder), limit, progress, options) for path, header in pairs]
+    return [_stored(Path(path), header, Path(folder), limit, progress, reading, options) for path, header in pairs]
 
 
 def prepared(pair: Pair | ImagePair) -> PreparedScan:
@@ -149,13 +155,14 @@ def remove_prepared(folder: str | os.PathLike[str]) -> None:
 
 
 def _stored(
-    path: Path, header: ScanHeader | None, folder: Path, limit: int, progress: bool, options: dict[str, Any]
+    path: Path, header: ScanHeader | None, folder: Path, limit: int, progress: bool, reading: dict[str, Any],
+    options: dict[str, Any],
 ) -> PreparedScan:
-    target = folder / f"pair-{_identity(path, options)}"
+    target = folder / f"pair-{_identity(path, reading | options)}"
     if not target.is_dir():
         pair: Pair | ImagePair
         if header is None or fits_memory(header, limit):
-            pair = make_pair(read_raw(path, largest=largest_kspace(limit)), **options)
+            pair = make_pair(read_raw(path, largest=largest_kspace(limit), **reading), **options)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             pair = image_pair(path, memory_limit=limit, scratch=folder, progress=progress, **options)
@@ -164,7 +171,7 @@ def _stored(
 
 
 def _identity(path: Path, options: dict[str, Any]) -> str:
-    """Which scan file, as it was last changed, and which options: not its name, which may be a person's."""
+    """Which scan file, as it was last changed, and which options; hashed, since its name may be a person's."""
     status = path.stat()
-    told = json.dumps([status.st_size, status.st_mtime_ns, options], sort_keys=True, default=str)
+    told = json.dumps([str(path.resolve()), status.st_size, status.st_mtime_ns, options], sort_keys=True, default=str)
     return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sn2nlib.errors import ScanError
 from sn2nlib.recon.out_of_core import image_pair
 from sn2nlib.recon.pairs import Pairing, make_pair, reconstruct
 from sn2nlib.recon.workspace import default_limit
@@ -40,6 +41,7 @@ def scan_images(
     halves: bool = False,
     memory_limit: int | None = None,
     pairing: Pairing = "kz",
+    scratch: str | os.PathLike[str] | None = None,
     progress: bool = False,
     **options: Any,
 ) -> tuple[list[_Complex], NDArray[np.float64]]:
@@ -49,7 +51,7 @@ def scan_images(
     ----------
     source
         Scan, or path of a scan file.
-    memory_limit, pairing, progress
+    memory_limit, pairing, scratch, progress
         As for `image_pair`.
     **options
         For `reconstruct` or `make_pair`.
@@ -60,10 +62,12 @@ def scan_images(
         Original, or original, half A, half B.
     affine : (4, 4)
     """
+    if pairing != "kz" and not halves:
+        raise ScanError(f"pairing {pairing!r} says what the halves are; ask for the halves too")
     if not isinstance(source, Scan) and not fits_memory(header := read_header(source), memory_limit):
         pair = image_pair(
-            source, halves=halves, noise_maps=halves, memory_limit=memory_limit, pairing=pairing, progress=progress,
-            **options,
+            source, halves=halves, noise_maps=False, memory_limit=memory_limit, pairing=pairing, scratch=scratch,
+            progress=progress, **options,
         )
         return [image for image in (pair.original, pair.half_a, pair.half_b) if image is not None], header.affine
     scan = source if isinstance(source, Scan) else load_scan(source)

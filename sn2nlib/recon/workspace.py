@@ -14,12 +14,16 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+_UNTOLD = 2**32
 _EVERY = 20.0  # seconds between two lines of progress
 
 
 def default_limit() -> int:
-    """Half of the machine's memory, in bytes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    """Half of the machine's memory, in bytes; 4 GiB where the system does not tell, as on Windows."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (AttributeError, ValueError, OSError):
+        return _UNTOLD
 
 
 class Workspace:

@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["acquire", "atlas", "bart", "dicom", "export", "heads", "images", "layouts", "manifest", "raw", "scan"],
+    submodules=["acquire", "atlas", "bart", "dicom", "export", "heads", "images", "manifest", "raw", "scan"],
     submod_attrs={
         "acquire": ["acquire", "undersample", "add_noise"],
         "bart": ["load_bart", "save_bart"],

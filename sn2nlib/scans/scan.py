@@ -177,10 +177,16 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
 
 
 def _check_space(temporary: Path, scan: Scan) -> None:
-    # HDF5 crashes the process when the disk fills up while it writes its own tables, so it must not come to that
     extras = [array for name in OPTIONAL if (array := getattr(scan, name)) is not None]
-    needed = scan.kspace.nbytes + sum(array.nbytes for array in extras) + 2**20
-    free = shutil.disk_usage(temporary.parent).free
+    check_space(temporary, scan.kspace.nbytes + sum(array.nbytes for array in extras))
+
+
+def check_space(path: Path, nbytes: int) -> None:
+    """Whether a file of this size can be written; an OSError if not.
+
+    HDF5 crashes the process when the disk fills up while it writes its own tables, so it must not come to that.
+    """
+    needed, free = nbytes + 2**20, shutil.disk_usage(path.parent).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free")
 
@@ -214,7 +220,7 @@ def inspect_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
     -------
     dict
         Label → value, to be printed: format, coils, matrix, voxel size, acceleration, CAIPIRINHA shift, extent of the
-        XX
+        calibration lines, noise samples, provenance; nothing about the patient.
 
     Raises
     ------

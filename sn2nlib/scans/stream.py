@@ -14,7 +14,7 @@ import numpy as np
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import find_lattice
-from sn2nlib.scans.scan import FORMAT, FORMAT_VERSION, _attributes, _opened
+from sn2nlib.scans.scan import FORMAT, FORMAT_VERSION, _attributes, _opened, check_space
 
 _AHEAD = 4  # partitions that the system is asked to read in advance
 
@@ -139,7 +139,15 @@ def write_partitions(
         `mask`, and as in `Scan`: `acceleration`, `caipi_shift`, `voxel_size`, `affine`, `info`, `noise`, `acs`,
         `not_for_training`; and `repeat`, partitions like those of `partitions`.
     """
-    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_write(path) as temporary:
+        check_space(temporary, 8 * int(np.prod(shape)) * (1 if header.get("repeat") is None else 2))
+        _write(temporary, shape, partitions, header)
+
+
+def _write(
+    path: Path, shape: tuple[int, int, int, int], partitions: Iterable[np.ndarray], header: Mapping[str, Any]
+) -> None:
+    with h5py.File(path, "w") as file:
         file.attrs.update({
             "format": FORMAT,
             "version": FORMAT_VERSION,

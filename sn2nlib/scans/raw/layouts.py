@@ -60,6 +60,15 @@ def why_unknown(path: str | os.PathLike[str]) -> str:
     return "an HDF5 file of no known k-space layout (" + "; ".join(reasons) + "); see data_manifest/README.md"
 
 
+def kspace_bytes(path: str | os.PathLike[str], layout: Layout | None = None) -> int:
+    """Bytes that the k-space of `read_layout` takes; no samples are read."""
+    path = Path(path)
+    layout = _chosen(path, layout)
+    with _opened(path) as file:
+        _check(file, layout, path)
+        return 8 * int(np.prod(_target_shape(file, layout)))
+
+
 def read_layout(path: str | os.PathLike[str], layout: Layout | None = None) -> Scan:
     """Read a file of a public layout.
 

@@ -92,12 +92,13 @@ def read_raw(
     path = _checked(path)
     kind = _kind(path)
     if kind in (FORMAT, "layout"):
-        _refuse_options(path, options)
-        return load_scan(path) if kind == FORMAT else layouts.read_layout(path, layouts.find_layout(path))
+        _refuse_options(path, options, measurement)
+        return load_scan(path) if kind == FORMAT else _read_layout(path, largest)
     with _naming(path):
         source = _open(path, kind, measurement)
         plan = _plan(source, _with_pair(source, options))
-        _check_largest(plan, largest)
+        copies = (2 if plan.repeat_rows.size else 1) * (1 if source.header.variant is None else 2)
+        _check_largest(8 * plan.readout.coils * int(np.prod(plan.shape)) * copies, largest)
         scan = _as_variant(assemble(source, plan), source, options)
         scan = replace(scan, **_recorded(source, options))
     _warn(path, plan)
@@ -122,7 +123,8 @@ def open_raw(path: str | os.PathLike[str], *, largest: int | None = None, **opti
     path = _checked(path)
     if _kind(path) != FORMAT:
         return read_raw(path, largest=largest, **options)
-    _refuse_options(path, RawOptions(**{name: value for name, value in options.items() if name != "measurement"}))
+    measurement = options.pop("measurement", -1)
+    _refuse_options(path, RawOptions(**options), measurement)
     return path
 
 
@@ -152,12 +154,12 @@ def convert_raw(
     if kind == FORMAT:
         raise ScanError(f"{path}: is a scan file already")
     if kind == "layout":
-        save_scan(read_raw(path, **options), out)
+        save_scan(read_raw(path, **options), out, overwrite=True)
         return
     with _naming(path):
         source = _open(path, kind, measurement)
         if source.header.variant is not None:
-            save_scan(read_raw(path, **options), out)
+            save_scan(read_raw(path, **options), out, overwrite=True)
             return
         plan = _plan(source, _with_pair(source, chosen))
         known = besides_kspace(source, plan) | _recorded(source, chosen)
@@ -209,8 +211,21 @@ class _naming:
             raise ScanError(f"{self.path}: {error}") from error
 
 
-def _check_largest(plan: Plan, largest: int | None) -> None:
-    needed = 8 * plan.readout.coils * int(np.prod(plan.shape)) * (2 if plan.repeat_rows.size else 1)
+def _read_layout(path: Path, largest: int | None) -> Scan:
+    layout = layouts.find_layout(path)
+    with _naming(path):
+        _check_largest(layouts.kspace_bytes(path, layout), largest)
+    scan = layouts.read_layout(path, layout)
+    if scan.info.get("geometry") == "unknown":
+        warnings.warn(
+            f"{path.name}: the file does not say how the image lies in the patient: left and right, front and back "
+            "may be exchanged",
+            stacklevel=3,
+        )
+    return scan
+
+
+def _check_largest(needed: int, largest: int | None) -> None:
     if largest is not None and needed > largest:
         raise ScanError(
             f"its k-space takes {needed / 2**30:.1f} GiB, more than can be worked on at once here "
@@ -218,8 +233,9 @@ def _check_largest(plan: Plan, largest: int | None) -> None:
         )
 
 
-def _refuse_options(path: Path, options: RawOptions) -> None:
+def _refuse_options(path: Path, options: RawOptions, measurement: int) -> None:
     changed = [name for name, value in vars(options).items() if value is not vars(RawOptions())[name]]
+    changed += [] if measurement == -1 else ["measurement"]
     if changed:
         raise ScanError(f"{path}: the options {', '.join(changed)} are for twix and ISMRMRD files")
 
