@@ -18,6 +18,7 @@ from doit.task import Task
 from sn2nlib.config import load_profile
 from sn2nlib.errors import StudyError
 
+STUDY = "0[0-9]_*.ipynb"  # in notebooks/; those from 10 on wait for a user's own file
 _GAIN_TITLES = {
     ("full_sampled", "volume"): "Gain of sN2N over the original, whole volume, fully sampled reference:",
     ("noise_free", "head"): "Gain of sN2N over the original, inside the head, noise-free reference:",
@@ -92,7 +93,7 @@ def run_study(
     if profile.endswith((".yaml", ".yml")):
         profile = str(Path(profile).resolve())
     folder = reports / load_profile(profile).name
-    notebooks = [path.stem for path in sorted((root / "notebooks").glob("[0-9]*.ipynb"))]
+    notebooks = [path.stem for path in sorted((root / "notebooks").glob(STUDY))]
     if not notebooks:
         raise StudyError(f"there are no notebooks in {root / 'notebooks'}; is the checkout complete?")
     if parameters and only is None:
