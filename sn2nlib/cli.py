@@ -303,12 +303,12 @@ def denoise(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Denoise an image or a DICOM series, or reconstruct and denoise a raw scan."""
-    _check_not_input(out, image)
     if scans.is_dicom(image):
         _denoise_dicom(image, out, model, alpha=alpha, axis=axis, series=series, volume=volume, overwrite=overwrite)
         return
     if series is not None or volume is not None:
         raise ImageError(f"{image}: --series and --volume choose from a DICOM series, which this is not")
+    _check_not_input(out, image)
     images = scans.images
     images.check_output(out, overwrite=overwrite)
     network = denoiser.Denoiser.load(model)
