@@ -32,8 +32,6 @@ from sn2nlib.scans.heads import TISSUES, Head, digital_head, read_head
 from sn2nlib.scans.manifest import fetch, load_sources
 from sn2nlib.scans.scan import Scan, save_scan
 
-_COPIES = 9  # of k-space that a simulation holds at its peak
-_PROCESS = 6e8  # bytes of a process with its libraries and the template of the digital heads
 _NORMAL = 1.4826  # SD of normal noise over its median absolute value
 
 
@@ -80,15 +78,6 @@ def participant_seed(participant: str, seed: Any = None) -> int:
 def draw_lesions(seed: int, age: float) -> int:
     """Number of white-matter lesions of a digital head: Poisson, one more per ten years beyond 45."""
     return int(np.random.default_rng([seed, 4]).poisson(max(age - 45, 0) / 10))
-
-
-def workers_for(matrix: tuple[int, int, int], n_coils: int) -> int:
-    """How many participants to simulate at a time: as many as cores and memory allow, one if the scans are small."""
-    kspace = 8 * n_coils * int(np.prod(matrix))  # bytes
-    if kspace < 2**26 or not hasattr(os, "sysconf"):
-        return 1
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(np.clip(0.7 * memory / (_COPIES * kspace + _PROCESS), 1, os.cpu_count() or 1))
 
 
 def participant_head(

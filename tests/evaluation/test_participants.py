@@ -19,7 +19,6 @@ from sn2nlib.evaluation.participants import (
     scan_participant,
     simulate_participant,
     stratified_draws,
-    workers_for,
 )
 from sn2nlib.recon.pairs import Pair, make_pair, reconstruct
 from sn2nlib.scans.acquire import acquire, undersample
@@ -52,17 +51,6 @@ def test_lesions_come_with_age() -> None:
 def test_seeds() -> None:
     assert participant_seed("D001", 1001) == 1001
     assert participant_seed("S1") == participant_seed("S1", pd.NA) != participant_seed("S2")
-
-
-def test_small_scans_get_one_process_and_large_ones_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 8 * 2**30 // 4096}
-    monkeypatch.setattr(participants.os, "sysconf", pages.__getitem__)
-    monkeypatch.setattr(participants.os, "cpu_count", lambda: 4)
-    assert workers_for((40, 64, 64), 4) == 1
-    assert workers_for((128, 160, 160), 8) == 2
-    assert workers_for((256, 328, 328), 64) == 1
-    pages["SC_PHYS_PAGES"] *= 100
-    assert workers_for((128, 160, 160), 8) == 4
 
 
 def test_a_training_scan_has_the_ratio_that_was_asked_for(head: Head, size: dict) -> None:
