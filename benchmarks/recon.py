@@ -98,7 +98,7 @@ def linearity() -> None:
 def memory() -> None:
     """Peak of calibration and fill, the input counted, over the size of the k-space."""
     for acceleration in ((2, 1), (2, 2)):
-        kspace, mask, acs = problem((8, 80, 104, 104), acceleration)
+        kspace, mask, acs = problem(LARGEST, acceleration)
         tracemalloc.start()
         fill(kspace, mask, calibrate(acs, acceleration=acceleration))
         peak = tracemalloc.get_traced_memory()[1] + kspace.nbytes
