@@ -73,7 +73,7 @@ class NetworkSettings(_Section):
 
 
 class TrainingSettings(_Section):
-    """Noise2Noise training."""
+    """Noise2Noise training; `coarser`: shares of k-space at which the training scans are learnt from as well."""
 
     steps: int = Field(ge=1)
     batch: int = Field(default=8, ge=1)
@@ -84,6 +84,7 @@ class TrainingSettings(_Section):
     balance: bool = False
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: int = Field(default=100, ge=1)
+    coarser: tuple[Share, ...] = ()
 
 
 class Profile(_Section):

@@ -1,4 +1,5 @@
 from .apply import Denoiser, best_alphas, blend, choose_alpha, fit_alpha, set_alpha, sweep_alpha
+from .coarser import CoarsePair, coarser_pair
 from .image import choose_axis, denoise_image, derivation
 from .slices import SliceWindows, TrainingVolume, rician_variance, training_volume
 from .train import train
@@ -6,7 +7,8 @@ from .unet import UNet25D
 from .volumes import PreparedScan, load_volume, prepare_scans, remove_prepared, save_volume
 
 __all__ = [
-    "Denoiser", "PreparedScan", "SliceWindows", "TrainingVolume", "UNet25D", "best_alphas", "blend", "choose_alpha",
-    "choose_axis", "denoise_image", "derivation", "fit_alpha", "load_volume", "prepare_scans", "remove_prepared",
-    "rician_variance", "save_volume", "set_alpha", "sweep_alpha", "train", "training_volume",
+    "CoarsePair", "Denoiser", "PreparedScan", "SliceWindows", "TrainingVolume", "UNet25D", "best_alphas", "blend",
+    "choose_alpha", "choose_axis", "coarser_pair", "denoise_image", "derivation", "fit_alpha", "load_volume",
+    "prepare_scans", "remove_prepared", "rician_variance", "save_volume", "set_alpha", "sweep_alpha", "train",
+    "training_volume",
 ]

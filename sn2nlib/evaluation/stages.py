@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sn2nlib.denoiser import Denoiser, training_volume
+from sn2nlib.denoiser import Denoiser, coarser_pair, training_volume
 from sn2nlib.evaluation.noise_levels import References, conventional_images, floor_bias, measure
 from sn2nlib.evaluation.participants import pair_numbers
 from sn2nlib.provenance import atomic_write, write_json
@@ -22,7 +22,14 @@ from sn2nlib.scans.scan import load_scan
 Folder = str | Path
 
 
-def save_pair(participant: str, pair: Pair, systematic: np.ndarray | None, *, pairs: Folder) -> dict[str, float]:
+def coarser_name(participant: str, share: float) -> str:
+    """File name of a pair at a coarser resolution, without ending."""
+    return f"{participant}_at_{share:g}"
+
+
+def save_pair(
+    participant: str, pair: Pair, systematic: np.ndarray | None, *, pairs: Folder, coarser: Sequence[float] = ()
+) -> dict[str, float]:
     """Write what training and the choice of α need of a pair: ``<name>.npz``, and its numbers as ``<name>.json``.
 
     Parameters
@@ -35,11 +42,16 @@ def save_pair(participant: str, pair: Pair, systematic: np.ndarray | None, *, pa
         E[A] − E[B], or None where it is not known.
     pairs
         Folder.
+    coarser
+        Shares of k-space at which the pair is to be learnt from too: ``<name>_at_<share>.npz``.
 
     Returns
     -------
     `pair_numbers`
     """
+    for share in coarser:
+        with atomic_write(Path(pairs) / f"{coarser_name(participant, share)}.npz") as part:
+            np.savez(part, **vars(training_volume(coarser_pair(pair, share))))
     volume, original = training_volume(pair), np.abs(pair.original) / np.float32(pair.scale)
     with atomic_write(Path(pairs) / f"{participant}.npz") as part:
         np.savez(part, **vars(volume), original=original, scale=pair.scale)
@@ -48,7 +60,9 @@ def save_pair(participant: str, pair: Pair, systematic: np.ndarray | None, *, pa
     return numbers
 
 
-def pair_participant(participant: str, *, scans: Folder, pairs: Folder, recon: Mapping[str, Any]) -> dict[str, Any]:
+def pair_participant(
+    participant: str, *, scans: Folder, pairs: Folder, recon: Mapping[str, Any], coarser: Sequence[float] = ()
+) -> dict[str, Any]:
     """Half images of one scan, stored by `save_pair`.
 
     Parameters
@@ -59,6 +73,8 @@ def pair_participant(participant: str, *, scans: Folder, pairs: Folder, recon: M
         Folders.
     recon
         Keyword arguments of `sn2nlib.recon.make_pair`.
+    coarser
+        As for `save_pair`.
 
     Returns
     -------
@@ -69,7 +85,7 @@ def pair_participant(participant: str, *, scans: Folder, pairs: Folder, recon: M
     pair = make_pair(scan, **recon)
     simulated = scan.info.get("source") == "simulated"
     systematic = systematic_difference(without_noise(scan), pair) if simulated else None
-    numbers = save_pair(participant, pair, systematic, pairs=pairs)
+    numbers = save_pair(participant, pair, systematic, pairs=pairs, coarser=coarser)
     return {"participant": participant, "seconds": time.monotonic() - begun, **numbers}
 
 
