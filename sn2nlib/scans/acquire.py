@@ -41,11 +41,12 @@ def acquire(
     Parameters
     ----------
     head
-        The head; its grid must be at least as fine as `voxel_size`.
+        The head. A grid coarser than `voxel_size` on an axis is kept there: nothing is made up by interpolation.
     matrix, voxel_size
         (z, y, x). A digital head fits its own field of view; a real head that is larger than the field of view gets a
-        larger matrix, and on an axis where its own voxels are coarser, those. The field of view is rounded to whole
-        voxels of the head, so that the scan's voxels differ from `voxel_size` by up to a few percent for real heads.
+        larger matrix, and on an axis where its own voxels are coarser, those, in a smaller matrix. The field of view is
+        rounded to whole voxels of the head, so that the scan's voxels differ from `voxel_size` by up to a few percent
+        for real heads.
     n_coils
         Number of coils.
     sequence
@@ -265,8 +266,8 @@ def _field_of_view(
     signal = head.signal(sequence)
     fine, shape, sizes = [], [], []
     for n_head, native, n, size in zip(signal.shape, head.voxel_size, matrix, voxel_size, strict=True):
+        n_fit = round(n * size / native)  # of the voxel size asked for, so that coarse voxels leave the extent as it is
         size = max(size, native)
-        n_fit = round(n * size / native)
         if n_head > n_fit:  # in whole voxels: in mm, rounding alone would enlarge the matrix of some digital heads
             n = 2 * math.ceil(n_head * native / size / 2)
         n_fine = max(n_fit, n_head)

@@ -363,11 +363,28 @@ def test_a_head_larger_than_the_field_of_view_gets_a_larger_matrix() -> None:
     np.testing.assert_allclose(root, signal * np.sqrt((np.abs(maps) ** 2).sum(axis=0)), atol=3e-3)  # nothing wraps
 
 
-def test_voxels_of_the_head_that_are_coarser_than_the_scans_are_kept() -> None:
-    head = smooth_head((22, 55, 53), (4.5, 2.0, 2.0))
-    scan = simulate(head, matrix=(30, 30, 30), voxel_size=(3.6, 3.8, 3.7))
-    assert scan.shape == (30, 30, 30)
-    np.testing.assert_allclose(scan.voxel_size, (4.5, 3.8, 112 / 30), rtol=1e-12)  # 112 mm: whole voxels of 2 mm
+@pytest.mark.parametrize(
+    ("n_head", "native", "n", "asked", "expected"),
+    [
+        (22, 4.5, 30, 3.6, 24),  # 108 mm asked for: 24 voxels of 4.5 mm, as wide
+        (21, 5.0, 30, 3.6, 22),  # 108 mm are 21.6 such voxels
+        (20, 5.0, 64, 1.5, 20),  # 96 mm, less than the head's 100
+        (21, 5.0, 64, 1.5, 21),  # an odd head that is larger than 96 mm
+        (16, 6.0, 110, 1.0, 18),  # much coarser
+    ],
+)
+def test_voxels_of_the_head_that_are_coarser_than_the_scans_are_kept_and_the_extent_too(
+    n_head: int, native: float, n: int, asked: float, expected: int
+) -> None:
+    head = smooth_head((n_head, 55, 53), (native, 2.0, 2.0))
+    scan = simulate(head, matrix=(n, 30, 30), voxel_size=(asked, 3.8, 3.7), n_coils=2)
+    assert scan.shape == (expected, 30, 30)
+    np.testing.assert_allclose(scan.voxel_size, (native, 3.8, 112 / 30), rtol=1e-12)  # 112 mm: whole voxels of 2 mm
+    assert abs(expected * native - max(n * asked, n_head * native)) <= native / 2
+    maps = sensitivities(scan.shape, scan.voxel_size, 2)
+    root = np.sqrt((np.abs(ifft(scan.kspace)) ** 2).sum(axis=0))
+    signal = blobs(scan.shape, scan.voxel_size) * 250 / brightness(head)
+    np.testing.assert_allclose(root, signal * np.sqrt((np.abs(maps) ** 2).sum(axis=0)), atol=3e-3)
 
 
 def test_a_scan_says_where_it_comes_from_but_not_the_name_of_a_real_head(noisy: Scan) -> None:
