@@ -71,7 +71,7 @@ def run(notebook: str, source: Path, parameters: dict[str, Any]) -> TaskFailed |
     show_output = bool(get_var("show_output"))
     try:
         run_notebook(source, executed(notebook), parameters, cwd=source.parent, show_output=show_output)
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         return TaskFailed(str(error))
     return None
 

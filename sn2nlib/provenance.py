@@ -54,6 +54,14 @@ def provenance(**extra: Any) -> dict[str, Any]:
     return {"versions": versions(), "commit": commit(), "threads": os.cpu_count(), **extra}
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Whether an error says that there is no room for a file, on the disk or in the user's quota.
+
+    HDF5 tells so in its text alone.
+    """
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` only when the block succeeds.
@@ -81,7 +89,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
+        if disk_is_full(error):
             message = f"The disk is full; {path} was not written. Free some space and run again"
             raise OSError(errno.ENOSPC, message) from error
         raise
@@ -120,7 +128,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.replace(old, path)
             raise
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if disk_is_full(error):
             message = f"The disk is full; {path} was not written. Free some space and run again"
             raise OSError(errno.ENOSPC, message) from error
         raise

@@ -126,6 +126,18 @@ def test_a_failure_stops_the_study_and_the_next_call_goes_on_there(root: Path, r
     assert run(root, ran) == STEPS[3:]
 
 
+def test_what_cannot_be_written_is_one_sentence_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("The disk is full; a file was not written")
+
+    monkeypatch.setattr(notebooks, "run_notebook", full)
+    with pytest.raises(StudyError, match=r"^The disk is full; a file was not written$"):
+        run_study("smoke", root=root)
+    assert "Traceback" not in capsys.readouterr().err
+
+
 def test_one_notebook_alone_with_parameters(root: Path, ran: list[str]) -> None:
     with pytest.raises(StudyError, match=r"^04_alpha needs the results of 03_train; run these"):
         run(root, ran, only="04_alpha")
