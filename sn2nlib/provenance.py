@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -57,9 +58,10 @@ def provenance(**extra: Any) -> dict[str, Any]:
 def disk_is_full(error: OSError) -> bool:
     """Whether an error says that there is no room for a file, on the disk or in the user's quota.
 
-    HDF5 tells so in its text alone.
+    HDF5 and NumPy tell so in their text alone.
     """
-    return error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+    told = re.search(r"No space left|quota exceeded|\d+ requested and \d+ written", str(error))
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or told is not None
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 import sn2nlib.provenance as provenance_module
 from sn2nlib.errors import StudyError
-from sn2nlib.provenance import atomic_write, commit, provenance, stage_folder, versions, write_json
+from sn2nlib.provenance import atomic_folder, atomic_write, commit, provenance, stage_folder, versions, write_json
 
 
 def names(folder: Path) -> set[str]:
@@ -53,6 +53,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: B
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError("262144 requested and 153568 written"),
         OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"),
     ],
 )
@@ -62,6 +64,11 @@ def test_a_full_disk_is_named_with_the_file_it_was_for(tmp_path: Path, error: OS
         temporary.write_text("half")
         raise error
     assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == set()
+    message = r"The disk is full; .*folder was not written"
+    with pytest.raises(OSError, match=message), atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "a.txt").write_text("half")
+        raise error
     assert names(tmp_path) == set()
 
 
