@@ -71,14 +71,10 @@ def acquire(
     if noise_sd < 0 or not np.isfinite(noise_sd):
         raise ScanError(f"noise_sd: needs a finite number of at least 0, got {noise_sd}")
     signal, matrix, sizes = _field_of_view(head, sequence, matrix, voxel_size)
-    fine_sizes = head.voxel_size
-    normalised = (signal / _brightness(signal)).astype(np.float32)
-    phase = _image_phase(signal.shape, fine_sizes, np.random.default_rng([seed, 1]))
-    maps = sensitivities(signal.shape, fine_sizes, n_coils)
+    image = _image(signal, head.voxel_size, np.random.default_rng([seed, 1]))
     kspace = np.empty((n_coils, *matrix), np.complex64)
-    weighted = normalised * phase
-    for coil in range(n_coils):
-        kspace[coil] = _cropped_kspace(weighted * maps[coil], matrix)
+    for coil, sensitivity in enumerate(sensitivities(image.shape, head.voxel_size, n_coils)):
+        kspace[coil] = _cropped_kspace(image * sensitivity, matrix)
     mask = lattice_mask(
         matrix[:2], acceleration=acceleration, caipi_shift=caipi_shift, acs=acs, partial_fourier=partial_fourier
     )
@@ -234,6 +230,12 @@ def _add(kspace: np.ndarray, mask: np.ndarray, colour: np.ndarray, rng: np.rando
 def _complex_normal(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:
     parts = rng.standard_normal((*shape, 2), dtype=np.float32)
     return parts.view(np.complex64)[..., 0]
+
+
+def _image(signal: np.ndarray, voxel_size: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+    """Complex image on the fine grid, complex64: the signal in intensity units, with its phase."""
+    normalised = (signal / _brightness(signal)).astype(np.float32)
+    return normalised * _image_phase(signal.shape, voxel_size, rng)
 
 
 def _brightness(signal: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """Simulated acquisition on the absolute scale: signal, coils, noise, sampling, geometry."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def test_coil_images_are_signal_times_sensitivities(
     np.testing.assert_allclose(scan.voxel_size, voxel_size, rtol=0.02)  # whole voxels of the head
 
     images = ifft(scan.kspace)
-    maps = sensitivities(scan.shape, scan.voxel_size, n_coils)
+    maps = np.stack(list(sensitivities(scan.shape, scan.voxel_size, n_coils)))
     signal = blobs(scan.shape, scan.voxel_size) * 250 / brightness(head)
     assert signal.max() > 0.8
     root = np.sqrt((np.abs(images) ** 2).sum(axis=0))
@@ -152,6 +153,18 @@ def test_everything_follows_from_the_arguments(clean: Scan, noisy: Scan) -> None
     other = simulate(seed=6)
     np.testing.assert_allclose(np.abs(ifft(other.kspace)), np.abs(ifft(clean.kspace)), atol=3e-3)
     assert not np.allclose(other.kspace, clean.kspace, atol=0.1)  # another image phase
+
+
+def test_memory_does_not_grow_by_a_map_of_the_fine_grid_for_every_coil() -> None:
+    head, peaks = smooth_head((64, 72, 70)), []
+    for n_coils in (2, 12):
+        tracemalloc.start()
+        scan = simulate(head, matrix=(12, 14, 13), voxel_size=(10.0, 10.0, 10.0), n_coils=n_coils)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    one_map = 8 * 64 * 72 * 70
+    assert scan.n_coils == 12 and peaks[0] > 2 * one_map
+    assert peaks[1] - peaks[0] < one_map
 
 
 # noise
@@ -316,7 +329,7 @@ def test_partial_fourier_leaves_out_the_low_lines() -> None:
 def peak(scan: Scan) -> np.ndarray:
     """RAS mm of the brightest point of the first blob, to a fraction of a voxel, from the scan's affine."""
     root = np.sqrt((np.abs(ifft(scan.kspace)) ** 2).sum(axis=0))
-    maps = sensitivities(scan.shape, scan.voxel_size, scan.n_coils)
+    maps = np.stack(list(sensitivities(scan.shape, scan.voxel_size, scan.n_coils)))
     image = root / np.sqrt((np.abs(maps) ** 2).sum(axis=0))
     z, y, x = (int(i) for i in np.unravel_index(image.argmax(), image.shape))
     log = np.log(image[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2])
@@ -357,7 +370,7 @@ def test_a_head_larger_than_the_field_of_view_gets_a_larger_matrix() -> None:
     scan = simulate(head, matrix=(20, 40, 20), voxel_size=(4.0, 3.0, 4.1))
     assert scan.shape == (24, 40, 26)  # even, and enough for 96 and 106 mm
     np.testing.assert_allclose(scan.voxel_size, (96 / 24, 120 / 40, 106 / 26))
-    maps = sensitivities(scan.shape, scan.voxel_size, 4)
+    maps = np.stack(list(sensitivities(scan.shape, scan.voxel_size, 4)))
     root = np.sqrt((np.abs(ifft(scan.kspace)) ** 2).sum(axis=0))
     signal = blobs(scan.shape, scan.voxel_size) * 250 / brightness(head)
     np.testing.assert_allclose(root, signal * np.sqrt((np.abs(maps) ** 2).sum(axis=0)), atol=3e-3)  # nothing wraps
@@ -381,7 +394,7 @@ def test_voxels_of_the_head_that_are_coarser_than_the_scans_are_kept_and_the_ext
     assert scan.shape == (expected, 30, 30)
     np.testing.assert_allclose(scan.voxel_size, (native, 3.8, 112 / 30), rtol=1e-12)  # 112 mm: whole voxels of 2 mm
     assert abs(expected * native - max(n * asked, n_head * native)) <= native / 2
-    maps = sensitivities(scan.shape, scan.voxel_size, 2)
+    maps = np.stack(list(sensitivities(scan.shape, scan.voxel_size, 2)))
     root = np.sqrt((np.abs(ifft(scan.kspace)) ** 2).sum(axis=0))
     signal = blobs(scan.shape, scan.voxel_size) * 250 / brightness(head)
     np.testing.assert_allclose(root, signal * np.sqrt((np.abs(maps) ** 2).sum(axis=0)), atol=3e-3)
