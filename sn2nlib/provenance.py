@@ -154,7 +154,7 @@ def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settin
     """A folder whose files were all made by the present code and settings; others are removed first.
 
     A killed run finds its finished files again; a run after a change of `settings`, or of the sources of the `rooms`
-    that made the files, does not mistake old files for its own.
+    that made the files, does not mistake old files for its own. Files that were half-written when it was killed go.
 
     Parameters
     ----------
@@ -181,6 +181,9 @@ def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settin
             raise StudyError(f"{folder} holds files that no study made; move them or choose another reports folder")
         if stamp.read_text(encoding="utf-8") != key:
             shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(key, encoding="utf-8")
+    for leftover in folder.glob(".*-*"):  # temporary names of `atomic_write` and `atomic_folder`
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    if not stamp.is_file():
+        with atomic_write(stamp) as temporary:
+            temporary.write_text(key, encoding="utf-8")
     return folder

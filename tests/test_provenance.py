@@ -144,6 +144,22 @@ def test_a_stage_finds_its_own_files_again(tmp_path: Path, package: Path) -> Non
     assert (stage / "result.csv").read_text() == "kept"
 
 
+def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path: Path, package: Path) -> None:
+    stage = stage_folder(tmp_path / "stage", rooms=["recon"], seed=1)
+    kept = {".stage", "D001.h5", "D001-a.json", ".hidden"}
+    for name in kept - {".stage"}:
+        (stage / name).write_text("whole")
+    write, write_folder = atomic_write(stage / "D001.h5"), atomic_folder(stage / "pair-1a")
+    half, half_folder = write.__enter__(), write_folder.__enter__()  # whose end a kill takes away
+    half.write_text("half")
+    (half_folder / "half_a.npy").write_text("half")
+    assert len(names(stage)) == len(kept) + 2
+    before = (stage / ".stage").stat().st_mtime_ns
+    stage_folder(stage, rooms=["recon"], seed=1)
+    assert names(stage) == kept
+    assert (stage / ".stage").stat().st_mtime_ns == before  # a stamp that fits is not written anew
+
+
 @pytest.mark.parametrize("change", ["settings", "recon/code.py", "sampling.py"])
 def test_a_stage_drops_files_that_are_not_its_own(tmp_path: Path, package: Path, change: str) -> None:
     stage = tmp_path / "stage"
