@@ -404,6 +404,11 @@ def test_unusable_inputs_are_explained(
             ("simulate", folder / "head.nii.gz", tmp_path / "new.h5", *GRID, "--partial-fourier", 0.4, 1),
             "partial Fourier fractions lie in (0.5, 1]",
         ),
+        (("simulate", folder / "head.nii.gz", tmp_path / "new.h5", "--matrix", 40, 0, 48), "matrix: needs three whole"),
+        (
+            ("evaluate", folder / "head.nii.gz", *model, "--out", tmp_path / "new.csv", "--voxel-size", "nan", 4, 4),
+            "voxel_size: needs three positive numbers",
+        ),
         (("study", "--profile", "none"), "there is no profile 'none'"),
         (("study", "--only", "99_none"), "there is no notebook 99_none"),
         (("study", "--only", "01_data", "-p", "steps"), "'steps' is no parameter"),

@@ -7,6 +7,7 @@ centre of the field of view; a noise SD of 0.02 is 2 % of that per real and imag
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 
@@ -66,8 +67,9 @@ def acquire(
     Raises
     ------
     ScanError
-        If the head has no signal, or `noise_sd` is negative.
+        If the head has no signal, `noise_sd` is negative, or matrix, voxel size or coils are no positive numbers.
     """
+    _check_scanner(matrix, voxel_size, n_coils)
     if noise_sd < 0 or not np.isfinite(noise_sd):
         raise ScanError(f"noise_sd: needs a finite number of at least 0, got {noise_sd}")
     signal, matrix, sizes = _field_of_view(head, sequence, matrix, voxel_size)
@@ -259,6 +261,15 @@ def _cropped_kspace(image: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
         size[axis] = matrix[axis]
         image = crop(fft(image, axes=(axis,)), size)
     return image * np.float32(scale)
+
+
+def _check_scanner(matrix: Sequence[int], voxel_size: Sequence[float], n_coils: int) -> None:
+    if len(matrix) != 3 or not all(isinstance(n, Integral) and n >= 1 for n in matrix):
+        raise ScanError(f"matrix: needs three whole numbers of at least 1 (z, y, x), got {tuple(matrix)}")
+    if len(voxel_size) != 3 or not all(0 < size < math.inf for size in voxel_size):
+        raise ScanError(f"voxel_size: needs three positive numbers (z, y, x) in mm, got {tuple(voxel_size)}")
+    if not isinstance(n_coils, Integral) or n_coils < 1:
+        raise ScanError(f"n_coils: needs a whole number of at least 1, got {n_coils}")
 
 
 def _field_of_view(

@@ -138,6 +138,28 @@ def test_an_impossible_noise_level_is_refused(noise_sd: float) -> None:
         simulate(noise_sd=noise_sd)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"matrix": (0, 30, 27)}, r"matrix: needs three whole numbers of at least 1 \(z, y, x\), got \(0, 30, 27\)"),
+        ({"matrix": (23, -30, 27)}, "matrix: needs three whole numbers"),
+        ({"matrix": (23, 30, 27.5)}, "matrix: needs three whole numbers"),
+        ({"matrix": (23, 30)}, "matrix: needs three whole numbers"),
+        ({"voxel_size": (4.2, 0, 3.9)}, r"voxel_size: needs three positive numbers \(z, y, x\) in mm, got"),
+        ({"voxel_size": (4.2, 3.7, -3.9)}, "voxel_size: needs three positive numbers"),
+        ({"voxel_size": (np.nan, 3.7, 3.9)}, "voxel_size: needs three positive numbers"),
+        ({"voxel_size": (4.2, np.inf, 3.9)}, "voxel_size: needs three positive numbers"),
+        ({"voxel_size": (4.2, 3.7)}, "voxel_size: needs three positive numbers"),
+        ({"n_coils": 0}, "n_coils: needs a whole number of at least 1, got 0"),
+    ],
+)
+def test_an_impossible_scanner_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScanError, match=message):
+        simulate(**changes)
+    # numbers of other libraries are numbers too
+    assert simulate(matrix=tuple(np.array([12, 14, 13])), voxel_size=(8, 8, 8), n_coils=np.int64(1)).n_coils == 1
+
+
 def test_everything_follows_from_the_arguments(clean: Scan, noisy: Scan) -> None:
     head = smooth_head()
     assert head.intensity is not None
