@@ -71,6 +71,10 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             target = output.parents[1] / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("")
+        for name in ("figures/bias.png", "tables/table2.html") if source.stem == "05_noise_levels" else ():
+            target = output.parents[1] / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(f"{next(count)}")
 
     monkeypatch.setattr(notebooks, "run_notebook", stand_in)
     return names
@@ -103,11 +107,17 @@ def test_everything_runs_in_order_and_then_nothing(
         ("data_manifest/splits.csv", STEPS),
         ("sn2nlib/fourier.py", STEPS),
         ("reports/smoke/tables/table2.csv", ["05_noise_levels", "09_report"]),
+        ("reports/smoke/figures/bias.png", ["05_noise_levels", "09_report"]),
+        ("reports/smoke/tables/table2.html", ["05_noise_levels", "09_report"]),
+        ("reports/smoke/figures/mine.png", []),  # which no notebook made
     ],
 )
 def test_a_change_reruns_what_depends_on_it(
     changed: str, expected: list[str], root: Path, ran: list[str]
 ) -> None:
+    mine = root / "reports" / "smoke" / "figures" / "mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("")
     run(root, ran)
     path = root / changed
     if changed.startswith("reports"):
@@ -115,6 +125,7 @@ def test_a_change_reruns_what_depends_on_it(
     else:
         path.write_text(path.read_text() + "\n")
     assert run(root, ran) == expected
+    assert run(root, ran) == []
 
 
 def test_a_failure_stops_the_study_and_the_next_call_goes_on_there(root: Path, ran: list[str]) -> None:
