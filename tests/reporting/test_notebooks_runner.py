@@ -111,7 +111,7 @@ def test_a_failing_cell_is_named_and_the_copy_kept(tmp_path: Path) -> None:
 
 
 def test_a_dead_kernel_is_told_from_a_failing_cell(tmp_path: Path) -> None:
-    source = notebook(tmp_path / "03.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    source = notebook(tmp_path / "03.ipynb", "import os\nos.kill(os.getpid(), 9)")
     with pytest.raises(StudyError, match=r"03\.ipynb failed in code cell 2 of 2 .*lack of memory"):
         run_notebook(source, tmp_path / "03_done.ipynb", {}, cwd=tmp_path)
     assert not (tmp_path / "03_done.ipynb").exists()

@@ -4,7 +4,6 @@ import itertools
 import os
 import runpy
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -249,7 +248,7 @@ def test_the_summary_tells_the_gains(tmp_path: Path) -> None:
 
 
 def test_a_killed_study_goes_on_where_it_was(root: Path) -> None:
-    """Real kernels: SIGKILL while the third notebook sleeps, then the same command again."""
+    """Real kernels: a kill while the third notebook sleeps, then the same command again."""
     log, waits = root / "log", root / "waits"
     for name in STEPS[3:]:
         (root / "notebooks" / f"{name}.ipynb").unlink()
@@ -270,7 +269,7 @@ def test_a_killed_study_goes_on_where_it_was(root: Path) -> None:
         while not (log.is_file() and "02_pairs" in log.read_text()):
             assert study.poll() is None and time.monotonic() < patience
             time.sleep(0.1)
-        study.send_signal(signal.SIGKILL)
+        study.kill()
     executed = root / "reports" / "smoke" / "notebooks"
     assert (executed / "01_data.ipynb").is_file() and not (executed / "02_pairs.ipynb").exists()
     waits.unlink()
