@@ -184,7 +184,7 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
         raise FileExistsError(f"{path} exists; choose another name or ask for overwriting")
     info = json.dumps(dict(scan.info))
     with atomic_write(path) as temporary:
-        _check_space(temporary, scan)
+        check_space(temporary, scan_bytes(scan))
         with h5py.File(temporary, "w") as file:
             file.attrs.update({
                 "format": FORMAT,
@@ -204,13 +204,14 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
                     file[name] = array
 
 
-def _check_space(temporary: Path, scan: Scan) -> None:
+def scan_bytes(scan: Scan) -> int:
+    """Size of k-space, noise scan, calibration scan and second repetition."""
     extras = [array for name in OPTIONAL if (array := getattr(scan, name)) is not None]
-    check_space(temporary, scan.kspace.nbytes + sum(array.nbytes for array in extras))
+    return scan.kspace.nbytes + sum(array.nbytes for array in extras)
 
 
 def check_space(path: Path, nbytes: int) -> None:
-    """Whether a file of this size can be written; an OSError if not.
+    """Whether files of this size can be written beside `path`, with 1 MiB for their headers; an OSError if not.
 
     HDF5 crashes the process when the disk fills up while it writes its own tables, so it must not come to that.
     """
