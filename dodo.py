@@ -14,6 +14,7 @@ from typing import Any
 
 from doit import get_var
 from doit.exceptions import TaskFailed
+from doit.task import Task
 from doit.tools import config_changed
 
 from sn2nlib.config import PROFILES, load_profile
@@ -31,7 +32,8 @@ NEEDS: dict[str, list[str]] = {
     "05_noise_levels": ["04_alpha"],
     "09_report": ["00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels"],
 }
-# under reports/<profile>/; a notebook whose result was deleted runs again
+# under reports/<profile>/; a notebook whose result was deleted runs again, be it one of these, which it must leave,
+# or any other table or figure that it was seen to write
 WRITES: dict[str, list[str]] = {
     "01_data": ["scans/.stage", "references/.stage", "tables/table1.csv", "tables/noise.csv"],
     "02_pairs": ["pairs/.stage", "tables/checks.csv"],
@@ -63,17 +65,28 @@ def executed(notebook: str) -> Path:
     return FOLDER / "notebooks" / f"{notebook}.ipynb"
 
 
-def run(notebook: str, source: Path, parameters: dict[str, Any]) -> TaskFailed | None:
-    """Run a notebook; a failure of the study is one sentence, not a traceback."""
+def tables_and_figures() -> dict[str, int]:
+    """Every file for the reader, under its name in `FOLDER`, and when it was written."""
+    files = [path for name in ("tables", "figures") for path in (FOLDER / name).glob("[!.]*")]
+    return {path.relative_to(FOLDER).as_posix(): path.stat().st_mtime_ns for path in files}
+
+
+def all_there(_: Task, values: dict[str, Any]) -> bool:
+    """Whether what the notebook wrote in its last run is still there."""
+    return all((FOLDER / name).is_file() for name in values.get("written", []))
+
+
+def run(notebook: str, source: Path, parameters: dict[str, Any]) -> TaskFailed | dict[str, Any]:
+    """Run a notebook and note what it wrote; a failure of the study is one sentence, not a traceback."""
     missing = [name for name in NEEDS[notebook] if not executed(name).is_file()]
     if missing:
         return TaskFailed(f"{notebook} needs the results of {', '.join(missing)}; run these notebooks first")
-    show_output = bool(get_var("show_output"))
+    show_output, before = bool(get_var("show_output")), tables_and_figures()
     try:
         run_notebook(source, executed(notebook), parameters, cwd=source.parent, show_output=show_output)
-    except StudyError as error:
+    except (StudyError, OSError) as error:
         return TaskFailed(str(error))
-    return None
+    return {"written": [name for name, time in tables_and_figures().items() if before.get(name) != time]}
 
 
 def task_notebooks() -> Iterator[dict[str, Any]]:
@@ -88,6 +101,6 @@ def task_notebooks() -> Iterator[dict[str, Any]]:
             "actions": [(run, [notebook, source, parameters])],
             "file_dep": [source, PROFILE_FILE, *manifest, *library(), *map(executed, needed)],
             "targets": [executed(notebook), *(FOLDER / name for name in WRITES.get(notebook, []))],
-            "uptodate": [config_changed(parameters)],
+            "uptodate": [config_changed(parameters), all_there],
             "io": {"capture": False},
         }

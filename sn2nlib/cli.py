@@ -89,7 +89,8 @@ def simulate(
     kept = {**sampling, "acceleration": (1, 1), "acs": None} if full else sampling
     if psnr is not None:
         clean = acquire(acceleration=(1, 1), acs=None, noise_sd=0)
-        scan, _ = evaluation.cohort.scan_at_psnr(clean, psnr, seed=seed, **sampling)
+        scan, reached = evaluation.cohort.scan_at_psnr(clean, psnr, seed=seed, **sampling)
+        print(f"PSNR of the conventional image: {reached:.2f} dB")
         scan = scans.undersample(scan, **kept)
     else:
         scan = acquire(**kept, noise_sd=noise_sd)
@@ -345,24 +346,30 @@ def evaluate(
         typer.Option(help="Of a head in the table, one for each; never its file's.", show_default="head, or head1 ..."),
     ] = None,
     alpha: option.Alpha = None,
-    psnr: Annotated[float, typer.Option(help="Of the conventional image without added noise, dB.")] = 41.2,
-    coils: option.Coils = 10,
-    matrix: option.Matrix = (128, 160, 160),
-    voxel_size: option.VoxelSize = (1.35, 1.35, 1.35),
-    seed: option.Seed = 0,
+    psnr: option.ModelPsnr = None,
+    coils: option.ModelCoils = None,
+    matrix: option.ModelMatrix = None,
+    voxel_size: option.ModelVoxelSize = None,
+    seed: option.HeadSeed = None,
     overwrite: option.Overwrite = False,
 ) -> None:
-    """Repeat the experiment of Table 2 on heads: original and sN2N at seven noise levels."""
+    """Repeat the experiment of Table 2 on heads: original and sN2N at seven noise levels.
+
+    Scanner, sampling and reconstruction are those of the study that trained the model, if it says so.
+    """
     _check_free(out, overwrite=overwrite)
     labels = _labels(name or [], len(head))
-    network = denoiser.Denoiser.load(model)
+    network = denoiser.Denoiser.load(model, precision="auto")  # as in the study
+    denoise = functools.partial(network.denoise, alpha=alpha)
+    size = {"matrix": matrix, "voxel_size": voxel_size, "n_coils": coils, "target_psnr": psnr}
+    preparation, sampling = evaluation.model_experiment(network.description.get("metadata") or {}, **size)
     rows = []
-    for number, (path, label) in enumerate(zip(head, labels, strict=True), start=seed):
-        scan, references, _ = evaluation.prepare_head(
-            scans.read_head(path), target_psnr=psnr, seed=number, matrix=matrix, voxel_size=voxel_size, n_coils=coils
-        )
-        denoise = functools.partial(network.denoise, alpha=alpha)
-        rows += evaluation.measure_scan(scan, references, denoise, head=label, seed=number)
+    for number, (path, label) in enumerate(zip(head, labels, strict=True)):
+        own = evaluation.participants.participant_seed(label) if seed is None else seed + number
+        scan, references, reached = evaluation.prepare_head(scans.read_head(path), seed=own, **preparation, **sampling)
+        grid = " ".join(map(str, scan.shape))
+        print(f"{label}: {grid}, {scan.n_coils} coils, PSNR of the conventional image {reached:.2f} dB", flush=True)
+        rows += evaluation.measure_scan(scan, references, denoise, head=label, seed=own, **sampling)
     with atomic_write(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, EVALUATION_COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()

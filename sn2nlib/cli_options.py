@@ -13,6 +13,26 @@ Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
 Alpha = Annotated[
     float | None, typer.Option(min=0, max=1, help="Share of the input; the model's own by default.")
 ]
+# of an experiment that is a model's own by default
+ModelPsnr = Annotated[
+    float | None,
+    typer.Option(help="Of the conventional image without added noise, dB.", show_default="the model's, or 41.2"),
+]
+ModelCoils = Annotated[
+    int | None, typer.Option(min=1, help="Coils of the simulated helmet.", show_default="the model's, or 10")
+]
+ModelMatrix = Annotated[
+    tuple[int, int, int] | None,
+    typer.Option(metavar="Z Y X", help="Right, anterior, superior.", show_default="the model's, or 128 160 160"),
+]
+ModelVoxelSize = Annotated[
+    tuple[float, float, float] | None,
+    typer.Option(metavar="Z Y X", help="mm.", show_default="the model's, or 1.35 1.35 1.35"),
+]
+HeadSeed = Annotated[
+    int | None,
+    typer.Option(min=0, help="Of the first head; the next one has the next.", show_default="from --name, as the study"),
+]
 ScanFile = Annotated[
     Path, typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or from `sn2n simulate`.")
 ]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -54,6 +55,15 @@ def provenance(**extra: Any) -> dict[str, Any]:
     return {"versions": versions(), "commit": commit(), "threads": os.cpu_count(), **extra}
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Whether an error says that there is no room for a file, on the disk or in the user's quota.
+
+    HDF5 and NumPy tell so in their text alone.
+    """
+    told = re.search(r"No space left|quota exceeded|\d+ requested and \d+ written", str(error))
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or told is not None
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` only when the block succeeds.
@@ -81,7 +91,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno == errno.ENOSPC or "No space left" in str(error):
+        if disk_is_full(error):
             message = f"The disk is full; {path} was not written. Free some space and run again"
             raise OSError(errno.ENOSPC, message) from error
         raise
@@ -120,7 +130,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 os.replace(old, path)
             raise
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if disk_is_full(error):
             message = f"The disk is full; {path} was not written. Free some space and run again"
             raise OSError(errno.ENOSPC, message) from error
         raise
@@ -144,7 +154,7 @@ def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settin
     """A folder whose files were all made by the present code and settings; others are removed first.
 
     A killed run finds its finished files again; a run after a change of `settings`, or of the sources of the `rooms`
-    that made the files, does not mistake old files for its own.
+    that made the files, does not mistake old files for its own. Files that were half-written when it was killed go.
 
     Parameters
     ----------
@@ -171,6 +181,9 @@ def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settin
             raise StudyError(f"{folder} holds files that no study made; move them or choose another reports folder")
         if stamp.read_text(encoding="utf-8") != key:
             shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(key, encoding="utf-8")
+    for leftover in folder.glob(".*-*"):  # temporary names of `atomic_write` and `atomic_folder`
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    if not stamp.is_file():
+        with atomic_write(stamp) as temporary:
+            temporary.write_text(key, encoding="utf-8")
     return folder

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 _PROGRAMS = {
     "bart": ("bart",), "dciodvfy": ("dciodvfy",), "dcm2niix": ("dcm2niix",),
-    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "chromium": ("chromium", "chromium-browser", "google-chrome"), "make": ("make", "gmake"), "bash": ("bash",),
 }
 
 
@@ -32,7 +32,7 @@ def require(kind: str, what: str | os.PathLike[str] = "") -> Path:
     Parameters
     ----------
     kind
-        data, or a program: bart, chromium, dciodvfy, dcm2niix.
+        data, or a program: bart, chromium, dciodvfy, dcm2niix, make, bash.
     what
         For data: the file's name in one of `data_folders`, or a whole path. Unused otherwise.
 

@@ -1,6 +1,7 @@
 """The commands, as typed: one small head through all of them, and what they say when something is wrong."""
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,11 @@ import pandas as pd
 import pytest
 from nibabel.orientations import aff2axcodes
 
-from sn2nlib import cli, scans
+from sn2nlib import cli, evaluation, scans
+from sn2nlib.config import load_profile
+from sn2nlib.denoiser import Denoiser
+from sn2nlib.evaluation.noise_levels import DEMO, measure_scan, model_experiment, prepare_head
+from sn2nlib.evaluation.participants import participant_seed
 from sn2nlib.recon import reconstruct
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import load_scan, save_scan
@@ -237,6 +242,91 @@ def test_evaluate_writes_the_promised_columns(folder: Path) -> None:
     assert first.query("region == 'volume'")["psnr"].item() == pytest.approx(35, abs=0.3)
 
 
+STUDY = {
+    "acquisition": {
+        "matrix": [32, 44, 42], "voxel_size": [5.0, 4.4, 4.5], "coils": 5, "acceleration": [2, 1], "acs": 20,
+        "partial_fourier": [0.9, 1.0], "sequence": {"tr": 2200},
+    },
+    "recon": {"kernel": [3, 2, 2], "ridge": 1e-3, "window": 5},
+    "target_psnr": 33.0,
+}  # fmt: skip
+
+
+def write_real_head(path: Path) -> None:
+    """As such files are: 8 bits, stored from right, top and back, empty around, the neck cut by the lower edge."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in (68, 76, 72)), indexing="ij")
+    skull = np.sqrt((x / 0.7) ** 2 + (y / 0.8) ** 2 + ((z - 0.1) / 0.75) ** 2)
+    neck = (x**2 + y**2 < 0.12) & (z < 0)
+    grain = np.random.default_rng(2).uniform(0.8, 1.2, skull.shape)
+    signal = grain * (90.0 * ((skull < 1) | neck) + 80 * (skull < 0.85) + 40 * (skull < 0.6))
+    affine = np.array([[-2.6, 0, 0, 88], [0, 0, -2.6, 95], [0, -2.6, 0, 98], [0, 0, 0, 1]])
+    stored = np.clip(signal, 0, 255).astype(np.uint8)[::-1, :, ::-1].transpose(0, 2, 1)[:, :, ::-1]
+    nib.save(nib.Nifti1Image(np.ascontiguousarray(stored), affine), path)
+
+
+@pytest.fixture(scope="module")
+def studied(folder: Path) -> Path:
+    """The model as notebook 03 leaves it: it tells how the study scans."""
+    model = Path(shutil.copytree(folder / "model", folder / "studied"))
+    description = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    (model / "model.json").write_text(json.dumps(description | {"metadata": STUDY}), encoding="utf-8")
+    return model
+
+
+def test_evaluate_repeats_the_experiment_of_the_study_that_trained_the_model(
+    folder: Path, studied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_real_head(tmp_path / "anat.nii.gz")
+    out = tmp_path / "table.csv"
+    assert sn2n("evaluate", tmp_path / "anat.nii.gz", "--model", studied, "--out", out, "--name", "S1") == 0
+    seed = participant_seed("S1")
+    sampling = {"acceleration": (2, 1), "acs": 20, "partial_fourier": (0.9, 1.0)}
+    sampling |= {"recon": {"kernel": (3, 2, 2), "ridge": 1e-3, "window": 5}}
+    size = {"matrix": (32, 44, 42), "voxel_size": (5.0, 4.4, 4.5), "n_coils": 5, "target_psnr": 33.0}
+    head = scans.read_head(tmp_path / "anat.nii.gz")
+    scan, references, reached = prepare_head(head, seed=seed, **size, **sampling)
+    denoise = Denoiser.load(studied, precision="auto").denoise
+    rows = measure_scan(scan, references, denoise, head="S1", levels=(0, 3), seed=seed, **sampling)
+    expected = pd.DataFrame(rows)[list(cli.EVALUATION_COLUMNS)]
+    found = pd.read_csv(out).query("noise_sigma in (0, 3)").reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-12)
+    grid = " ".join(map(str, scan.shape))
+    told = capsys.readouterr().out
+    assert f"S1: {grid}, 5 coils, PSNR of the conventional image {reached:.2f} dB" in told
+    assert reached == pytest.approx(33, abs=0.15)
+
+
+def test_evaluate_takes_what_it_is_told_before_what_the_model_says() -> None:
+    preparation, sampling = model_experiment(STUDY, n_coils=3, target_psnr=30)
+    assert preparation == {
+        "matrix": (32, 44, 42), "voxel_size": (5.0, 4.4, 4.5), "n_coils": 3, "target_psnr": 30
+    }  # fmt: skip
+    assert sampling["acs"] == 20 and sampling["partial_fourier"] == (0.9, 1.0)
+    preparation, sampling = model_experiment({}, matrix=(32, 40, 40))
+    assert preparation == {
+        "matrix": (32, 40, 40), "voxel_size": (1.35, 1.35, 1.35), "n_coils": 10, "target_psnr": 41.2
+    }  # fmt: skip
+    assert sampling == {"recon": {}}
+    acquisition = load_profile("demo").acquisition
+    assert (acquisition.matrix, acquisition.voxel_size) == (DEMO["matrix"], DEMO["voxel_size"])
+    assert acquisition.coils == DEMO["coils"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_psnr_that_is_missed_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation.cohort, "_noise_for", lambda *_, **__: evaluation.cohort._Found(0.05, 33.9, 0.0))
+    arguments = ("simulate", folder / "head.nii.gz", tmp_path / "scan.h5", *GRID, "--psnr", 35)
+    assert sn2n(*arguments) == 0
+    told = capsys.readouterr()
+    assert "PSNR of the conventional image: 33.90 dB" in told.out
+    assert told.err.startswith("sn2n: warning: the conventional image has a PSNR of 33.90 dB where 35.00 dB were asked")
+    monkeypatch.setattr(evaluation.cohort, "_noise_for", lambda *_, **__: evaluation.cohort._Found(0.05, 34.75, 0.0))
+    assert sn2n(*arguments, "--overwrite") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_table_of_several_heads_has_the_names_that_were_asked_for(folder: Path, tmp_path: Path) -> None:
     head, out = folder / "head.nii.gz", tmp_path / "table.csv"
     options = ("--model", folder / "model", "--out", out, "--psnr", 35, "--name", "old", "--name", "young")
@@ -313,6 +403,11 @@ def test_unusable_inputs_are_explained(
         (
             ("simulate", folder / "head.nii.gz", tmp_path / "new.h5", *GRID, "--partial-fourier", 0.4, 1),
             "partial Fourier fractions lie in (0.5, 1]",
+        ),
+        (("simulate", folder / "head.nii.gz", tmp_path / "new.h5", "--matrix", 40, 0, 48), "matrix: needs three whole"),
+        (
+            ("evaluate", folder / "head.nii.gz", *model, "--out", tmp_path / "new.csv", "--voxel-size", "nan", 4, 4),
+            "voxel_size: needs three positive numbers",
         ),
         (("study", "--profile", "none"), "there is no profile 'none'"),
         (("study", "--only", "99_none"), "there is no notebook 99_none"),

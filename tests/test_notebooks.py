@@ -10,7 +10,6 @@ import os
 import re
 import runpy
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -200,7 +199,7 @@ def test_a_kill_during_training_changes_no_number(folder: Path, reports: Path) -
         while not (folder / "model" / "checkpoint.safetensors").is_file():
             assert run.poll() is None and time.monotonic() < patience
             time.sleep(0.05)
-        run.send_signal(signal.SIGKILL)
+        run.kill()
     assert not (folder / "model" / "model.safetensors").exists(), "the training was over before it was killed"
     subprocess.run(study(reports), cwd=ROOT, capture_output=True, check=True)
     assert {name: (folder / "tables" / name).read_bytes() for name in tables} == tables

@@ -137,25 +137,26 @@ def test_the_installed_packages_fit_together() -> None:
     assert "No broken requirements found" in output(sys.executable, "-m", "pip", "check")
 
 
-def test_make_explains_itself() -> None:
-    listing = output("make", "-s")
+def test_make_explains_itself(require: Callable[..., Path]) -> None:
+    listing = output(str(require("make")), "-s")
     targets = ("demo", "smoke", "test", "lab", "clean")
     assert [target for target in targets if f"make {target} " not in listing] == []
 
 
-def test_make_installs_only_when_something_changed() -> None:
+def test_make_installs_only_when_something_changed(require: Callable[..., Path]) -> None:
+    make = str(require("make"))
     if not (ROOT / ".venv" / ".installed").is_file():
         pytest.skip("no installation by make to look at")
-    assert "pip install" not in output("make", "-n", "demo")
-    assert "pip install" in output("make", "-n", "demo", "-W", "constraints.txt")
+    assert "pip install" not in output(make, "-n", "demo")
+    assert "pip install" in output(make, "-n", "demo", "-W", "constraints.txt")
 
 
-def test_make_never_installs_system_packages_and_ci_runs_make_test() -> None:
+def test_make_never_installs_system_packages_and_ci_runs_make_test(require: Callable[..., Path]) -> None:
     assert "apt" not in (ROOT / "Makefile").read_text(encoding="utf-8")
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.startswith("#!/usr/bin/env bash\n") and "set -euo pipefail" in script
     assert script.rstrip().splitlines()[-1].startswith("make test")
-    output("bash", "-n", ".ci/run")
+    output(str(require("bash")), "-n", ".ci/run")
 
 
 def test_ci_asks_for_what_the_tests_use() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 import sn2nlib.provenance as provenance_module
 from sn2nlib.errors import StudyError
-from sn2nlib.provenance import atomic_write, commit, provenance, stage_folder, versions, write_json
+from sn2nlib.provenance import atomic_folder, atomic_write, commit, provenance, stage_folder, versions, write_json
 
 
 def names(folder: Path) -> set[str]:
@@ -53,6 +53,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: B
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError("262144 requested and 153568 written"),
         OSError("Can't write data (file write failed: errno = 28, error message = 'No space left on device')"),
     ],
 )
@@ -62,6 +64,11 @@ def test_a_full_disk_is_named_with_the_file_it_was_for(tmp_path: Path, error: OS
         temporary.write_text("half")
         raise error
     assert caught.value.errno == errno.ENOSPC
+    assert names(tmp_path) == set()
+    message = r"The disk is full; .*folder was not written"
+    with pytest.raises(OSError, match=message), atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "a.txt").write_text("half")
+        raise error
     assert names(tmp_path) == set()
 
 
@@ -135,6 +142,22 @@ def test_a_stage_finds_its_own_files_again(tmp_path: Path, package: Path) -> Non
     (package / "scans" / "code.py").write_text("two = 2\n")  # another room
     stage_folder(stage, rooms=["recon"], seed=1, sizes=(1.0, 2.0))
     assert (stage / "result.csv").read_text() == "kept"
+
+
+def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path: Path, package: Path) -> None:
+    stage = stage_folder(tmp_path / "stage", rooms=["recon"], seed=1)
+    kept = {".stage", "D001.h5", "D001-a.json", ".hidden"}
+    for name in kept - {".stage"}:
+        (stage / name).write_text("whole")
+    write, write_folder = atomic_write(stage / "D001.h5"), atomic_folder(stage / "pair-1a")
+    half, half_folder = write.__enter__(), write_folder.__enter__()  # whose end a kill takes away
+    half.write_text("half")
+    (half_folder / "half_a.npy").write_text("half")
+    assert len(names(stage)) == len(kept) + 2
+    before = (stage / ".stage").stat().st_mtime_ns
+    stage_folder(stage, rooms=["recon"], seed=1)
+    assert names(stage) == kept
+    assert (stage / ".stage").stat().st_mtime_ns == before  # a stamp that fits is not written anew
 
 
 @pytest.mark.parametrize("change", ["settings", "recon/code.py", "sampling.py"])

@@ -179,11 +179,9 @@ def sweep_alpha(
 ) -> pd.DataFrame:
     """PSNR of one scan's blends over α, by four definitions of what the blend is compared with.
 
-    - ``half_to_half``: A blended with the network's answer to A, against B, and the reverse; their mean.
-    Never sees the
+    - ``half_to_half``: A blended with the network's answer to A, against B, and the reverse; their mean. Never sees the
       conventional image, which is cleaner than a half: its best α is too low.
-    - ``original_to_half``: the conventional image blended with the network's answer to it, against each half;
-    their
+    - ``original_to_half``: the conventional image blended with the network's answer to it, against each half; their
       mean. The halves are part of the conventional image and share its noise: its best α is too high.
     - ``noise_free``: the same blend against the noise-free truth, inside the head; where there is a truth.
     - ``full_sampled``: the same blend against the fully sampled image, whole volume; where there is one.
@@ -236,8 +234,7 @@ def best_alphas(table: pd.DataFrame) -> dict[str, float]:
 def choose_alpha(table: pd.DataFrame) -> float:
     """The bracket rule: midpoint between the best α of `half_to_half` and of `original_to_half`.
 
-    The first is biased low, the second high, and neither needs a truth, so that the rule serves real scans
-    too.
+    The first is biased low, the second high, and neither needs a truth, so that the rule serves real scans too.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 """Noise2Noise training on pairs of half images, resumable bit by bit.
 
-Weights, moments and history are stored together, and the windows of a step depend on (seed, step) alone: on
-one machine with the same number of threads, a training that was killed and resumed ends with the same bits as
-one that ran through.
+Weights, moments and history are stored together, and the windows of a step depend on (seed, step) alone: on one machine
+with the same number of threads, a training that was killed and resumed ends with the same bits as one that ran through.
 """
 
 import math
@@ -63,17 +62,15 @@ def train(
 ) -> Denoiser:
     """Train a 2.5D U-Net to predict one half from the other, both directions.
 
-    Adam with linear warm-up and a cosine schedule, clipped gradients, and an exponential moving average of
-    the weights, which is what the model consists of. Under `torchrun` every process takes its part of each
-    batch.
+    Adam with linear warm-up and a cosine schedule, clipped gradients, and an exponential moving average of the weights,
+    which is what the model consists of. Under `torchrun` every process takes its part of each batch.
 
     Parameters
     ----------
     volumes
         Training scans, from `training_volume`.
     out
-        Model folder. Receives `model.safetensors`, `model.json`, `history.csv`, and a checkpoint while
-        training.
+        Model folder. Receives `model.safetensors`, `model.json`, `history.csv`, and a checkpoint while training.
     steps, batch, patch
         Length of the training, windows per step, width of a window in voxels.
     validation
@@ -87,20 +84,20 @@ def train(
     loss
         "l2" or "l1".
     balance
-        Divide each window's loss by its predicted noise floor, so that noisy scans do not outweigh clean
-        ones. The history shows the undivided loss.
+        Divide each window's loss by its predicted noise floor, so that noisy scans do not outweigh clean ones. The
+        history shows the undivided loss.
     seed
         Decides initial weights and windows. Global random numbers are neither used nor changed.
     device
         As PyTorch names it; None: the GPU if there is one.
     precision
-        "bfloat16": convolutions in bfloat16; weights stay float32. "auto": bfloat16 where the processor computes in
-        it (AVX-512 BF16 or CUDA), twice as fast, else float32; the choice is kept in `model.json`.
+        "bfloat16": convolutions in bfloat16; weights stay float32. "auto": bfloat16 where the processor computes in it
+        (AVX-512 BF16 or CUDA), twice as fast, else float32; the choice is kept in `model.json`.
     checkpoint_every
         Steps between checkpoints.
     resume
-        True: continue what is found in `out`, or return it if finished; other settings or scans there are an
-        error. "matching": continue if settings and scans are the same, else start anew. False: start anew.
+        True: continue what is found in `out`, or return it if finished; other settings or scans there are an error.
+        "matching": continue if settings and scans are the same, else start anew. False: start anew.
     start_from
         Model folder to begin with (fine-tuning), of the same architecture.
     mirrors
@@ -112,10 +109,10 @@ def train(
 
     Returns
     -------
-    The trained model. `history.csv` has the columns step, loss, noise_floor, validation_loss,
-    validation_floor, learning_rate, seconds. Loss and floor are means since the previous row; the floor is
-    what remains when the prediction is perfect, over exactly the voxels that the loss sampled and with the
-    square of their intensity factors (see `loss_and_floor`).
+    The trained model. `history.csv` has the columns step, loss, noise_floor, validation_loss, validation_floor,
+    learning_rate, seconds. Loss and floor are means since the previous row; the floor is what remains when the
+    prediction is perfect, over exactly the voxels that the loss sampled and with the square of their intensity factors
+    (see `loss_and_floor`).
 
     Raises
     ------

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ImageError, ScanError
+from sn2nlib.provenance import atomic_folder
 from sn2nlib.recon.any_size import fits_memory, largest_kspace
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, make_pair
@@ -110,19 +110,14 @@ def save_volume(scan: PreparedScan, folder: str | os.PathLike[str]) -> None:
     FileExistsError
         If the folder exists.
     OSError
-        If the disk is full.
+        If the disk is full; the message names the folder.
     """
     folder = Path(folder)
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another name")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as temporary:
         for name in ARRAYS:
             np.save(temporary / f"{name}.npy", getattr(scan, name))
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # it is not there any more if all went well
 
 
 def load_volume(folder: str | os.PathLike[str], *, pairing: str = "kz") -> PreparedScan:

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["cohort", "metrics", "noise_levels", "participants", "regions", "spectrum", "statistics"],
     submod_attrs={
         "metrics": ["psnr", "ssim", "nrmse", "dice", "image_quality"],
-        "noise_levels": ["measure_scan", "prepare_head"],
+        "noise_levels": ["measure_scan", "model_experiment", "prepare_head"],
         "participants": ["scan_participant", "simulate_participant"],
         "statistics": ["paired_t"],
     },

@@ -15,6 +15,7 @@ from sn2nlib.scans.heads import Head
 from sn2nlib.scans.scan import Scan
 
 LEVELS = (0, 0.5, 1, 1.5, 2, 2.5, 3)
+DEMO = {"matrix": (128, 160, 160), "voxel_size": (1.35, 1.35, 1.35), "coils": 10, "target_psnr": 41.2}
 Denoise = Callable[[np.ndarray], np.ndarray]
 
 
@@ -40,6 +41,39 @@ class References:
     def regions(self) -> dict[str, np.ndarray | None]:
         """`volume` (the paper's) and `head`."""
         return {"volume": None, "head": self.head}
+
+
+def model_experiment(
+    metadata: Mapping[str, Any],
+    *,
+    matrix: tuple[int, int, int] | None = None,
+    voxel_size: tuple[float, float, float] | None = None,
+    n_coils: int | None = None,
+    target_psnr: float | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The experiment as the study that trained a model does it: what is asked for first, then the model's own values.
+
+    Parameters
+    ----------
+    metadata
+        Of `model.json`, from notebook 03: acquisition, recon and target_psnr. What it lacks, as the metadata of
+        `sn2n train` does, is taken from the demo profile.
+    matrix, voxel_size, n_coils, target_psnr
+        As `prepare_head`; None: the model's.
+
+    Returns
+    -------
+    preparation, sampling
+        Keyword arguments of `prepare_head` alone, and those of `prepare_head` and `measure_scan`.
+    """
+    acquisition = dict(metadata.get("acquisition") or {})
+    recon = {name: _as_tuple(value) for name, value in dict(metadata.get("recon") or {}).items()}
+    known = DEMO | {"target_psnr": metadata.get("target_psnr") or DEMO["target_psnr"]} | acquisition
+    asked = {"matrix": matrix, "voxel_size": voxel_size, "coils": n_coils, "target_psnr": target_psnr}
+    chosen = {name: _as_tuple(known[name] if value is None else value) for name, value in asked.items()}
+    names = ("acceleration", "acs", "partial_fourier")
+    sampling = {name: _as_tuple(acquisition[name]) for name in names if name in acquisition}
+    return {"n_coils": chosen.pop("coils"), **chosen}, {**sampling, "recon": recon}
 
 
 def prepare_head(
@@ -212,3 +246,8 @@ def measure_scan(
         images = {"original": original, "sN2N": denoise(original)}
         rows += measure(images, references, head=head, noise_sigma=level)
     return rows
+
+
+def _as_tuple(value: Any) -> Any:
+    """JSON has no tuples."""
+    return tuple(value) if isinstance(value, list) else value

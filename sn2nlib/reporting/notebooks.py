@@ -16,6 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 
 from sn2nlib.errors import StudyError
+from sn2nlib.provenance import disk_is_full
 
 KERNEL = "python3"
 
@@ -37,7 +38,7 @@ def run_notebook(
         The stripped notebook, with one cell tagged `parameters`.
     output
         Where the executed copy goes. While it runs it stands beside it as `<name>.running.ipynb`; after a
-        failure it stays there as `<name>.failed.ipynb`, executed up to the error.
+        failure it stays there as `<name>.failed.ipynb`, executed up to the error, unless it could not be written.
     parameters
         Values for names that the parameters cell assigns.
     cwd
@@ -50,14 +51,14 @@ def run_notebook(
     Raises
     ------
     StudyError
-        If a parameter is unknown, a cell fails, or the kernel dies.
+        If a parameter is unknown, a cell fails, the kernel dies, or the executed copy cannot be written.
     """
     source, output = Path(source).resolve(), Path(output).resolve()
     check_parameters(source, parameters)
-    output.parent.mkdir(parents=True, exist_ok=True)
     running, failed = (output.with_name(f"{output.stem}.{state}.ipynb") for state in ("running", "failed"))
     progress = _Progress(source.stem, show_output=show_output, every=seconds_between_lines)
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with progress:
             papermill.execute_notebook(
                 source,
@@ -79,6 +80,9 @@ def run_notebook(
         os.replace(running, failed)
         reason = f"its Python stopped unexpectedly, perhaps for lack of memory ({error})"
         raise StudyError(_failure(source, progress, reason, failed)) from error
+    except OSError as error:  # papermill writes the copy after every cell
+        running.unlink(missing_ok=True)
+        raise StudyError(_unwritten(source, progress, error, output)) from error
     os.replace(running, output)
     failed.unlink(missing_ok=True)
     progress.line("done")
@@ -179,7 +183,19 @@ def _injected(cell: NotebookNode) -> bool:
 
 
 def _failure(source: Path, progress: _Progress, reason: str, failed: Path) -> str:
-    return (
-        f"notebook {source.name} failed in code cell {progress.cell} of {progress.n_cells} "
-        f"({progress.first_line!r}): {reason}. Its partly executed copy is {failed}"
-    )
+    return f"{_place(source, progress)}: {reason}. Its partly executed copy is {failed}"
+
+
+def _unwritten(source: Path, progress: _Progress, error: OSError, output: Path) -> str:
+    if disk_is_full(error):
+        return (
+            f"the disk is full; {_place(source, progress)}, and {output} was not written. "
+            "Free some space and run again: what is finished stays"
+        )
+    return f"{_place(source, progress)}, and {output} was not written: {error}"
+
+
+def _place(source: Path, progress: _Progress) -> str:
+    if not progress.cell:
+        return f"notebook {source.name} failed at its start"
+    return f"notebook {source.name} failed in code cell {progress.cell} of {progress.n_cells} ({progress.first_line!r})"

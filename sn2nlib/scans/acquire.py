@@ -7,6 +7,7 @@ centre of the field of view; a noise SD of 0.02 is 2 % of that per real and imag
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 
@@ -41,11 +42,12 @@ def acquire(
     Parameters
     ----------
     head
-        The head; its grid must be at least as fine as `voxel_size`.
+        The head. A grid coarser than `voxel_size` on an axis is kept there: nothing is made up by interpolation.
     matrix, voxel_size
         (z, y, x). A digital head fits its own field of view; a real head that is larger than the field of view gets a
-        larger matrix, and on an axis where its own voxels are coarser, those. The field of view is rounded to whole
-        voxels of the head, so that the scan's voxels differ from `voxel_size` by up to a few percent for real heads.
+        larger matrix, and on an axis where its own voxels are coarser, those, in a smaller matrix. The field of view is
+        rounded to whole voxels of the head, so that the scan's voxels differ from `voxel_size` by up to a few percent
+        for real heads.
     n_coils
         Number of coils.
     sequence
@@ -65,19 +67,16 @@ def acquire(
     Raises
     ------
     ScanError
-        If the head has no signal, or `noise_sd` is negative.
+        If the head has no signal, `noise_sd` is negative, or matrix, voxel size or coils are no positive numbers.
     """
+    _check_scanner(matrix, voxel_size, n_coils)
     if noise_sd < 0 or not np.isfinite(noise_sd):
         raise ScanError(f"noise_sd: needs a finite number of at least 0, got {noise_sd}")
     signal, matrix, sizes = _field_of_view(head, sequence, matrix, voxel_size)
-    fine_sizes = head.voxel_size
-    normalised = (signal / _brightness(signal)).astype(np.float32)
-    phase = _image_phase(signal.shape, fine_sizes, np.random.default_rng([seed, 1]))
-    maps = sensitivities(signal.shape, fine_sizes, n_coils)
+    image = _image(signal, head.voxel_size, np.random.default_rng([seed, 1]))
     kspace = np.empty((n_coils, *matrix), np.complex64)
-    weighted = normalised * phase
-    for coil in range(n_coils):
-        kspace[coil] = _cropped_kspace(weighted * maps[coil], matrix)
+    for coil, sensitivity in enumerate(sensitivities(image.shape, head.voxel_size, n_coils)):
+        kspace[coil] = _cropped_kspace(image * sensitivity, matrix)
     mask = lattice_mask(
         matrix[:2], acceleration=acceleration, caipi_shift=caipi_shift, acs=acs, partial_fourier=partial_fourier
     )
@@ -235,6 +234,12 @@ def _complex_normal(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarra
     return parts.view(np.complex64)[..., 0]
 
 
+def _image(signal: np.ndarray, voxel_size: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+    """Complex image on the fine grid, complex64: the signal in intensity units, with its phase."""
+    normalised = (signal / _brightness(signal)).astype(np.float32)
+    return normalised * _image_phase(signal.shape, voxel_size, rng)
+
+
 def _brightness(signal: np.ndarray) -> float:
     bright = signal[signal > 0.1 * signal.max()]
     if bright.size == 0:
@@ -258,6 +263,15 @@ def _cropped_kspace(image: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
     return image * np.float32(scale)
 
 
+def _check_scanner(matrix: Sequence[int], voxel_size: Sequence[float], n_coils: int) -> None:
+    if len(matrix) != 3 or not all(isinstance(n, Integral) and n >= 1 for n in matrix):
+        raise ScanError(f"matrix: needs three whole numbers of at least 1 (z, y, x), got {tuple(matrix)}")
+    if len(voxel_size) != 3 or not all(0 < size < math.inf for size in voxel_size):
+        raise ScanError(f"voxel_size: needs three positive numbers (z, y, x) in mm, got {tuple(voxel_size)}")
+    if not isinstance(n_coils, Integral) or n_coils < 1:
+        raise ScanError(f"n_coils: needs a whole number of at least 1, got {n_coils}")
+
+
 def _field_of_view(
     head: Head, sequence: MpRage | None, matrix: tuple[int, int, int], voxel_size: tuple[float, float, float]
 ) -> tuple[np.ndarray, tuple[int, int, int], tuple[float, float, float]]:
@@ -265,8 +279,8 @@ def _field_of_view(
     signal = head.signal(sequence)
     fine, shape, sizes = [], [], []
     for n_head, native, n, size in zip(signal.shape, head.voxel_size, matrix, voxel_size, strict=True):
+        n_fit = round(n * size / native)  # of the voxel size asked for, so that coarse voxels leave the extent as it is
         size = max(size, native)
-        n_fit = round(n * size / native)
         if n_head > n_fit:  # in whole voxels: in mm, rounding alone would enlarge the matrix of some digital heads
             n = 2 * math.ceil(n_head * native / size / 2)
         n_fine = max(n_fit, n_head)

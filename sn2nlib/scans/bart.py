@@ -8,9 +8,7 @@ turned.
 BART toolbox: Uecker M et al., https://mrirecon.github.io/bart
 """
 
-import errno
 import os
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import numpy as np
 
 from sn2nlib.errors import ScanError
 from sn2nlib.provenance import atomic_write
-from sn2nlib.scans.scan import Scan
+from sn2nlib.scans.scan import Scan, check_space
 from sn2nlib.scans.sidecar import describe, described
 
 _DIMENSIONS = 16  # of every BART file
@@ -63,7 +61,7 @@ def save_bart(scan: Scan, basename: str | os.PathLike[str], *, overwrite: bool =
         raise FileExistsError(f"{existing[0]} exists; choose another name or ask for overwriting")
     with ExitStack() as files:  # renamed in reverse order: the description, which makes the set complete, is the last
         record = files.enter_context(atomic_write(_beside(base, ".json")))
-        _check_space(record, sum(array.nbytes for array in arrays.values()))
+        check_space(record, sum(array.nbytes for array in arrays.values()))
         record.write_text(describe(scan) + "\n", encoding="utf-8")
         for name, array in arrays.items():
             header = files.enter_context(atomic_write(_part(base, name, ".hdr")))
@@ -148,9 +146,3 @@ def _read(base: Path, name: str) -> np.ndarray:
     if size != needed:
         raise ScanError(f"{path.name} has {size} bytes, {header.name} asks for {needed}; copy both once more")
     return np.fromfile(path, dtype="<c8").reshape(shape).astype(np.complex64, copy=False)
-
-
-def _check_space(temporary: Path, needed: int) -> None:
-    free = shutil.disk_usage(temporary.parent).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free")

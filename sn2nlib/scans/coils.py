@@ -1,6 +1,6 @@
 """Receive coils of the simulated scanner: loops on a helmet, their sensitivities and their noise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -39,8 +39,10 @@ def helmet(n_coils: int, fov: Sequence[float]) -> tuple[np.ndarray, np.ndarray, 
     return directions * axes, normals, radius
 
 
-def sensitivities(shape: Sequence[int], voxel_size: Sequence[float], n_coils: int) -> np.ndarray:
+def sensitivities(shape: Sequence[int], voxel_size: Sequence[float], n_coils: int) -> Iterator[np.ndarray]:
     """Receive sensitivities B1⁻ = B_right − i·B_anterior of circular loops by Biot–Savart, B0 along superior.
+
+    They come coil by coil: on a head's fine grid all of them would take gigabytes.
 
     1. The field of a loop in closed form with complete elliptic integrals (Smythe, Static and Dynamic Electricity,
        1950), every 6 mm or a little more, for a wire thickened to 0.3 loop radii (see `_receive`).
@@ -55,9 +57,9 @@ def sensitivities(shape: Sequence[int], voxel_size: Sequence[float], n_coils: in
     n_coils
         Number of loops.
 
-    Returns
-    -------
-    (coil, z, y, x) complex64
+    Yields
+    ------
+    (z, y, x) complex64
     """
     fov = [n * size for n, size in zip(shape, voxel_size, strict=True)]
     centres, normals, radius = helmet(n_coils, fov)
@@ -70,13 +72,11 @@ def sensitivities(shape: Sequence[int], voxel_size: Sequence[float], n_coils: in
     middle = np.array([_receive(np.zeros(3), c, n, radius) for c, n in zip(centres, normals, strict=True)])
     level = np.linalg.norm(middle)
     gain = 1 / np.linalg.norm(_compressed(middle / level))
-    maps = np.empty((n_coils, *shape), np.complex64)
-    for coil, (centre, normal) in enumerate(zip(centres, normals, strict=True)):
+    for centre, normal in zip(centres, normals, strict=True):
         coarse = (gain * _compressed(_receive(points, centre, normal, radius) / level)).astype(np.complex64)
         for axis, basis in enumerate(bases):
             coarse = np.moveaxis(np.tensordot(basis, coarse, axes=(1, axis)), 0, axis)
-        maps[coil] = coarse
-    return maps
+        yield np.ascontiguousarray(coarse, np.complex64)
 
 
 def _compressed(sensitivity: np.ndarray) -> np.ndarray:

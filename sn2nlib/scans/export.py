@@ -8,9 +8,7 @@ parameter ``sn2n_scan`` holds what the format has no place for or stores in sing
 Inati SJ et al. ISMRM Raw data format: a proposed standard for MRI raw datasets. MRM 2017;77:411-421.
 """
 
-import errno
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +21,7 @@ from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import acs_region, find_lattice
 from sn2nlib.scans.bart import load_bart, save_bart
-from sn2nlib.scans.scan import Scan
+from sn2nlib.scans.scan import Scan, check_space, scan_bytes
 from sn2nlib.scans.sidecar import describe, described
 
 __all__ = ["FORMATS", "export_scan", "exported_record", "load_bart", "save_bart", "save_ismrmrd"]
@@ -81,7 +79,7 @@ def save_ismrmrd(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = 
     blocks = _blocks(ismrmrd, scan)
     n_lines = sum(len(heads) for heads, _ in blocks)
     with atomic_write(path) as temporary:
-        _check_space(temporary, scan, n_lines)
+        check_space(temporary, scan_bytes(scan) + 512 * n_lines)
         with h5py.File(temporary, "w") as file:
             group = file.create_group("dataset")
             group.create_dataset("xml", (1,), dtype=h5py.special_dtype(vlen=bytes))[0] = header
@@ -275,12 +273,3 @@ def _records(kind: np.dtype, heads: np.ndarray, samples: _Lines) -> np.ndarray:
 
 def _flag(number: int) -> np.uint64:
     return np.uint64(1 << (number - 1))
-
-
-def _check_space(temporary: Path, scan: Scan, n_lines: int) -> None:
-    # HDF5 crashes the process when the disk fills up while it writes its own tables, so it must not come to that
-    arrays = [scan.kspace, *(array for array in (scan.noise, scan.acs, scan.repeat) if array is not None)]
-    needed = sum(array.nbytes for array in arrays) + 512 * n_lines + 2**20
-    free = shutil.disk_usage(temporary.parent).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"needs {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free")

@@ -18,6 +18,7 @@ from sn2nlib.provenance import atomic_write
 ACQUIRED = ("S", "A", "R")
 _SUFFIXES = (".nii", ".nii.gz")
 _TOLERANCE = 1e-3
+_WORDS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")  # free text of a NIfTI header
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,8 @@ def write_image(
     path
         Ends in .nii or .nii.gz.
     like
-        Geometry from `read_image`: the file gets its orientation, qform, sform and codes, unchanged.
+        Geometry from `read_image`: the file gets its orientation, qform, sform and codes, unchanged. Free text and
+        extensions of its header, where converters leave names and dates, are left out.
     affine : (4, 4) float
         Instead of `like`: RAS+ affine of the volume stored as (x, y, z); written as scanner coordinates.
     overwrite
@@ -289,12 +291,23 @@ def _as_stored(volume: np.ndarray, like: Geometry) -> nib.Nifti1Image:
     else:
         kept = np.dtype(np.float32)
         array = (array - intercept) / slope
-    header = like.header.copy()
+    header = _without_words(like.header)
     header.set_data_dtype(kept)
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = kind(array.astype(kept), None, header)
     image.header.set_slope_inter(slope, intercept)  # after construction, which clears both
     return image
+
+
+def _without_words(header: nib.Nifti1Header) -> nib.Nifti1Header:
+    """A copy without what may tell who was scanned: its free text, and its extensions."""
+    kept = header.copy()
+    kept.extensions.clear()
+    kept["vox_offset"] = 0  # which has reckoned with the extensions; nibabel sets it
+    for name in _WORDS:
+        if name in kept:  # NIfTI-2 lacks two
+            kept[name] = b""
+    return kept
 
 
 def _from_affine(volume: np.ndarray, affine: np.ndarray | None) -> nib.Nifti1Image:

@@ -20,6 +20,7 @@ from sn2nlib.sampling import acs_region, find_lattice
 FORMAT = "sn2n-scan"
 OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
 FORMAT_VERSION = 2  # 1 had no acs, no repeat, no not_for_training
+_FLAT = 1e-3  # volume that the axes of an affine span, over that of a box: below, they lie in a plane
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Scan:
     Attributes
     ----------
     kspace : (coil, kz, ky, kx) complex64
-        Zero where not acquired; which samples were acquired is said by `mask` alone.
+        Zero where not acquired, which is checked; which samples were acquired is said by `mask` alone.
     mask : (kz, ky) bool
     acceleration
         (Ry, Rz) of the lattice.
@@ -54,7 +55,7 @@ class Scan:
     Raises
     ------
     ScanError
-        If the arrays do not fit the axis contract or hold NaN or Inf.
+        If the arrays do not fit the axis contract, hold NaN or Inf, or samples that `mask` says were not acquired.
     """
 
     kspace: np.ndarray
@@ -70,13 +71,12 @@ class Scan:
     not_for_training: str | None = None
 
     def __post_init__(self) -> None:
-        _check_shapes(self)
-        _check_extras(self)
-        _check_values(self)
+        check_shapes(self)
         try:
             find_lattice(self.mask, self.acceleration, self.caipi_shift)
         except SamplingError as error:
             raise ScanError(f"mask: {error}") from error
+        _check_values(self)
 
     @property
     def n_coils(self) -> int:
@@ -89,7 +89,18 @@ class Scan:
         return tuple(int(n) for n in self.kspace.shape[1:])  # type: ignore[return-value]
 
 
-def _check_shapes(scan: Scan) -> None:
+def check_shapes(scan: Any) -> None:
+    """Whether all parts fit the axis contract and each other, as far as their values do not matter.
+
+    Parameters
+    ----------
+    scan
+        A `Scan`, or anything with its attributes, whose arrays may be HDF5 datasets.
+
+    Raises
+    ------
+    ScanError
+    """
     kspace, mask, noise = scan.kspace, scan.mask, scan.noise
     if kspace.ndim != 4 or kspace.size == 0:
         raise ScanError(f"kspace: needs 4 axes (coil, kz, ky, kx), none empty, got {kspace.ndim}: shape {kspace.shape}")
@@ -104,13 +115,21 @@ def _check_shapes(scan: Scan) -> None:
         raise ScanError(f"noise: needs shape (coil, n) with {kspace.shape[0]} coils, got {noise.shape}")
     if noise is not None and noise.dtype != np.complex64:
         raise ScanError(f"noise: needs complex64, got {noise.dtype}; convert with noise.astype(numpy.complex64)")
-    if np.shape(scan.affine) != (4, 4) or not np.isfinite(scan.affine).all():
-        raise ScanError("affine: needs a finite 4×4 matrix")
+    _check_affine(np.asarray(scan.affine))
     if len(scan.voxel_size) != 3 or not all(0 < size < np.inf for size in scan.voxel_size):
         raise ScanError(f"voxel_size: needs three positive numbers (z, y, x) in mm, got {scan.voxel_size}")
+    _check_extras(scan)
 
 
-def _check_extras(scan: Scan) -> None:
+def _check_affine(affine: np.ndarray) -> None:
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise ScanError("affine: needs a finite 4×4 matrix")
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.allclose(affine[3], (0, 0, 0, 1)) or not abs(np.linalg.det(affine[:3, :3])) > _FLAT * np.prod(sizes):
+        raise ScanError(f"affine: its axes do not span the space, or its last row is not 0 0 0 1: {affine.tolist()}")
+
+
+def _check_extras(scan: Any) -> None:
     acs, repeat, shape = scan.acs, scan.repeat, scan.kspace.shape
     for name, array in (("acs", acs), ("repeat", repeat)):
         if array is not None and array.dtype != np.complex64:
@@ -121,10 +140,16 @@ def _check_extras(scan: Scan) -> None:
             raise ScanError(f"acs: needs shape (coil, kz, ky, kx) within that of the k-space {shape}, got {acs.shape}")
     if repeat is not None and repeat.shape != shape:
         raise ScanError(f"repeat: needs the shape of the k-space {shape}, got {repeat.shape}")
-    if repeat is not None and repeat[:, ~scan.mask].any():
-        raise ScanError("repeat: holds samples where the mask of the scan has none; give it the same mask")
     if scan.not_for_training is not None and not scan.not_for_training.strip():
         raise ScanError("not_for_training: needs the reason in words, or None")
+
+
+def check_acquired(samples: np.ndarray, mask: np.ndarray, name: str) -> None:
+    """Whether samples (…, *mask, kx) are zero wherever nothing was acquired; a ScanError if not."""
+    if not mask.all() and samples[..., ~mask, :].any():
+        raise ScanError(
+            f"{name}: holds samples where the mask of the scan has none; set them to zero, or give the mask they have"
+        )
 
 
 def _check_values(scan: Scan) -> None:
@@ -133,12 +158,15 @@ def _check_values(scan: Scan) -> None:
             raise ScanError(f"kspace: coil {coil} holds NaN or Inf; repair or leave out that coil")
         if not samples.any():
             raise ScanError(f"kspace: coil {coil} has no signal at all; leave out that coil")
+        check_acquired(samples, scan.mask, "kspace")
     if scan.noise is not None and not np.isfinite(scan.noise).all():
         raise ScanError("noise: the noise scan holds NaN or Inf")
     for name, array in (("acs", scan.acs), ("repeat", scan.repeat)):
         for coil, samples in enumerate(() if array is None else array):
             if not np.isfinite(samples).all():
                 raise ScanError(f"{name}: coil {coil} holds NaN or Inf; repair or leave out that coil")
+            if name == "repeat":
+                check_acquired(samples, scan.mask, name)
 
 
 def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -156,7 +184,7 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
         raise FileExistsError(f"{path} exists; choose another name or ask for overwriting")
     info = json.dumps(dict(scan.info))
     with atomic_write(path) as temporary:
-        _check_space(temporary, scan)
+        check_space(temporary, scan_bytes(scan))
         with h5py.File(temporary, "w") as file:
             file.attrs.update({
                 "format": FORMAT,
@@ -176,13 +204,14 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
                     file[name] = array
 
 
-def _check_space(temporary: Path, scan: Scan) -> None:
+def scan_bytes(scan: Scan) -> int:
+    """Size of k-space, noise scan, calibration scan and second repetition."""
     extras = [array for name in OPTIONAL if (array := getattr(scan, name)) is not None]
-    check_space(temporary, scan.kspace.nbytes + sum(array.nbytes for array in extras))
+    return scan.kspace.nbytes + sum(array.nbytes for array in extras)
 
 
 def check_space(path: Path, nbytes: int) -> None:
-    """Whether a file of this size can be written; an OSError if not.
+    """Whether files of this size can be written beside `path`, with 1 MiB for their headers; an OSError if not.
 
     HDF5 crashes the process when the disk fills up while it writes its own tables, so it must not come to that.
     """

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -14,7 +15,7 @@ import numpy as np
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import find_lattice
-from sn2nlib.scans.scan import FORMAT, FORMAT_VERSION, _attributes, _opened, check_space
+from sn2nlib.scans.scan import FORMAT, FORMAT_VERSION, _attributes, _opened, check_acquired, check_shapes, check_space
 
 _AHEAD = 4  # partitions that the system is asked to read in advance
 
@@ -67,12 +68,11 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
     """
     with _opened(path) as file:
         kspace, mask, attributes = file["kspace"], file["mask"][()].astype(bool), _attributes(file)
-        if kspace.dtype != np.complex64 or kspace.ndim != 4 or kspace.size == 0:
-            raise ScanError(f"kspace: needs complex64 (coil, kz, ky, kx), got {kspace.dtype} {kspace.shape}")
-        if mask.shape != kspace.shape[1:3]:
-            raise ScanError(f"mask: needs (kz, ky) = {kspace.shape[1:3]} to fit the k-space, got {mask.shape}")
-        if "repeat" in file and file["repeat"].shape != kspace.shape:
-            raise ScanError(f"repeat: needs the shape of the k-space {kspace.shape}, got {file['repeat'].shape}")
+        noise = file["noise"][()] if "noise" in file else None
+        arrays = {"kspace": kspace, "mask": mask, "noise": noise, "acs": file.get("acs"), "repeat": file.get("repeat")}
+        check_shapes(SimpleNamespace(**arrays, **attributes))
+        if noise is not None and not np.isfinite(noise).all():
+            raise ScanError("noise: the noise scan holds NaN or Inf")
         try:
             find_lattice(mask, attributes["acceleration"], attributes["caipi_shift"])
         except SamplingError as error:
@@ -82,7 +82,7 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
             n_coils=int(kspace.shape[0]),
             shape=tuple(int(n) for n in kspace.shape[1:]),  # type: ignore[arg-type]
             mask=mask,
-            noise=file["noise"][()] if "noise" in file else None,
+            noise=noise,
             acs_shape=tuple(int(n) for n in file["acs"].shape[1:]) if "acs" in file else None,  # type: ignore[arg-type]
             has_repeat="repeat" in file,
             **attributes,
@@ -106,7 +106,8 @@ def read_partitions(
     Raises
     ------
     ScanError
-        At the first partition with NaN or Inf, or after the last one if a coil had no signal in any.
+        At the first partition with NaN or Inf, or with samples where the mask has none; or after the last one if a
+        coil had no signal in any.
     """
     wanted = list(range(header.shape[0]) if chosen is None else chosen)
     has_signal = np.zeros(header.n_coils, bool)
@@ -117,7 +118,7 @@ def read_partitions(
             for ahead in wanted[number + 1 if number == 0 else number + _AHEAD : number + _AHEAD + 1]:
                 _announce(raw.fileno(), dataset, ahead)
             dataset.read_direct(buffer, np.s_[:, kz])
-            _finite(buffer, name)
+            check_acquired(_finite(buffer, name), header.mask[kz], name)
             has_signal |= np.array([bool(coil.any()) for coil in buffer]) if not has_signal.all() else True
             yield kz, buffer
         if chosen is None and not has_signal.all():

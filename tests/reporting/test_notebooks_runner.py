@@ -1,6 +1,9 @@
 """The notebook runner on notebooks of a few lines: what it passes on, refuses, names and leaves behind."""
 
+import errno
 import json
+import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -108,10 +111,53 @@ def test_a_failing_cell_is_named_and_the_copy_kept(tmp_path: Path) -> None:
 
 
 def test_a_dead_kernel_is_told_from_a_failing_cell(tmp_path: Path) -> None:
-    source = notebook(tmp_path / "03.ipynb", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    source = notebook(tmp_path / "03.ipynb", "import os\nos.kill(os.getpid(), 9)")
     with pytest.raises(StudyError, match=r"03\.ipynb failed in code cell 2 of 2 .*lack of memory"):
         run_notebook(source, tmp_path / "03_done.ipynb", {}, cwd=tmp_path)
     assert not (tmp_path / "03_done.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), r"^the disk is full; notebook 04\.ipynb failed at its start"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), r"^the disk is full; .*04_done\.ipynb was not written\. Free"),
+        (PermissionError(errno.EACCES, "no"), r"^notebook 04\.ipynb failed .*04_done\.ipynb was not written: .*no$"),
+    ],
+)
+def test_a_copy_that_cannot_be_written_is_told_and_removed(
+    error: OSError, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(_: Path, running: Path, *__: object, **___: object) -> None:
+        running.write_text('{"cells": [')
+        raise error
+
+    monkeypatch.setattr("papermill.execute_notebook", half)
+    source = notebook(tmp_path / "04.ipynb", "1")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "04_done.ipynb").write_text("of the last good run")
+    with pytest.raises(StudyError, match=message):
+        run_notebook(source, tmp_path / "out" / "04_done.ipynb", {}, cwd=tmp_path)
+    assert files(tmp_path / "out") == ["04_done.ipynb"]
+    assert (tmp_path / "out" / "04_done.ipynb").read_text() == "of the last good run"
+
+
+def test_a_disk_that_really_fills_up(tmp_path: Path) -> None:
+    """A file system of 256 kB in a mount namespace of its own: the copy of a talkative notebook does not fit."""
+    small = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs -o size=256k none "$1" && shift && exec "$@"', "sh"]
+    (tmp_path / "small").mkdir()
+    small.append(str(tmp_path / "small"))
+    if shutil.which("unshare") is None or subprocess.run([*small, "true"], capture_output=True).returncode:
+        pytest.skip("mounting a small file system needs Linux and root")
+    source = notebook(tmp_path / "05.ipynb", "print('begun')", "print('long ' * 200_000)")
+    code = (
+        "import os, sys\nfrom sn2nlib.errors import StudyError\nfrom sn2nlib.reporting.notebooks import run_notebook\n"
+        "try:\n    run_notebook(sys.argv[1], sys.argv[2] + '/05.ipynb', {}, cwd='.')\n"
+        "except StudyError as error:\n    print(error, os.listdir(sys.argv[2]), sep='\\n')"
+    )
+    command = [*small, sys.executable, "-c", code, str(source), str(tmp_path / "small")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told[-2].startswith("the disk is full; notebook 05.ipynb failed in code cell 3 of 3") and told[-1] == "[]"
 
 
 def test_progress_is_a_line_now_and_then_and_everything_on_request(

@@ -4,7 +4,6 @@ import itertools
 import os
 import runpy
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -71,6 +70,10 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             target = output.parents[1] / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("")
+        for name in ("figures/bias.png", "tables/table2.html") if source.stem == "05_noise_levels" else ():
+            target = output.parents[1] / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(f"{next(count)}")
 
     monkeypatch.setattr(notebooks, "run_notebook", stand_in)
     return names
@@ -103,11 +106,17 @@ def test_everything_runs_in_order_and_then_nothing(
         ("data_manifest/splits.csv", STEPS),
         ("sn2nlib/fourier.py", STEPS),
         ("reports/smoke/tables/table2.csv", ["05_noise_levels", "09_report"]),
+        ("reports/smoke/figures/bias.png", ["05_noise_levels", "09_report"]),
+        ("reports/smoke/tables/table2.html", ["05_noise_levels", "09_report"]),
+        ("reports/smoke/figures/mine.png", []),  # which no notebook made
     ],
 )
 def test_a_change_reruns_what_depends_on_it(
     changed: str, expected: list[str], root: Path, ran: list[str]
 ) -> None:
+    mine = root / "reports" / "smoke" / "figures" / "mine.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("")
     run(root, ran)
     path = root / changed
     if changed.startswith("reports"):
@@ -115,6 +124,7 @@ def test_a_change_reruns_what_depends_on_it(
     else:
         path.write_text(path.read_text() + "\n")
     assert run(root, ran) == expected
+    assert run(root, ran) == []
 
 
 def test_a_failure_stops_the_study_and_the_next_call_goes_on_there(root: Path, ran: list[str]) -> None:
@@ -124,6 +134,18 @@ def test_a_failure_stops_the_study_and_the_next_call_goes_on_there(root: Path, r
     assert ran == STEPS[:4]
     write_notebook(root, "03_train", "")
     assert run(root, ran) == STEPS[3:]
+
+
+def test_what_cannot_be_written_is_one_sentence_too(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("The disk is full; a file was not written")
+
+    monkeypatch.setattr(notebooks, "run_notebook", full)
+    with pytest.raises(StudyError, match=r"^The disk is full; a file was not written$"):
+        run_study("smoke", root=root)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_one_notebook_alone_with_parameters(root: Path, ran: list[str]) -> None:
@@ -226,7 +248,7 @@ def test_the_summary_tells_the_gains(tmp_path: Path) -> None:
 
 
 def test_a_killed_study_goes_on_where_it_was(root: Path) -> None:
-    """Real kernels: SIGKILL while the third notebook sleeps, then the same command again."""
+    """Real kernels: a kill while the third notebook sleeps, then the same command again."""
     log, waits = root / "log", root / "waits"
     for name in STEPS[3:]:
         (root / "notebooks" / f"{name}.ipynb").unlink()
@@ -247,7 +269,7 @@ def test_a_killed_study_goes_on_where_it_was(root: Path) -> None:
         while not (log.is_file() and "02_pairs" in log.read_text()):
             assert study.poll() is None and time.monotonic() < patience
             time.sleep(0.1)
-        study.send_signal(signal.SIGKILL)
+        study.kill()
     executed = root / "reports" / "smoke" / "notebooks"
     assert (executed / "01_data.ipynb").is_file() and not (executed / "02_pairs.ipynb").exists()
     waits.unlink()

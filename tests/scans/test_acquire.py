@@ -1,5 +1,6 @@
 """Simulated acquisition on the absolute scale: signal, coils, noise, sampling, geometry."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def test_coil_images_are_signal_times_sensitivities(
     np.testing.assert_allclose(scan.voxel_size, voxel_size, rtol=0.02)  # whole voxels of the head
 
     images = ifft(scan.kspace)
-    maps = sensitivities(scan.shape, scan.voxel_size, n_coils)
+    maps = np.stack(list(sensitivities(scan.shape, scan.voxel_size, n_coils)))
     signal = blobs(scan.shape, scan.voxel_size) * 250 / brightness(head)
     assert signal.max() > 0.8
     root = np.sqrt((np.abs(images) ** 2).sum(axis=0))
@@ -137,6 +138,28 @@ def test_an_impossible_noise_level_is_refused(noise_sd: float) -> None:
         simulate(noise_sd=noise_sd)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"matrix": (0, 30, 27)}, r"matrix: needs three whole numbers of at least 1 \(z, y, x\), got \(0, 30, 27\)"),
+        ({"matrix": (23, -30, 27)}, "matrix: needs three whole numbers"),
+        ({"matrix": (23, 30, 27.5)}, "matrix: needs three whole numbers"),
+        ({"matrix": (23, 30)}, "matrix: needs three whole numbers"),
+        ({"voxel_size": (4.2, 0, 3.9)}, r"voxel_size: needs three positive numbers \(z, y, x\) in mm, got"),
+        ({"voxel_size": (4.2, 3.7, -3.9)}, "voxel_size: needs three positive numbers"),
+        ({"voxel_size": (np.nan, 3.7, 3.9)}, "voxel_size: needs three positive numbers"),
+        ({"voxel_size": (4.2, np.inf, 3.9)}, "voxel_size: needs three positive numbers"),
+        ({"voxel_size": (4.2, 3.7)}, "voxel_size: needs three positive numbers"),
+        ({"n_coils": 0}, "n_coils: needs a whole number of at least 1, got 0"),
+    ],
+)
+def test_an_impossible_scanner_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScanError, match=message):
+        simulate(**changes)
+    # numbers of other libraries are numbers too
+    assert simulate(matrix=tuple(np.array([12, 14, 13])), voxel_size=(8, 8, 8), n_coils=np.int64(1)).n_coils == 1
+
+
 def test_everything_follows_from_the_arguments(clean: Scan, noisy: Scan) -> None:
     head = smooth_head()
     assert head.intensity is not None
@@ -152,6 +175,18 @@ def test_everything_follows_from_the_arguments(clean: Scan, noisy: Scan) -> None
     other = simulate(seed=6)
     np.testing.assert_allclose(np.abs(ifft(other.kspace)), np.abs(ifft(clean.kspace)), atol=3e-3)
     assert not np.allclose(other.kspace, clean.kspace, atol=0.1)  # another image phase
+
+
+def test_memory_does_not_grow_by_a_map_of_the_fine_grid_for_every_coil() -> None:
+    head, peaks = smooth_head((64, 72, 70)), []
+    for n_coils in (2, 12):
+        tracemalloc.start()
+        scan = simulate(head, matrix=(12, 14, 13), voxel_size=(10.0, 10.0, 10.0), n_coils=n_coils)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    one_map = 8 * 64 * 72 * 70
+    assert scan.n_coils == 12 and peaks[0] > 2 * one_map
+    assert peaks[1] - peaks[0] < one_map
 
 
 # noise
@@ -316,7 +351,7 @@ def test_partial_fourier_leaves_out_the_low_lines() -> None:
 def peak(scan: Scan) -> np.ndarray:
     """RAS mm of the brightest point of the first blob, to a fraction of a voxel, from the scan's affine."""
     root = np.sqrt((np.abs(ifft(scan.kspace)) ** 2).sum(axis=0))
-    maps = sensitivities(scan.shape, scan.voxel_size, scan.n_coils)
+    maps = np.stack(list(sensitivities(scan.shape, scan.voxel_size, scan.n_coils)))
     image = root / np.sqrt((np.abs(maps) ** 2).sum(axis=0))
     z, y, x = (int(i) for i in np.unravel_index(image.argmax(), image.shape))
     log = np.log(image[z - 1 : z + 2, y - 1 : y + 2, x - 1 : x + 2])
@@ -357,17 +392,34 @@ def test_a_head_larger_than_the_field_of_view_gets_a_larger_matrix() -> None:
     scan = simulate(head, matrix=(20, 40, 20), voxel_size=(4.0, 3.0, 4.1))
     assert scan.shape == (24, 40, 26)  # even, and enough for 96 and 106 mm
     np.testing.assert_allclose(scan.voxel_size, (96 / 24, 120 / 40, 106 / 26))
-    maps = sensitivities(scan.shape, scan.voxel_size, 4)
+    maps = np.stack(list(sensitivities(scan.shape, scan.voxel_size, 4)))
     root = np.sqrt((np.abs(ifft(scan.kspace)) ** 2).sum(axis=0))
     signal = blobs(scan.shape, scan.voxel_size) * 250 / brightness(head)
     np.testing.assert_allclose(root, signal * np.sqrt((np.abs(maps) ** 2).sum(axis=0)), atol=3e-3)  # nothing wraps
 
 
-def test_voxels_of_the_head_that_are_coarser_than_the_scans_are_kept() -> None:
-    head = smooth_head((22, 55, 53), (4.5, 2.0, 2.0))
-    scan = simulate(head, matrix=(30, 30, 30), voxel_size=(3.6, 3.8, 3.7))
-    assert scan.shape == (30, 30, 30)
-    np.testing.assert_allclose(scan.voxel_size, (4.5, 3.8, 112 / 30), rtol=1e-12)  # 112 mm: whole voxels of 2 mm
+@pytest.mark.parametrize(
+    ("n_head", "native", "n", "asked", "expected"),
+    [
+        (22, 4.5, 30, 3.6, 24),  # 108 mm asked for: 24 voxels of 4.5 mm, as wide
+        (21, 5.0, 30, 3.6, 22),  # 108 mm are 21.6 such voxels
+        (20, 5.0, 64, 1.5, 20),  # 96 mm, less than the head's 100
+        (21, 5.0, 64, 1.5, 21),  # an odd head that is larger than 96 mm
+        (16, 6.0, 110, 1.0, 18),  # much coarser
+    ],
+)
+def test_voxels_of_the_head_that_are_coarser_than_the_scans_are_kept_and_the_extent_too(
+    n_head: int, native: float, n: int, asked: float, expected: int
+) -> None:
+    head = smooth_head((n_head, 55, 53), (native, 2.0, 2.0))
+    scan = simulate(head, matrix=(n, 30, 30), voxel_size=(asked, 3.8, 3.7), n_coils=2)
+    assert scan.shape == (expected, 30, 30)
+    np.testing.assert_allclose(scan.voxel_size, (native, 3.8, 112 / 30), rtol=1e-12)  # 112 mm: whole voxels of 2 mm
+    assert abs(expected * native - max(n * asked, n_head * native)) <= native / 2
+    maps = np.stack(list(sensitivities(scan.shape, scan.voxel_size, 2)))
+    root = np.sqrt((np.abs(ifft(scan.kspace)) ** 2).sum(axis=0))
+    signal = blobs(scan.shape, scan.voxel_size) * 250 / brightness(head)
+    np.testing.assert_allclose(root, signal * np.sqrt((np.abs(maps) ** 2).sum(axis=0)), atol=3e-3)
 
 
 def test_a_scan_says_where_it_comes_from_but_not_the_name_of_a_real_head(noisy: Scan) -> None:

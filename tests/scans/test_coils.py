@@ -54,7 +54,7 @@ def test_far_from_the_wire_its_thickness_does_not_matter(points: np.ndarray) -> 
 @pytest.mark.parametrize(("shape", "n_coils"), [(SHAPE, 1), (SHAPE, 8), ((20, 27, 24), 8), (SHAPE, 24)])
 def test_maps_are_the_scaled_and_compressed_fields(shape: tuple[int, int, int], n_coils: int) -> None:
     """Every map from the wires: scale to one at the centre, |s| → |s| / (1 + |s| / 10), scale again."""
-    maps = sensitivities(shape, VOXEL_SIZE, n_coils)
+    maps = np.stack(list(sensitivities(shape, VOXEL_SIZE, n_coils)))
     fov = [n * size for n, size in zip(shape, VOXEL_SIZE, strict=True)]
     centres, normals, radius = helmet(n_coils, fov)
     picked = np.random.default_rng(1).integers(0, shape, (60, 3))
@@ -78,7 +78,7 @@ def test_maps_are_the_scaled_and_compressed_fields(shape: tuple[int, int, int], 
 @pytest.mark.parametrize("n_coils", [1, 2, 3, 8, 32, 64])
 @pytest.mark.parametrize("shape", [(8, 11, 10), (9, 10, 11), (1, 12, 12)])
 def test_root_sum_of_squares_is_one_at_the_centre(n_coils: int, shape: tuple[int, int, int]) -> None:
-    maps = sensitivities(shape, (180 / shape[0], 18.0, 19.0), n_coils)
+    maps = np.stack(list(sensitivities(shape, (180 / shape[0], 18.0, 19.0), n_coils)))
     assert maps.shape == (n_coils, *shape) and maps.dtype == np.complex64
     assert np.isfinite(maps).all()
     centre = maps[:, shape[0] // 2, shape[1] // 2, shape[2] // 2]
@@ -87,8 +87,8 @@ def test_root_sum_of_squares_is_one_at_the_centre(n_coils: int, shape: tuple[int
 
 def test_the_fine_and_the_coarse_grid_see_the_same_coils() -> None:
     """Voxel n//2 is the centre of both, odd or even."""
-    fine = sensitivities((40, 45, 50), (4.0, 4.0, 4.0), 4)
-    coarse = sensitivities((20, 15, 10), (8.0, 12.0, 20.0), 4)
+    fine = np.stack(list(sensitivities((40, 45, 50), (4.0, 4.0, 4.0), 4)))
+    coarse = np.stack(list(sensitivities((20, 15, 10), (8.0, 12.0, 20.0), 4)))
     shared = np.ix_(
         range(4),
         *(f // 2 + step * (np.arange(n) - n // 2) for f, n, step in ((40, 20, 2), (45, 15, 3), (50, 10, 5))),
@@ -97,7 +97,7 @@ def test_the_fine_and_the_coarse_grid_see_the_same_coils() -> None:
 
 
 def test_maps_are_smooth_and_differ_from_coil_to_coil() -> None:
-    maps = sensitivities((24, 30, 30), (7.0, 7.0, 7.0), 8)
+    maps = np.stack(list(sensitivities((24, 30, 30), (7.0, 7.0, 7.0), 8)))
     flat = maps.reshape(8, -1)
     gram = np.abs(flat @ flat.conj().T) / np.outer(*2 * [np.linalg.norm(flat, axis=1)])
     assert np.max(gram - np.eye(8)) < 0.9
@@ -138,7 +138,7 @@ def test_noise_covariance_is_set_by_its_seed_alone() -> None:
     np.random.seed(5)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     first, again, other = (noise_correlation(8, FOV, seed) for seed in (1, 1, 2))
-    sensitivities((6, 6, 6), (30.0, 30.0, 30.0), 3)
+    list(sensitivities((6, 6, 6), (30.0, 30.0, 30.0), 3))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.05
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002

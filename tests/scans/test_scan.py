@@ -14,6 +14,7 @@ import pytest
 from sn2nlib.errors import ScanError
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans.scan import FORMAT_VERSION, Scan, inspect_scan, load_scan, save_scan
+from sn2nlib.scans.stream import read_header, read_partitions
 
 SHAPE = (3, 5, 21, 4)  # (coil, kz, ky, kx)
 
@@ -73,9 +74,10 @@ def test_round_trip_is_bit_identical(tmp_path: Path, changes: dict[str, Any]) ->
 def test_caipirinha_and_two_dimensional_scans_round_trip(tmp_path: Path) -> None:
     mask = lattice_mask((6, 21), acceleration=(2, 2), caipi_shift=1, acs=5)
     kspace = np.ones((1, 6, 21, 3), np.complex64)
-    save_scan(Scan(kspace, mask, (2, 2), 1), tmp_path / "caipi.h5")
+    save_scan(Scan(kspace * mask[:, :, None], mask, (2, 2), 1), tmp_path / "caipi.h5")
     assert load_scan(tmp_path / "caipi.h5").caipi_shift == 1
-    save_scan(Scan(kspace[:, :1], lattice_mask((1, 21), acs=5), (2, 1)), tmp_path / "flat.h5")
+    flat = lattice_mask((1, 21), acs=5)
+    save_scan(Scan(kspace[:, :1] * flat[:, :, None], flat, (2, 1)), tmp_path / "flat.h5")
     assert load_scan(tmp_path / "flat.h5").shape == (1, 21, 3)
 
 
@@ -180,6 +182,7 @@ def nowhere_finite() -> np.ndarray:
 BAD: list[tuple[dict[str, Any], str]] = [
     (with_value(np.nan, coil=1), "kspace: coil 1 holds NaN or Inf"),
     (with_value(complex(0, np.inf), coil=2), "kspace: coil 2 holds NaN or Inf"),
+    ({"kspace": np.ones(SHAPE, np.complex64)}, "kspace: holds samples where the mask of the scan has none; set them"),
     (without_coil(1), "kspace: coil 1 has no signal at all; leave out that coil"),
     ({"kspace": arrays()["kspace"].astype(np.complex128)}, r"kspace: needs complex64, got complex128; convert"),
     ({"kspace": arrays()["kspace"].real}, "kspace: needs complex64, got float32"),
@@ -198,6 +201,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"noise": arrays()["noise"].astype(np.complex128)}, "noise: needs complex64, got complex128"),
     ({"affine": np.eye(3)}, "affine: needs a finite 4×4 matrix"),
     ({"affine": np.full((4, 4), np.nan)}, "affine: needs a finite 4×4 matrix"),
+    ({"affine": np.diag([1.0, 0, 1, 1])}, "affine: its axes do not span the space"),
+    ({"affine": np.array([[1.0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])}, "affine: its axes do not span"),
+    ({"affine": np.diag([1.0, 1, 1, 2])}, "affine: .*last row is not 0 0 0 1"),
     ({"voxel_size": (1.0, 0.0, 1.0)}, "voxel_size: needs three positive numbers"),
     ({"voxel_size": (1.0, np.nan, 1.0)}, "voxel_size: needs three positive numbers"),
     ({"voxel_size": (1.0, 1.0)}, "voxel_size: needs three positive numbers"),
@@ -219,6 +225,37 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_arrays_that_do_not_fit_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ScanError, match=message):
         make_scan(**changes)
+
+
+# values that a header does not hold, and a mask whose type does not matter there
+VALUES = ("kspace: coil", "kspace: holds", "acs: coil", "repeat: coil", "repeat: holds", "float64", "needs the reason")
+
+
+@pytest.mark.parametrize(("changes", "message"), [pair for pair in BAD if not any(v in pair[1] for v in VALUES)])
+def test_a_header_is_checked_as_a_scan_is(saved: Path, changes: dict[str, Any], message: str) -> None:
+    with h5py.File(saved, "a") as file:
+        for name, value in changes.items():
+            if name in ("affine", "voxel_size", "acceleration"):
+                file.attrs[name] = value
+                continue
+            if name in file:
+                del file[name]
+            if value is not None:
+                file[name] = value
+    with pytest.raises(ScanError, match=message):
+        read_header(saved)
+
+
+@pytest.mark.parametrize("name", ["kspace", "repeat"])
+def test_partitions_with_samples_off_the_mask_are_refused(tmp_path: Path, name: str) -> None:
+    save_scan(make_scan(repeat=arrays(seed=1)["kspace"]), tmp_path / "scan.h5")
+    assert len(list(read_partitions(read_header(tmp_path / "scan.h5"), name))) == 5
+    with h5py.File(tmp_path / "scan.h5", "a") as file:
+        file[name][2, 3, np.flatnonzero(~make_scan().mask[3])[0], 1] = 1e-3
+    seen = []
+    with pytest.raises(ScanError, match=rf"scan\.h5: {name}: holds samples where the mask of the scan has none"):
+        seen.extend(kz for kz, _ in read_partitions(read_header(tmp_path / "scan.h5"), name))
+    assert seen == [0, 1, 2]
 
 
 def test_an_array_that_is_not_contiguous_is_checked_too() -> None:
@@ -373,7 +410,8 @@ def test_inspecting_tells_what_is_there_without_reading_samples(saved: Path, mon
 def test_inspecting_a_scan_without_calibration_lines_or_noise(tmp_path: Path) -> None:
     mask = lattice_mask((4, 10), acceleration=(2, 1), acs=None)
     assert not mask[2, 5]
-    save_scan(Scan(np.ones((2, 4, 10, 2**16), np.complex64), mask, (2, 1)), tmp_path / "scan.h5")
+    kspace = np.ones((2, 4, 10, 2**16), np.complex64) * mask[:, :, None]
+    save_scan(Scan(kspace, mask, (2, 1)), tmp_path / "scan.h5")
     found = inspect_scan(tmp_path / "scan.h5")
     assert found["fully sampled centre (kz, ky)"] is None and found["noise samples per coil"] is None
     assert found["k-space MiB"] == 40.0 and found["memory for reconstruction MiB"] == 200
