@@ -71,8 +71,8 @@ def tables_and_figures() -> dict[str, int]:
     return {path.relative_to(FOLDER).as_posix(): path.stat().st_mtime_ns for path in files}
 
 
-def all_there(_: Task, values: dict[str, Any]) -> bool:
-    """Whether what the notebook wrote in its last run is still there."""
+def all_there(task: Task, values: dict[str, Any]) -> bool:
+    """Whether what the notebook wrote in its last run is still there; doit knows the arguments by their names."""
     return all((FOLDER / name).is_file() for name in values.get("written", []))
 
 
