@@ -7,7 +7,6 @@ centre of the field of view; a noise SD of 0.02 is 2 % of that per real and imag
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from numbers import Integral
 
 import numpy as np
 
@@ -264,11 +263,11 @@ def _cropped_kspace(image: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
 
 
 def _check_scanner(matrix: Sequence[int], voxel_size: Sequence[float], n_coils: int) -> None:
-    if len(matrix) != 3 or not all(isinstance(n, Integral) and n >= 1 for n in matrix):
+    if len(matrix) != 3 or not all(isinstance(n, int | np.integer) and n >= 1 for n in matrix):
         raise ScanError(f"matrix: needs three whole numbers of at least 1 (z, y, x), got {tuple(matrix)}")
     if len(voxel_size) != 3 or not all(0 < size < math.inf for size in voxel_size):
         raise ScanError(f"voxel_size: needs three positive numbers (z, y, x) in mm, got {tuple(voxel_size)}")
-    if not isinstance(n_coils, Integral) or n_coils < 1:
+    if not isinstance(n_coils, int | np.integer) or n_coils < 1:
         raise ScanError(f"n_coils: needs a whole number of at least 1, got {n_coils}")
 
 
