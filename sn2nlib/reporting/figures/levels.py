@@ -49,7 +49,7 @@ def noise_level_curves(
     what = "real head, simulated scan" if set_name == "real_head" else f"{n} digital phantoms, simulated scans"
     sheet = Sheet(
         "Image quality over the noise level, and the gain of sN2N",
-        label=f"{label or what}; mean{' ± SD' if n > 1 else ''}; published: mean of 19 patients",
+        label=f"{label or what}; {'mean ± SD' if n > 1 else 'a single scan'}; published: mean of 19 patients",
         height=190,
     )
     grid = sheet.graphs(3, 3)
@@ -93,6 +93,7 @@ def _draw_quality(axes: Axes, rows: pd.DataFrame, published: Published, metric: 
         axes.plot(ours["noise_sigma"], ours["mean"], label=NAMES[arm], **style)
         # a single scan has no SD
         axes.errorbar(ours["noise_sigma"], ours["mean"], yerr=ours["sd"].fillna(0), fmt="none", ecolor=style["color"])
+    for arm in ("original", "sN2N"):
         theirs = _means(published.table2, metric, arm)
         marker = ARM_STYLES[arm]["marker"]
         axes.plot(theirs.index, theirs, label="published", marker=marker, **_OPEN)
