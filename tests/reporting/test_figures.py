@@ -503,16 +503,29 @@ def test_noise_maps_are_shown_inside_the_head_on_common_scales() -> None:
 
 def test_learning_curve_tells_the_distance_from_the_floor() -> None:
     sheet = figures.learning_curve(history())
-    assert "is 1.25 times the floor" in sheet.caption and "80 % of it is noise" in sheet.caption
+    assert "is 1.25 times the floor" in sheet.caption and "80 % of the mean squared error is noise" in sheet.caption
     assert "ends at 1.50 times" in sheet.caption
     absolute, relative = sheet.axes
-    assert absolute.get_yscale() == "log"
+    assert absolute.get_yscale() == "log" and absolute.get_ylabel() == "mean squared error (scale²)"
     assert line(absolute, "training noise floor").to_numpy() == pytest.approx(0.002)
     absolute.figure.canvas.draw()
     labels = [float(label.get_text()) for label in absolute.get_yticklabels() if label.get_text()]
     low, high = absolute.get_ylim()
     assert len([label for label in labels if low <= label <= high]) >= 4
     assert len(line(relative, "validation")) == 10 and line(relative, "validation").to_numpy() == pytest.approx(1.5)
+
+
+def test_absolute_errors_are_not_split_into_noise_and_rest() -> None:
+    sheet = figures.learning_curve(history(), loss="l1")
+    assert sheet.axes[0].get_ylabel() == "mean absolute error (scale)"
+    # 1.25 times the SD: 1/1.5625 of the variance
+    assert "do not add up; were both normal, 64 % of the error’s variance" in sheet.caption
+    rng = np.random.default_rng(4)
+    noise, error = rng.normal(0, 1, 200_000), rng.normal(0, 0.75, 200_000)
+    ratio = np.abs(noise + error).mean() / np.sqrt(2 / np.pi)
+    assert "64 %" in figures.floor_in_words(ratio, loss="l1")
+    with pytest.raises(StudyError, match="no loss 'huber'; known: l2, l1"):
+        figures.learning_curve(history(), loss="huber")
 
 
 def test_learning_curve_without_validation() -> None:
