@@ -32,9 +32,9 @@ _DEFINITIONS = {
 }  # fmt: skip
 _VERDICTS = (
     "Verdicts. A bar is the gain that this study asks of itself, the published one where there is one. Reached: the "
-    "gain is at least the bar. Ceiling reached: the truth itself stays below the bar, and sN2N gains as much as the "
-    "truth. Below ceiling: the truth stays below the bar, sN2N gains less. Missed: the truth reaches the bar, sN2N "
-    "does not; or no truth is known."
+    "gain is at least the bar. Ceiling reached: the truth itself stays below the bar, and sN2N gains at least as much "
+    "as the truth. Below ceiling: the truth stays below the bar, sN2N gains less. Missed: the truth reaches the bar, "
+    "sN2N does not; or no truth is known."
 )
 _COLUMNS = {
     "participant": "Scan", "set": "Set", "noise_sd": "Noise SD per channel (k-space)",
@@ -267,7 +267,7 @@ def _headline_table(gains: pd.DataFrame, name: str) -> str:
         "Added noise (σ)": [f"{level:g}" for level in volume.index],
         "Gain, whole volume, against fully sampled": volume["gain"].map(_gain),
         "Published gain": volume["published"].map(_gain),
-        "Ceiling (the truth’s gain)": volume["ceiling"].map(_gain),
+        "Gain of the truth": volume["ceiling"].map(_gain),
         "Verdict, whole volume": volume["verdict"].replace("", NOTHING),
         "Gain inside the head, against noise-free": inside["gain"].map(_gain),
         "Lowest scan": inside["lowest"].map(_gain),

@@ -26,8 +26,10 @@ REAL = (
     "part of it. A single scan has no SD and no p-value. Nothing was trained or chosen on it."
 )
 CEILING = (
-    "The fully sampled image is noisy itself, so that even the exact truth gains little against it: the gain "
-    "of the truth is the ceiling, and where it lies below the bar, the ceiling decides."
+    "The fully sampled image is noisy itself, so that even the exact truth gains little against it: where the gain of "
+    "the truth lies below the bar, the gain of the truth decides. It can be exceeded: the share α of the original that "
+    "stays in sN2N carries noise that the fully sampled image, made of the same samples, has too, and which the truth "
+    "has not."
 )
 PAPER = "Published: Jung et al., European Radiology 2023;33:2686–2698, doi 10.1007/s00330-022-09243-y."
 
@@ -90,7 +92,7 @@ def table2_html(
             f"{n} scan{'s' if n > 1 else ''}; mean ± SD at each level of added noise",
         )
         .tab_stubhead("Added noise (σ)")
-        .cols_label(original="Original", sN2N="sN2N", truth="Truth (ceiling)", p="p")
+        .cols_label(original="Original", sN2N="sN2N", truth="Truth", p="p")
         .tab_spanner("This study", columns=["original", "sN2N", "p", "truth"])
         .cols_move(columns="p", after="sN2N")
     )
@@ -109,7 +111,7 @@ def gains_html(
     reference: str = "full_sampled",
     region: str = "volume",
 ) -> GT:
-    """Gains of sN2N over the original for one set, reference and region, with bar, ceiling and verdict.
+    """Gains of sN2N over the original for one set, reference and region, with bar, gain of the truth and verdict.
 
     Parameters
     ----------
@@ -144,7 +146,7 @@ def gains_html(
         )
         .tab_stubhead("Added noise (σ)")
         .cols_label(
-            gain="Gain", lowest="Lowest scan", ceiling="Gain of the truth (ceiling)",
+            gain="Gain", lowest="Lowest scan", ceiling="Gain of the truth",
             published="Published gain", bar="Bar", verdict="Verdict",
         )
         .cols_align("right", columns=[*numbers, "bar"])

@@ -555,7 +555,7 @@ def test_noise_levels_beside_the_published_and_the_bars(published: Published) ->
     grid = np.array(sheet.axes[:9]).reshape(3, 3)
     assert line(grid[0, 0], "Original").tolist() == pytest.approx([41, 38, 32])
     assert line(grid[1, 0], "sN2N").tolist() == pytest.approx([1, 1.5, 2.5])
-    assert line(grid[1, 0], "truth (ceiling)").tolist() == pytest.approx([2, 2, 2])
+    assert line(grid[1, 0], "truth").tolist() == pytest.approx([2, 2, 2])
     assert line(grid[1, 0], "published")[3.0] == pytest.approx(31.8 - 29.5)
     assert line(grid[1, 0], "bar").tolist() == [0.5, 1.7, 2.3]
     assert line(grid[1, 2], "sN2N")[0.0] == pytest.approx(100 * (1 - 10 ** (-1 / 20)))
@@ -565,6 +565,7 @@ def test_noise_levels_beside_the_published_and_the_bars(published: Published) ->
     legend = grid[0, 2].get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["Original", "sN2N", "published"]
+    assert "sN2N may gain more than the truth" in sheet.caption
     assert "3 digital phantoms" in sheet.caption and "mean ± SD" in " ".join(texts(sheet))
 
 

@@ -187,11 +187,11 @@ def test_the_order_is_the_readers(html: str) -> None:
 def test_the_gains_stand_first_beside_the_published(html: str) -> None:
     text = words(html)
     first = text[text.index("PSNR gain in dB. Quantitative") : text.index("Who was scanned (Table 1) This profile")]
-    # level, gain (mean of 2.00 to 2.10), published, ceiling, verdict, gain inside the head, lowest scan, verdict
+    # level, gain (mean of 2.00 to 2.10), published, of the truth, verdict, gain inside the head, lowest scan, verdict
     assert "0 +2.05 +0.50 +3.00 reached +2.05 +2.00 reached" in first
     assert "3 +2.05 +2.30 +3.00 missed +2.05 +2.00 reached" in first
     assert "PSNR (dB), whole volume, against the fully sampled image: reached at 4, missed at 3 of 7 levels." in first
-    assert "Real head, 1 scan" in first and "the ceiling decides" in first
+    assert "Real head, 1 scan" in first and "the gain of the truth decides" in first
 
 
 def test_tables_captions_and_conventions_are_there(html: str) -> None:

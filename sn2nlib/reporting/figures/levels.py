@@ -20,7 +20,7 @@ _OPEN: dict[str, Any] = {"linestyle": "none", "fillstyle": "none", "color": GREY
 def noise_level_curves(
     table: pd.DataFrame, published: Published, *, set_name: str = "quantitative", label: str | None = None
 ) -> Sheet:
-    """PSNR, SSIM and NRMSE over the added noise, and the gains with bar and ceiling, beside the published ones.
+    """PSNR, SSIM and NRMSE over the added noise, and the gains with bar and truth, beside the published ones.
 
     The first two rows are the paper's: over the whole volume, against the fully sampled image. The third is what
     counts for a reader: inside the head, against the noise-free image.
@@ -66,7 +66,8 @@ def noise_level_curves(
     sheet.caption = (
         f"{sentence(label or what)}. PSNR gain of sN2N over the original: over the whole volume, against the fully "
         f"sampled image, {gains[0]}; inside the head, against the noise-free image, {gains[1]}. "
-        "The ceiling is what the exact truth gains; where it leaves a panel it lies above."
+        "Truth: the gain of the exact truth; where it leaves a panel it lies above. Against the fully sampled image "
+        "sN2N may gain more than the truth: what it keeps of the original shares noise with that reference."
     )
     return sheet
 
@@ -107,7 +108,7 @@ def _draw_gain(axes: Axes, rows: pd.DataFrame, metric: str, *, bar: pd.DataFrame
     axes.plot(gain.index, gain, label="sN2N", **ARM_STYLES["sN2N"], **LINE)
     shown = [gain, bar["bar"]]
     if len(ceiling):
-        axes.plot(ceiling.index, ceiling, label="truth (ceiling)", **ARM_STYLES["truth"], **LINE)
+        axes.plot(ceiling.index, ceiling, label="truth", **ARM_STYLES["truth"], **LINE)
     if published is not None:
         theirs = _gain(published.table2, metric, "sN2N")
         axes.plot(theirs.index, theirs, label="published", marker="o", **_OPEN)
