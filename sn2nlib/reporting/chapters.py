@@ -3,6 +3,7 @@
 A chapter whose material is missing says so and names the notebook that makes it.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -85,9 +86,25 @@ class Material:
         return "".join(made) or page.paragraph(f"No figure “{names[0]}” has been made.", kind="missing")
 
     def paths(self, name: str) -> list[Path]:
-        """Files of the figures of one kind."""
+        """Files of the figures of one kind, but for those that an earlier run has left of scans absent now."""
         every = sorted((self.folder / "figures").glob("*.png"))
-        return [path for path in every if _kind(path) == name]
+        return [path for path in every if _kind(path) == name and not self._is_left_over(path)]
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Participants that could not be had, and why, as notebook 01 has noted."""
+        path = self.folder / "scans" / "unavailable.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @property
+    def left_over(self) -> list[Path]:
+        """Figures of participants that could not be had this time."""
+        return [path for path in sorted((self.folder / "figures").glob("*.png")) if self._is_left_over(path)]
+
+    def _is_left_over(self, path: Path) -> bool:
+        here = self.participants[~self.participants["participant"].isin(list(self.unavailable))]
+        named = set(path.stem.split("_")) & set(self.unavailable)
+        return bool(named) or ("real_head" in path.stem and "real" not in set(here["kind"]))
 
 
 def headline(material: Material) -> Chapter:

@@ -79,18 +79,21 @@ def build_report(
 
 
 def missing_parts(material: chapters.Material) -> list[str]:
-    """A sentence for every table that is not there and every test scan that was not measured."""
+    """A sentence for every table that is not there, every test scan that was not measured, and figures left over."""
     sentences = [
         f"tables/{name}.csv is missing; notebook {notebook} makes it."
         for name, notebook in _WANTED.items()
         if name not in material.tables
     ]
-    reasons = _unavailable(material.folder)
+    reasons = material.unavailable
     tested = material.participants.loc[material.participants["set"].isin(_TESTED), "participant"]
     measured = set(material.tables["table2_per_scan"]["scan"]) if "table2_per_scan" in material.tables else set()
     for name in tested[~tested.isin(measured)] if measured else list(reasons):
         reason = reasons.get(name, "it has no rows in table2_per_scan.csv")
         sentences.append(f"{name} was not measured: {reason.rstrip('.')}.")
+    if material.left_over:
+        names = ", ".join(path.name for path in material.left_over)
+        sentences.append(f"Figures of an earlier run, of a scan that this one lacks, are not shown: {names}.")
     return sentences
 
 
@@ -117,12 +120,6 @@ def _read_tables(out: Path) -> dict[str, pd.DataFrame]:
             except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
                 raise StudyError(f"{path} cannot be read: {error}; run notebook {_WANTED[name]} again") from error
     return tables
-
-
-def _unavailable(out: Path) -> dict[str, str]:
-    """Participants that could not be had, and why, as notebook 01 has noted."""
-    path = out / "scans" / "unavailable.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _run_record(

@@ -288,6 +288,22 @@ def test_what_is_missing_is_said(out: Path, published: Published) -> None:
     assert json.loads((out / "run.json").read_text())["missing"][-1].startswith("S1 was not measured")
 
 
+def test_figures_of_a_scan_that_could_not_be_had_are_not_shown(out: Path, published: Published) -> None:
+    kept = ["cohort.png", "quickstart.png", "montage_D167.png", "noise_levels_quantitative.png"]
+    old = ["cohort_S1.png", "comparison_S1_axial.png", "noise_levels_real_head.png"]
+    for name in [*kept, *old]:
+        (out / "figures" / name).write_bytes((out / "figures" / "cohort.png").read_bytes())
+    html = build(out, published)
+    assert all(f'src="figures/{name}"' in html for name in [*kept, *old])
+    (out / "scans").mkdir()
+    (out / "scans" / "unavailable.json").write_text('{"S1": "pip found no pycortex 1.4.0."}')
+    html = build(out, published)
+    assert all(f'src="figures/{name}"' in html for name in kept)
+    assert not any(f'src="figures/{name}"' in html for name in old)
+    [said] = [each for each in json.loads((out / "run.json").read_text())["missing"] if "earlier run" in each]
+    assert said.endswith(f"are not shown: {', '.join(old)}.")
+
+
 def test_a_study_that_has_not_begun_still_gets_a_page(tmp_path: Path, published: Published) -> None:
     out = tmp_path / "smoke"
     out.mkdir()
