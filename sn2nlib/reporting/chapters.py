@@ -15,7 +15,17 @@ import pandas as pd
 from sn2nlib.evaluation.metrics import CONVENTIONS
 from sn2nlib.reporting import page
 from sn2nlib.reporting.demographics import SET_NAMES, table1, table1_html, table1_tests
-from sn2nlib.reporting.html import CEILING, DIGITAL, NAMES, NOTHING, PAPER, REAL, gains_html, table2_html
+from sn2nlib.reporting.html import (
+    CEILING,
+    DIGITAL,
+    NAMES,
+    NOTHING,
+    PAPER,
+    REAL,
+    gains_html,
+    own_noise_shares,
+    table2_html,
+)
 from sn2nlib.reporting.published import Published
 
 Chapter = tuple[str, str, str]
@@ -191,7 +201,8 @@ def alpha(material: Material) -> Chapter:
 def quality(material: Material) -> Chapter:
     """Table 2 and the gains, for every set, reference and region."""
     content = material.figures("noise_levels")
-    options = {"provenance": material.provenance}
+    shares = own_noise_shares(material.tables["noise"]) if "noise" in material.tables else {}
+    options = {"provenance": material.provenance, "own_noise": shares}
     for name in material.sets:
         content += f"<h3>{page.escape(NAMES[name])}</h3>\n"
         for reference, region in _WHERE:

@@ -58,6 +58,7 @@ def table2_html(
     set_name: str = "quantitative",
     reference: str = "full_sampled",
     region: str = "volume",
+    own_noise: Mapping[str, float] | None = None,
 ) -> GT:
     """Table 2 for one set, reference and region: mean ± SD per level, p, the truth, the published values.
 
@@ -71,6 +72,8 @@ def table2_html(
         As returned by `sn2nlib.provenance.provenance`.
     set_name, reference, region
         Which part of the table.
+    own_noise
+        As returned by `own_noise_shares`; said where a real head's noise-free image is the reference.
 
     Raises
     ------
@@ -100,6 +103,7 @@ def table2_html(
         shown = shown.cols_label(p_original="Original", p_sN2N="sN2N", p_p="p").tab_spanner(
             "Published (19 patients)", columns=["p_original", "p_sN2N", "p_p"]
         )
+    shown = _own_noise(shown, own_noise, set_name=set_name, reference=reference)
     return _notes(shown, provenance, set_name=set_name, published=beside, test=True)
 
 
@@ -110,6 +114,7 @@ def gains_html(
     set_name: str = "quantitative",
     reference: str = "full_sampled",
     region: str = "volume",
+    own_noise: Mapping[str, float] | None = None,
 ) -> GT:
     """Gains of sN2N over the original for one set, reference and region, with bar, gain of the truth and verdict.
 
@@ -121,6 +126,8 @@ def gains_html(
         As returned by `sn2nlib.provenance.provenance`.
     set_name, reference, region
         Which part of the table.
+    own_noise
+        As returned by `own_noise_shares`; said where a real head's noise-free image is the reference.
 
     Raises
     ------
@@ -156,7 +163,21 @@ def gains_html(
     if (part["statistic"] == "lowest").any():
         page = page.tab_source_note("The bars hold for the lowest scan.")
     beside = bool(part["published"].notna().any())
+    page = _own_noise(page, own_noise, set_name=set_name, reference=reference)
     return _notes(page, provenance, set_name=set_name, published=beside, test=False)
+
+
+def own_noise_shares(noise: pd.DataFrame) -> dict[str, float]:
+    """SD of a real head's own scanner noise over that of the simulated noise, at most, by participant.
+
+    Parameters
+    ----------
+    noise
+        `noise.csv` of notebook 01: participant, noise_over_scale, own_noise_over_scale (empty for digital heads).
+    """
+    real = noise[noise["own_noise_over_scale"].notna()]
+    shares = real["own_noise_over_scale"] / real["noise_over_scale"]
+    return dict(zip(real["participant"], shares, strict=True))
 
 
 def provenance_note(provenance: Mapping[str, Any]) -> str:
@@ -184,6 +205,18 @@ def _part(table: pd.DataFrame, set_name: str, reference: str, region: str) -> pd
     if part.empty:
         raise StudyError(f"The table has no rows of {set_name!r} against {reference!r} over {region!r}")
     return part
+
+
+def _own_noise(table: GT, shares: Mapping[str, float] | None, *, set_name: str, reference: str) -> GT:
+    """Beside a real head's “noise-free” image, how noisy that image is."""
+    if set_name != "real_head" or reference != "noise_free":
+        return table
+    for name, share in (shares or {}).items():
+        table = table.tab_source_note(
+            f"The “noise-free” image of {name} holds its own scanner noise: its SD is at most {100 * share:.0f} % of "
+            "that of the simulated noise at 0 σ. What sN2N takes of it counts as an error here."
+        )
+    return table
 
 
 def _notes(table: GT, provenance: Mapping[str, Any], *, set_name: str, published: bool, test: bool) -> GT:
