@@ -129,7 +129,8 @@ def _run_record(
         "title": title,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **material.provenance,
-        "alpha": _model_alpha(material.folder),
+        "alpha": _model(material.folder).get("alpha"),
+        "training_precision": _model(material.folder).get("training", {}).get("precision"),
         "gains": _gains_record(material.tables.get("table2_gains")),
         "missing": missing,
         "seconds": dict(seconds),
@@ -137,9 +138,10 @@ def _run_record(
     }
 
 
-def _model_alpha(out: Path) -> float | None:
+def _model(out: Path) -> dict[str, Any]:
+    """The model's description; empty before there is one."""
     path = out / "model" / "model.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("alpha") if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _gains_record(gains: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -178,7 +180,8 @@ def _further_figures(material: chapters.Material) -> list[chapters.Chapter]:
 
 def _origin(material: chapters.Material, run: Mapping[str, Any]) -> chapters.Chapter:
     """Provenance: versions, commit, seed, settings, times."""
-    facts = {name: run[name] for name in ("profile", "commit", "seed", "threads", "created") if name in run}
+    named = ("profile", "commit", "seed", "threads", "training_precision", "denoising_precision", "created")
+    facts = {name.replace("_", " "): run[name] for name in named if run.get(name) is not None}
     facts |= {f"{name} (version)": number for name, number in dict(run.get("versions", {})).items()}
     facts |= _flat(run["settings"])
     rows = pd.DataFrame({"What": list(facts), "Value": [str(value) for value in facts.values()]})

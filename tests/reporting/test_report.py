@@ -24,7 +24,10 @@ from sn2nlib.scans.manifest import load_splits
 
 MANIFEST = Path(__file__).resolve().parents[2] / "data_manifest"
 TESTED = {"quantitative": ["D167", "D168", "D169", "D170", "D171", "D172"], "real_head": ["S1"]}
-PROVENANCE = {"versions": {"numpy": "2.3.5"}, "commit": "c0ffee", "threads": 2, "profile": "demo", "seed": 7}
+PROVENANCE = {
+    "versions": {"numpy": "2.3.5"}, "commit": "c0ffee", "threads": 2, "profile": "demo", "seed": 7,
+    "denoising_precision": "float32",
+}  # fmt: skip
 
 
 class Checker(HTMLParser):
@@ -110,7 +113,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, published: Published) -> 
     figures.save_figure(cohort, out / "figures" / "cohort.png", stamp="")
     figures.save_figure(cohort, out / "figures" / "quickstart.png", stamp="")
     (out / "model").mkdir()
-    (out / "model" / "model.json").write_text('{"alpha": 0.4}')
+    (out / "model" / "model.json").write_text('{"alpha": 0.4, "training": {"precision": "bfloat16"}}')
     (out / "notebooks").mkdir()
     for name, seconds in (("01_data", 61.24), ("05_noise_levels", 300.0), ("03_train.failed", 1.0)):
         content = {"cells": [], "metadata": {"papermill": {"duration": seconds}}}
@@ -260,6 +263,9 @@ def test_run_record_is_valid_json_with_the_provenance(finished: Path) -> None:
     run = json.loads((finished / "run.json").read_text(encoding="utf-8"), parse_constant=refuse)
     assert {key: run[key] for key in PROVENANCE} == PROVENANCE
     assert run["alpha"] == 0.4 and run["missing"] == []
+    assert (run["training_precision"], run["denoising_precision"]) == ("bfloat16", "float32")  # as resolved, not "auto"
+    text = words((finished / "index.html").read_text(encoding="utf-8"))
+    assert "training precision bfloat16" in text and "denoising precision float32" in text
     assert run["seconds"] == {"01_data": 61.2, "05_noise_levels": 300.0}
     assert run["settings"]["training"]["steps"] == load_profile("demo").training.steps
     [row] = [
