@@ -62,6 +62,7 @@ def test_a_single_real_head_shows_no_spread(values: pd.DataFrame, published: Pub
     assert ">40.9<" in page
     assert "1 scan;" in page
     assert "its own scanner noise" in page and "not patients" not in page
+    assert "No network was trained and no α chosen on it. But its gains in a first run" in page
 
 
 def test_a_real_heads_own_noise_is_told_beside_its_noise_free_image(
