@@ -23,9 +23,9 @@ DIGITAL = (
 )
 REAL = (
     "A real head in a simulated scan: “noise-free” means before simulated noise, its own scanner noise is "
-    "part of it. A single scan has no SD and no p-value. No network was trained and no α chosen on it. But its gains in "
-    "a first run (8 coils, L2 loss) were known when loss, mirror images and coils were chosen on other heads, and its "
-    "brightness had been looked at when the digital heads’ scalp was toned down."
+    "part of it. A single scan has no SD and no p-value. No network was trained and no α chosen on it. But its gains "
+    "in a first run (8 coils, L2 loss) were known when loss, mirror images and coils were chosen on other heads, and "
+    "its brightness had been looked at when the digital heads’ scalp was toned down."
 )
 CEILING = (
     "The fully sampled image is noisy itself, so that even the exact truth gains little against it: where the gain of "

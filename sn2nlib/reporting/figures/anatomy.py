@@ -275,7 +275,7 @@ def _scores(volume: Plane, original: Plane, reference: Plane, truth: tuple[Plane
     if truth is None:
         return text
     noise_free, head = truth
-    options = {"data_range": float(noise_free.max()), "mask": head}
+    options: dict[str, Any] = {"data_range": float(noise_free.max()), "mask": head}
     score = psnr(volume, noise_free, **options)
     gain = "" if volume is original else f" ({signed(score - psnr(original, noise_free, **options), 1)})"
     return f"{text}\n{score:.1f} dB{gain}, head"

@@ -83,8 +83,8 @@ def window(reference: Plane) -> float:
     bright = _above(reference)
     if not bright.any():
         return 1.0
-    middle = np.abs(reference[tuple(_middle(bright.any(axis=_others(axis))) for axis in range(3))])
-    return float(np.percentile(middle, PERCENTILE)) or 1.0
+    z, y, x = (_middle(np.asarray(bright.any(axis=_others(axis)))) for axis in range(3))
+    return float(np.percentile(np.abs(reference[z, y, x]), PERCENTILE)) or 1.0
 
 
 def shape_ratio(box: Box, plane: str, voxel_size: tuple[float, float, float]) -> float:
