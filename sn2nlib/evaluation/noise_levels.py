@@ -162,7 +162,7 @@ def conventional_images(
 def measure(
     images: Mapping[str, np.ndarray], references: References, *, head: str, noise_sigma: float
 ) -> list[dict[str, Any]]:
-    """PSNR, SSIM and NRMSE of each arm against both references in both regions, and of the truth as the ceiling.
+    """PSNR, SSIM and NRMSE of each arm against both references in both regions, and of the truth itself.
 
     Parameters
     ----------

@@ -3,6 +3,7 @@
 A chapter whose material is missing says so and names the notebook that makes it.
 """
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,17 @@ import pandas as pd
 from sn2nlib.evaluation.metrics import CONVENTIONS
 from sn2nlib.reporting import page
 from sn2nlib.reporting.demographics import SET_NAMES, table1, table1_html, table1_tests
-from sn2nlib.reporting.html import CEILING, DIGITAL, NAMES, NOTHING, PAPER, REAL, gains_html, table2_html
+from sn2nlib.reporting.html import (
+    CEILING,
+    DIGITAL,
+    NAMES,
+    NOTHING,
+    PAPER,
+    REAL,
+    gains_html,
+    own_noise_shares,
+    table2_html,
+)
 from sn2nlib.reporting.published import Published
 
 Chapter = tuple[str, str, str]
@@ -32,9 +43,9 @@ _DEFINITIONS = {
 }  # fmt: skip
 _VERDICTS = (
     "Verdicts. A bar is the gain that this study asks of itself, the published one where there is one. Reached: the "
-    "gain is at least the bar. Ceiling reached: the truth itself stays below the bar, and sN2N gains as much as the "
-    "truth. Below ceiling: the truth stays below the bar, sN2N gains less. Missed: the truth reaches the bar, sN2N "
-    "does not; or no truth is known."
+    "gain is at least the bar. Ceiling reached: the truth itself stays below the bar, and sN2N gains at least as much "
+    "as the truth. Below ceiling: the truth stays below the bar, sN2N gains less. Missed: the truth reaches the bar, "
+    "sN2N does not; or no truth is known."
 )
 _COLUMNS = {
     "participant": "Scan", "set": "Set", "noise_sd": "Noise SD per channel (k-space)",
@@ -85,9 +96,25 @@ class Material:
         return "".join(made) or page.paragraph(f"No figure “{names[0]}” has been made.", kind="missing")
 
     def paths(self, name: str) -> list[Path]:
-        """Files of the figures of one kind."""
+        """Files of the figures of one kind, but for those that an earlier run has left of scans absent now."""
         every = sorted((self.folder / "figures").glob("*.png"))
-        return [path for path in every if _kind(path) == name]
+        return [path for path in every if _kind(path) == name and not self._is_left_over(path)]
+
+    @property
+    def unavailable(self) -> dict[str, str]:
+        """Participants that could not be had, and why, as notebook 01 has noted."""
+        path = self.folder / "scans" / "unavailable.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    @property
+    def left_over(self) -> list[Path]:
+        """Figures of participants that could not be had this time."""
+        return [path for path in sorted((self.folder / "figures").glob("*.png")) if self._is_left_over(path)]
+
+    def _is_left_over(self, path: Path) -> bool:
+        here = self.participants[~self.participants["participant"].isin(list(self.unavailable))]
+        named = set(path.stem.split("_")) & set(self.unavailable)
+        return bool(named) or ("real_head" in path.stem and "real" not in set(here["kind"]))
 
 
 def headline(material: Material) -> Chapter:
@@ -174,7 +201,8 @@ def alpha(material: Material) -> Chapter:
 def quality(material: Material) -> Chapter:
     """Table 2 and the gains, for every set, reference and region."""
     content = material.figures("noise_levels")
-    options = {"provenance": material.provenance}
+    shares = own_noise_shares(material.tables["noise"]) if "noise" in material.tables else {}
+    options = {"provenance": material.provenance, "own_noise": shares}
     for name in material.sets:
         content += f"<h3>{page.escape(NAMES[name])}</h3>\n"
         for reference, region in _WHERE:
@@ -267,7 +295,7 @@ def _headline_table(gains: pd.DataFrame, name: str) -> str:
         "Added noise (σ)": [f"{level:g}" for level in volume.index],
         "Gain, whole volume, against fully sampled": volume["gain"].map(_gain),
         "Published gain": volume["published"].map(_gain),
-        "Ceiling (the truth’s gain)": volume["ceiling"].map(_gain),
+        "Gain of the truth": volume["ceiling"].map(_gain),
         "Verdict, whole volume": volume["verdict"].replace("", NOTHING),
         "Gain inside the head, against noise-free": inside["gain"].map(_gain),
         "Lowest scan": inside["lowest"].map(_gain),

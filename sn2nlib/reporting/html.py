@@ -23,11 +23,15 @@ DIGITAL = (
 )
 REAL = (
     "A real head in a simulated scan: “noise-free” means before simulated noise, its own scanner noise is "
-    "part of it. A single scan has no SD and no p-value. Nothing was trained or chosen on it."
+    "part of it. A single scan has no SD and no p-value. No network was trained and no α chosen on it. But its gains "
+    "in a first run (8 coils, L2 loss) were known when loss, mirror images and coils were chosen on other heads, and "
+    "its brightness had been looked at when the digital heads’ scalp was toned down."
 )
 CEILING = (
-    "The fully sampled image is noisy itself, so that even the exact truth gains little against it: the gain "
-    "of the truth is the ceiling, and where it lies below the bar, the ceiling decides."
+    "The fully sampled image is noisy itself, so that even the exact truth gains little against it: where the gain of "
+    "the truth lies below the bar, the gain of the truth decides. It can be exceeded: the share α of the original that "
+    "stays in sN2N carries noise that the fully sampled image, made of the same samples, has too, and which the truth "
+    "has not."
 )
 PAPER = "Published: Jung et al., European Radiology 2023;33:2686–2698, doi 10.1007/s00330-022-09243-y."
 
@@ -56,6 +60,7 @@ def table2_html(
     set_name: str = "quantitative",
     reference: str = "full_sampled",
     region: str = "volume",
+    own_noise: Mapping[str, float] | None = None,
 ) -> GT:
     """Table 2 for one set, reference and region: mean ± SD per level, p, the truth, the published values.
 
@@ -69,6 +74,8 @@ def table2_html(
         As returned by `sn2nlib.provenance.provenance`.
     set_name, reference, region
         Which part of the table.
+    own_noise
+        As returned by `own_noise_shares`; said where a real head's noise-free image is the reference.
 
     Raises
     ------
@@ -90,7 +97,7 @@ def table2_html(
             f"{n} scan{'s' if n > 1 else ''}; mean ± SD at each level of added noise",
         )
         .tab_stubhead("Added noise (σ)")
-        .cols_label(original="Original", sN2N="sN2N", truth="Truth (ceiling)", p="p")
+        .cols_label(original="Original", sN2N="sN2N", truth="Truth", p="p")
         .tab_spanner("This study", columns=["original", "sN2N", "p", "truth"])
         .cols_move(columns="p", after="sN2N")
     )
@@ -98,6 +105,7 @@ def table2_html(
         shown = shown.cols_label(p_original="Original", p_sN2N="sN2N", p_p="p").tab_spanner(
             "Published (19 patients)", columns=["p_original", "p_sN2N", "p_p"]
         )
+    shown = _own_noise(shown, own_noise, set_name=set_name, reference=reference)
     return _notes(shown, provenance, set_name=set_name, published=beside, test=True)
 
 
@@ -108,8 +116,9 @@ def gains_html(
     set_name: str = "quantitative",
     reference: str = "full_sampled",
     region: str = "volume",
+    own_noise: Mapping[str, float] | None = None,
 ) -> GT:
-    """Gains of sN2N over the original for one set, reference and region, with bar, ceiling and verdict.
+    """Gains of sN2N over the original for one set, reference and region, with bar, gain of the truth and verdict.
 
     Parameters
     ----------
@@ -119,6 +128,8 @@ def gains_html(
         As returned by `sn2nlib.provenance.provenance`.
     set_name, reference, region
         Which part of the table.
+    own_noise
+        As returned by `own_noise_shares`; said where a real head's noise-free image is the reference.
 
     Raises
     ------
@@ -144,7 +155,7 @@ def gains_html(
         )
         .tab_stubhead("Added noise (σ)")
         .cols_label(
-            gain="Gain", lowest="Lowest scan", ceiling="Gain of the truth (ceiling)",
+            gain="Gain", lowest="Lowest scan", ceiling="Gain of the truth",
             published="Published gain", bar="Bar", verdict="Verdict",
         )
         .cols_align("right", columns=[*numbers, "bar"])
@@ -154,7 +165,21 @@ def gains_html(
     if (part["statistic"] == "lowest").any():
         page = page.tab_source_note("The bars hold for the lowest scan.")
     beside = bool(part["published"].notna().any())
+    page = _own_noise(page, own_noise, set_name=set_name, reference=reference)
     return _notes(page, provenance, set_name=set_name, published=beside, test=False)
+
+
+def own_noise_shares(noise: pd.DataFrame) -> dict[str, float]:
+    """SD of a real head's own scanner noise over that of the simulated noise, at most, by participant.
+
+    Parameters
+    ----------
+    noise
+        `noise.csv` of notebook 01: participant, noise_over_scale, own_noise_over_scale (empty for digital heads).
+    """
+    real = noise[noise["own_noise_over_scale"].notna()]
+    shares = real["own_noise_over_scale"] / real["noise_over_scale"]
+    return dict(zip(real["participant"], shares, strict=True))
 
 
 def provenance_note(provenance: Mapping[str, Any]) -> str:
@@ -182,6 +207,18 @@ def _part(table: pd.DataFrame, set_name: str, reference: str, region: str) -> pd
     if part.empty:
         raise StudyError(f"The table has no rows of {set_name!r} against {reference!r} over {region!r}")
     return part
+
+
+def _own_noise(table: GT, shares: Mapping[str, float] | None, *, set_name: str, reference: str) -> GT:
+    """Beside a real head's “noise-free” image, how noisy that image is."""
+    if set_name != "real_head" or reference != "noise_free":
+        return table
+    for name, share in (shares or {}).items():
+        table = table.tab_source_note(
+            f"The “noise-free” image of {name} holds its own scanner noise: its SD is at most {100 * share:.0f} % of "
+            "that of the simulated noise at 0 σ. What sN2N takes of it counts as an error here."
+        )
+    return table
 
 
 def _notes(table: GT, provenance: Mapping[str, Any], *, set_name: str, published: bool, test: bool) -> GT:

@@ -79,18 +79,21 @@ def build_report(
 
 
 def missing_parts(material: chapters.Material) -> list[str]:
-    """A sentence for every table that is not there and every test scan that was not measured."""
+    """A sentence for every table that is not there, every test scan that was not measured, and figures left over."""
     sentences = [
         f"tables/{name}.csv is missing; notebook {notebook} makes it."
         for name, notebook in _WANTED.items()
         if name not in material.tables
     ]
-    reasons = _unavailable(material.folder)
+    reasons = material.unavailable
     tested = material.participants.loc[material.participants["set"].isin(_TESTED), "participant"]
     measured = set(material.tables["table2_per_scan"]["scan"]) if "table2_per_scan" in material.tables else set()
     for name in tested[~tested.isin(measured)] if measured else list(reasons):
         reason = reasons.get(name, "it has no rows in table2_per_scan.csv")
         sentences.append(f"{name} was not measured: {reason.rstrip('.')}.")
+    if material.left_over:
+        names = ", ".join(path.name for path in material.left_over)
+        sentences.append(f"Figures of an earlier run, of a scan that this one lacks, are not shown: {names}.")
     return sentences
 
 
@@ -119,12 +122,6 @@ def _read_tables(out: Path) -> dict[str, pd.DataFrame]:
     return tables
 
 
-def _unavailable(out: Path) -> dict[str, str]:
-    """Participants that could not be had, and why, as notebook 01 has noted."""
-    path = out / "scans" / "unavailable.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 def _run_record(
     material: chapters.Material, *, title: str, missing: list[str], seconds: Mapping[str, float]
 ) -> dict[str, Any]:
@@ -132,7 +129,8 @@ def _run_record(
         "title": title,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **material.provenance,
-        "alpha": _model_alpha(material.folder),
+        "alpha": _model(material.folder).get("alpha"),
+        "training_precision": _model(material.folder).get("training", {}).get("precision"),
         "gains": _gains_record(material.tables.get("table2_gains")),
         "missing": missing,
         "seconds": dict(seconds),
@@ -140,9 +138,10 @@ def _run_record(
     }
 
 
-def _model_alpha(out: Path) -> float | None:
+def _model(out: Path) -> dict[str, Any]:
+    """The model's description; empty before there is one."""
     path = out / "model" / "model.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("alpha") if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _gains_record(gains: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -181,7 +180,8 @@ def _further_figures(material: chapters.Material) -> list[chapters.Chapter]:
 
 def _origin(material: chapters.Material, run: Mapping[str, Any]) -> chapters.Chapter:
     """Provenance: versions, commit, seed, settings, times."""
-    facts = {name: run[name] for name in ("profile", "commit", "seed", "threads", "created") if name in run}
+    named = ("profile", "commit", "seed", "threads", "training_precision", "denoising_precision", "created")
+    facts = {name.replace("_", " "): run[name] for name in named if run.get(name) is not None}
     facts |= {f"{name} (version)": number for name, number in dict(run.get("versions", {})).items()}
     facts |= _flat(run["settings"])
     rows = pd.DataFrame({"What": list(facts), "Value": [str(value) for value in facts.values()]})

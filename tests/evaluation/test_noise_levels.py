@@ -158,7 +158,7 @@ def test_the_whole_experiment_on_one_scan(head: Head, size: dict[str, Any]) -> N
     for level, image in zip((0, 3), given, strict=True):
         found = rows_by_key([row for row in rows if row["noise_sigma"] == level])
         for region in ("volume", "head"):
-            # a perfect denoiser scores what the truth scores: the ceiling
+            # a perfect denoiser scores what the truth scores
             sn2n, truth = found["sN2N", "full_sampled", region], found["truth", "full_sampled", region]
             assert {k: v for k, v in sn2n.items() if k != "arm"} == {k: v for k, v in truth.items() if k != "arm"}
             assert np.isinf(found["sN2N", "noise_free", region]["psnr"])

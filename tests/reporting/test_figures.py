@@ -17,7 +17,7 @@ from sn2nlib.evaluation.metrics import psnr
 from sn2nlib.fourier import fft
 from sn2nlib.recon import make_pair, whiten
 from sn2nlib.reporting import figures
-from sn2nlib.reporting.figures.planes import AXES, cut, head_box, pixel_size, view
+from sn2nlib.reporting.figures.planes import AXES, cut, head_box, pixel_size, view, window
 from sn2nlib.reporting.figures.sheet import ARM_STYLES
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.tables import per_scan, table2
@@ -235,6 +235,34 @@ def test_planes_that_are_not_there(shape: tuple[int, ...], plane: str, index: in
         view(np.ones(shape), plane, index=index)
 
 
+def test_the_grey_scale_is_the_brains_not_that_of_fat_at_the_coils() -> None:
+    volume = np.zeros((30, 40, 50), np.float32)
+    volume[3:27, 4:36, 5:45] = 5  # fat
+    volume[6:24, 7:33, 8:42] = np.random.default_rng(2).uniform(0.8, 1.2, (18, 26, 34))  # brain
+    before = volume.copy()
+    assert np.percentile(volume, 99.5) == 5
+    assert window(volume) == pytest.approx(1.2, rel=0.01)
+    assert window(-7 * volume) == pytest.approx(7 * window(volume), rel=1e-6)
+    assert window(np.zeros_like(volume)) == 1
+    assert np.array_equal(volume, before)
+
+
+@pytest.mark.parametrize("kind", ["comparison", "montage", "cohort", "pairs", "preprocessing", "noise_maps"])
+def test_every_panel_of_a_head_has_the_letters_of_its_sides(kind: str, every: dict[str, figures.Sheet]) -> None:
+    panels = [axes for axes in every[kind].axes if axes.images and not axes.axison]
+    lettered = [axes for axes in panels if {text.get_text() for text in axes.texts} >= {"R", "L"}]
+    sagittal = [axes for axes in panels if {text.get_text() for text in axes.texts} >= {"A", "P"}]
+    enlarged = 15 if kind == "comparison" else 0  # below the panel that has them
+    assert len(panels) == len(lettered) + len(sagittal) + enlarged > 0
+
+
+def test_letters_are_dark_where_the_panel_is_white() -> None:
+    sd = np.full(phantom().shape, 0.02, np.float32)
+    sheet = figures.pairs(phantom() + 0j, phantom(), phantom(), 0j * sd, noise_sd=sd, voxel_size=VOXEL, label=LABEL)
+    colours = [axes.texts[0].get_color() for axes in sheet.axes if axes.texts]
+    assert colours == ["white"] * 4 + ["black"]
+
+
 def test_an_empty_image_is_told() -> None:
     with pytest.raises(StudyError, match="no head to show"):
         figures.cohort({"D001": np.zeros((9, 9, 9), np.float32)}, voxel_size=VOXEL)
@@ -311,14 +339,42 @@ def test_comparison_shows_images_and_residuals() -> None:
         for axes, volume in zip(panels, expected, strict=True):
             assert np.array_equal(shown(axes), view(volume, "coronal", index=14)[box])
         limits = [axes.images[0].get_clim() for axes in panels]
-        top = np.percentile(reference, 99.5)
+        top = window(reference)
         assert all(pair == pytest.approx((0, top)) for pair in limits[:3])
         assert limits[3] == limits[4] and limits[3][0] == -limits[3][1]
-        assert f"+{level:g} σ, residuals ±{100 * limits[3][1] / top:.2g} %" in texts(sheet)
+        added = f"+{level:g} σ of noise" if level else "no noise added"
+        assert f"{added}, residuals ±{100 * limits[3][1] / top:.2g} %" in texts(sheet)
         score = psnr(arms["sN2N"], reference, data_range=float(reference.max()))
-        assert f"PSNR {score:.1f} dB" in [text.get_text() for text in panels[1].texts]
+        assert f"PSNR {score:.1f} dB, volume" in [text.get_text() for text in panels[1].texts]
         assert f"{score:.1f} dB" in sheet.caption
         assert np.array_equal(before[level], arms["sN2N"])
+
+
+def test_residuals_of_a_level_have_one_window_in_all_planes() -> None:
+    reference = phantom()
+    images = levels_of(reference)
+    images[1.0]["sN2N"][:, 14] += 0.2  # a plane that differs from the others
+    rows = []
+    for plane in AXES:
+        sheet = figures.comparison(images, reference, voxel_size=VOXEL, plane=plane)
+        rows.append([sheet.axes[10 * row + 8].images[0].get_clim() for row in range(3)])
+    assert rows[0] == rows[1] == rows[2]
+    assert rows[0][0] != rows[0][2]
+
+
+def test_with_the_truth_the_gain_in_the_head_is_printed() -> None:
+    truth = phantom()
+    original, better, head = truth.copy(), truth.copy(), truth > 0.2
+    original[head] += 0.02
+    better[head] += 0.01  # half the error: 6.0 dB
+    reference = truth + 0.01
+    images = {0.0: {"original": original, "sN2N": better}}
+    sheet = figures.comparison(images, reference, voxel_size=VOXEL, noise_free=truth, head=head)
+    score = psnr(better, truth, data_range=float(truth.max()), mask=head)
+    assert any(text.endswith(f"\n{score - 6.0206:.1f} dB, head") for text in texts(sheet))
+    assert any(text.endswith(f"\n{score:.1f} dB (+6.0), head") for text in texts(sheet))
+    assert "“Head”: PSNR inside it, against the noise-free image" in sheet.caption
+    assert "“Head”" not in figures.comparison(images, reference, voxel_size=VOXEL).caption
 
 
 def test_the_enlarged_part_is_the_framed_one() -> None:
@@ -339,7 +395,16 @@ def test_comparison_needs_both_arms() -> None:
         figures.comparison({1.0: {"original": reference}}, reference, voxel_size=VOXEL)
 
 
-def test_montage_goes_from_the_skull_base_upward() -> None:
+def test_montage_leaves_out_neck_and_scalp() -> None:
+    volume = np.zeros((60, 70, 200), np.float32)
+    volume[5:55, 5:65, :190] = np.arange(1, 191) + 100.0  # a head 190 mm high that ends in the neck
+    sheet = figures.montage(volume, volume, voxel_size=(1.0, 1.0, 1.0), slices=6, per_row=3)
+    levels = [float(shown(axes).max()) - 101 for axes in sheet.axes[:6]]
+    # the brain is 150 mm of it, without a tenth below and 15 % above
+    assert levels[0] == pytest.approx(189 - 135, abs=1) and levels[-1] == pytest.approx(189 - 22.5, abs=1)
+
+
+def test_montage_goes_from_the_cerebellum_upward() -> None:
     volume = np.ones((10, 12, 40), np.float32) * np.arange(1, 41, dtype=np.float32)
     sheet = figures.montage(volume, 2 * volume, voxel_size=VOXEL, slices=6, per_row=3, label=LABEL)
     levels = [float(shown(axes).mean()) for axes in sheet.axes]
@@ -408,7 +473,9 @@ def test_differences_of_a_pair_are_in_noise_sds() -> None:
     systematic = (0.3 + 0.4j) * sd * phase
     options = {"noise_sd": sd, "voxel_size": VOXEL, "label": LABEL, "plane": "axial", "index": 16}
     sheet = figures.pairs(original, (magnitude + 2 * sd) * phase, original, systematic, **options)
-    difference, seen = (shown(axes) for axes in sheet.axes if axes.images and axes.images[0].get_clim() == (-4, 4))
+    limits = [axes.images[0].get_clim() for axes in sheet.axes[3:7] if axes.images]
+    assert limits == [(-4, 4), (-1.5, 1.5)]
+    difference, seen = (shown(axes) for axes in sheet.axes[3:7] if axes.images)
     assert np.asarray(difference) == pytest.approx(2, abs=1e-3)
     assert np.nanmin(seen) == pytest.approx(0.3, abs=1e-3) and np.nanmax(seen) == pytest.approx(0.3, abs=1e-3)
     assert np.isnan(seen[0, 0])  # air
@@ -436,12 +503,29 @@ def test_noise_maps_are_shown_inside_the_head_on_common_scales() -> None:
 
 def test_learning_curve_tells_the_distance_from_the_floor() -> None:
     sheet = figures.learning_curve(history())
-    assert "is 1.25 times the floor" in sheet.caption and "80 % of it is noise" in sheet.caption
+    assert "is 1.25 times the floor" in sheet.caption and "80 % of the mean squared error is noise" in sheet.caption
     assert "ends at 1.50 times" in sheet.caption
     absolute, relative = sheet.axes
-    assert absolute.get_yscale() == "log"
+    assert absolute.get_yscale() == "log" and absolute.get_ylabel() == "mean squared error (scale²)"
     assert line(absolute, "training noise floor").to_numpy() == pytest.approx(0.002)
+    absolute.figure.canvas.draw()
+    labels = [float(label.get_text()) for label in absolute.get_yticklabels() if label.get_text()]
+    low, high = absolute.get_ylim()
+    assert len([label for label in labels if low <= label <= high]) >= 4
     assert len(line(relative, "validation")) == 10 and line(relative, "validation").to_numpy() == pytest.approx(1.5)
+
+
+def test_absolute_errors_are_not_split_into_noise_and_rest() -> None:
+    sheet = figures.learning_curve(history(), loss="l1")
+    assert sheet.axes[0].get_ylabel() == "mean absolute error (scale)"
+    # 1.25 times the SD: 1/1.5625 of the variance
+    assert "do not add up; were both normal, 64 % of the error’s variance" in sheet.caption
+    rng = np.random.default_rng(4)
+    noise, error = rng.normal(0, 1, 200_000), rng.normal(0, 0.75, 200_000)
+    ratio = np.abs(noise + error).mean() / np.sqrt(2 / np.pi)
+    assert "64 %" in figures.floor_in_words(ratio, loss="l1")
+    with pytest.raises(StudyError, match="no loss 'huber'; known: l2, l1"):
+        figures.learning_curve(history(), loss="huber")
 
 
 def test_learning_curve_without_validation() -> None:
@@ -471,20 +555,24 @@ def test_noise_levels_beside_the_published_and_the_bars(published: Published) ->
     grid = np.array(sheet.axes[:9]).reshape(3, 3)
     assert line(grid[0, 0], "Original").tolist() == pytest.approx([41, 38, 32])
     assert line(grid[1, 0], "sN2N").tolist() == pytest.approx([1, 1.5, 2.5])
-    assert line(grid[1, 0], "truth (ceiling)").tolist() == pytest.approx([2, 2, 2])
+    assert line(grid[1, 0], "truth").tolist() == pytest.approx([2, 2, 2])
     assert line(grid[1, 0], "published")[3.0] == pytest.approx(31.8 - 29.5)
     assert line(grid[1, 0], "bar").tolist() == [0.5, 1.7, 2.3]
     assert line(grid[1, 2], "sN2N")[0.0] == pytest.approx(100 * (1 - 10 ** (-1 / 20)))
     assert line(grid[1, 2], "published")[0.0] == pytest.approx(100 * (1 - 4.2 / 4.4))
     assert "published" not in [each.get_label() for each in grid[2, 0].lines]
     assert "+1.0 dB at 0 σ, +1.5 dB at 1 σ, +2.5 dB at 3 σ" in sheet.caption
+    legend = grid[0, 2].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["Original", "sN2N", "published"]
+    assert "sN2N may gain more than the truth" in sheet.caption
     assert "3 digital phantoms" in sheet.caption and "mean ± SD" in " ".join(texts(sheet))
 
 
 def test_a_real_head_stands_alone(published: Published) -> None:
     sheet = figures.noise_level_curves(quality_table(), published, set_name="real_head")
     assert line(sheet.axes[0], "Original").tolist() == pytest.approx([40, 37, 31])  # not pooled with D167 to D169
-    assert "real head, simulated scan; mean; published" in " ".join(texts(sheet))
+    assert "real head, simulated scan; a single scan; published" in " ".join(texts(sheet))
     assert line(sheet.axes[6], "bar").tolist() == [1.5, 2.5, 3.0]
     table = quality_table()
     with pytest.raises(StudyError, match="lacks rows of the set 'real_head'"):
@@ -501,6 +589,16 @@ def test_bias_has_a_line_per_head() -> None:
     assert counts == [2, 1]
     assert line(air, "original").tolist() == [0.0, 6.0]
     assert "At +3 σ: air, Original, 6.0 to 7.0 %" in sheet.caption
+    assert "In air sN2N lifts in no head more than the original." in sheet.caption
+
+
+def test_bias_says_where_sn2n_lifts_more_than_the_original() -> None:
+    table = bias_table()
+    above = (table["head"] == "D167") & (table["arm"] == "sN2N") & (table["region"] == "air")
+    table.loc[above & (table["noise_sigma"] == 3), "bias_percent"] = 7.5
+    caption = figures.bias_plot(table).caption
+    assert "In air sN2N lifts more than the original in 1 of 2 heads, by up to 1.5 points." in caption
+    assert "In CSF sN2N lifts in no head more than the original." in caption
 
 
 def test_drawing_leaves_numpy_random_and_pyplot_alone() -> None:

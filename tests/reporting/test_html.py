@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sn2nlib.errors import StudyError
-from sn2nlib.reporting.html import format_p, gains_html, provenance_note, save_html, table2_html
+from sn2nlib.reporting.html import format_p, gains_html, own_noise_shares, provenance_note, save_html, table2_html
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.tables import gains, per_scan, table2
 
@@ -62,12 +62,35 @@ def test_a_single_real_head_shows_no_spread(values: pd.DataFrame, published: Pub
     assert ">40.9<" in page
     assert "1 scan;" in page
     assert "its own scanner noise" in page and "not patients" not in page
+    assert "No network was trained and no α chosen on it. But its gains in a first run" in page
+
+
+def test_a_real_heads_own_noise_is_told_beside_its_noise_free_image(
+    values: pd.DataFrame, published: Published
+) -> None:
+    noise = pd.DataFrame({
+        "participant": ["D167", "S1"], "noise_over_scale": [0.02, 0.025], "own_noise_over_scale": [math.nan, 0.017],
+    })  # fmt: skip
+    shares = own_noise_shares(noise)
+    assert shares == {"S1": pytest.approx(0.68)}
+    told = "image of S1 holds its own scanner noise: its SD is at most 68 % of"
+    for set_name, reference, region, expected in (
+        ("real_head", "noise_free", "head", True), ("real_head", "full_sampled", "volume", False),
+        ("quantitative", "noise_free", "head", False),
+    ):  # fmt: skip
+        where = {"set_name": set_name, "reference": reference, "region": region, "own_noise": shares}
+        tables = [
+            table2_html(table2(values), published, provenance=PROVENANCE, **where),
+            gains_html(gains(values, published), provenance=PROVENANCE, **where),
+        ]
+        assert [told in table.as_raw_html() for table in tables] == [expected] * 2
 
 
 def test_gains_with_bar_and_verdict(values: pd.DataFrame, published: Published) -> None:
     page = gains_html(gains(values, published), provenance=PROVENANCE).as_raw_html()
-    for expected in ("+1.10", "+1.00", "+1.50", "+0.50", "reached", "Gain of the truth (ceiling)", "+25.0"):
+    for expected in ("+1.10", "+1.00", "+1.50", "+0.50", "reached", "Gain of the truth<", "+25.0"):
         assert expected in page
+    assert "It can be exceeded: the share α of the original" in page
     real = gains_html(gains(values, published), provenance=PROVENANCE, set_name="real_head").as_raw_html()
     assert "+0.30" in real and "missed" in real
 

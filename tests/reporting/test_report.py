@@ -24,7 +24,10 @@ from sn2nlib.scans.manifest import load_splits
 
 MANIFEST = Path(__file__).resolve().parents[2] / "data_manifest"
 TESTED = {"quantitative": ["D167", "D168", "D169", "D170", "D171", "D172"], "real_head": ["S1"]}
-PROVENANCE = {"versions": {"numpy": "2.3.5"}, "commit": "c0ffee", "threads": 2, "profile": "demo", "seed": 7}
+PROVENANCE = {
+    "versions": {"numpy": "2.3.5"}, "commit": "c0ffee", "threads": 2, "profile": "demo", "seed": 7,
+    "denoising_precision": "float32",
+}  # fmt: skip
 
 
 class Checker(HTMLParser):
@@ -110,7 +113,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, published: Published) -> 
     figures.save_figure(cohort, out / "figures" / "cohort.png", stamp="")
     figures.save_figure(cohort, out / "figures" / "quickstart.png", stamp="")
     (out / "model").mkdir()
-    (out / "model" / "model.json").write_text('{"alpha": 0.4}')
+    (out / "model" / "model.json").write_text('{"alpha": 0.4, "training": {"precision": "bfloat16"}}')
     (out / "notebooks").mkdir()
     for name, seconds in (("01_data", 61.24), ("05_noise_levels", 300.0), ("03_train.failed", 1.0)):
         content = {"cells": [], "metadata": {"papermill": {"duration": seconds}}}
@@ -187,11 +190,11 @@ def test_the_order_is_the_readers(html: str) -> None:
 def test_the_gains_stand_first_beside_the_published(html: str) -> None:
     text = words(html)
     first = text[text.index("PSNR gain in dB. Quantitative") : text.index("Who was scanned (Table 1) This profile")]
-    # level, gain (mean of 2.00 to 2.10), published, ceiling, verdict, gain inside the head, lowest scan, verdict
+    # level, gain (mean of 2.00 to 2.10), published, of the truth, verdict, gain inside the head, lowest scan, verdict
     assert "0 +2.05 +0.50 +3.00 reached +2.05 +2.00 reached" in first
     assert "3 +2.05 +2.30 +3.00 missed +2.05 +2.00 reached" in first
     assert "PSNR (dB), whole volume, against the fully sampled image: reached at 4, missed at 3 of 7 levels." in first
-    assert "Real head, 1 scan" in first and "the ceiling decides" in first
+    assert "Real head, 1 scan" in first and "the gain of the truth decides" in first
 
 
 def test_tables_captions_and_conventions_are_there(html: str) -> None:
@@ -260,6 +263,9 @@ def test_run_record_is_valid_json_with_the_provenance(finished: Path) -> None:
     run = json.loads((finished / "run.json").read_text(encoding="utf-8"), parse_constant=refuse)
     assert {key: run[key] for key in PROVENANCE} == PROVENANCE
     assert run["alpha"] == 0.4 and run["missing"] == []
+    assert (run["training_precision"], run["denoising_precision"]) == ("bfloat16", "float32")  # as resolved, not "auto"
+    text = words((finished / "index.html").read_text(encoding="utf-8"))
+    assert "training precision bfloat16" in text and "denoising precision float32" in text
     assert run["seconds"] == {"01_data": 61.2, "05_noise_levels": 300.0}
     assert run["settings"]["training"]["steps"] == load_profile("demo").training.steps
     [row] = [
@@ -286,6 +292,22 @@ def test_what_is_missing_is_said(out: Path, published: Published) -> None:
     assert "Table 2. Real head" not in text
     assert "No figure “learning_curve” has been made." in text
     assert json.loads((out / "run.json").read_text())["missing"][-1].startswith("S1 was not measured")
+
+
+def test_figures_of_a_scan_that_could_not_be_had_are_not_shown(out: Path, published: Published) -> None:
+    kept = ["cohort.png", "quickstart.png", "montage_D167.png", "noise_levels_quantitative.png"]
+    old = ["cohort_S1.png", "comparison_S1_axial.png", "noise_levels_real_head.png"]
+    for name in [*kept, *old]:
+        (out / "figures" / name).write_bytes((out / "figures" / "cohort.png").read_bytes())
+    html = build(out, published)
+    assert all(f'src="figures/{name}"' in html for name in [*kept, *old])
+    (out / "scans").mkdir()
+    (out / "scans" / "unavailable.json").write_text('{"S1": "pip found no pycortex 1.4.0."}')
+    html = build(out, published)
+    assert all(f'src="figures/{name}"' in html for name in kept)
+    assert not any(f'src="figures/{name}"' in html for name in old)
+    [said] = [each for each in json.loads((out / "run.json").read_text())["missing"] if "earlier run" in each]
+    assert said.endswith(f"are not shown: {', '.join(old)}.")
 
 
 def test_a_study_that_has_not_begun_still_gets_a_page(tmp_path: Path, published: Published) -> None:

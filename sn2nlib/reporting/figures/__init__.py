@@ -6,7 +6,7 @@ written into the PNG and taken from there by the report. A figure shows itself i
 
 from sn2nlib.reporting.figures.anatomy import cohort, comparison, montage
 from sn2nlib.reporting.figures.before_after import before_after
-from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, learning_curve
+from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, floor_in_words, learning_curve
 from sn2nlib.reporting.figures.levels import noise_level_curves
 from sn2nlib.reporting.figures.preparation import noise_maps, pairs, preprocessing, preprocessing_panels
 from sn2nlib.reporting.figures.sheet import Sheet, save_figure, stamp_text
@@ -18,6 +18,7 @@ __all__ = [
     "bias_plot",
     "cohort",
     "comparison",
+    "floor_in_words",
     "learning_curve",
     "montage",
     "noise_level_curves",

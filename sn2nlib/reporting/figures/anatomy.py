@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.metrics import psnr
 from sn2nlib.reporting.figures.planes import (
+    GREY_TOP,
     PERCENTILE,
     Box,
     Plane,
@@ -22,11 +24,13 @@ from sn2nlib.reporting.figures.planes import (
     window,
     write_on,
 )
-from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, SIDE, TOP, WIDTH, Sheet, sentence
+from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, SIDE, TOP, WIDTH, Sheet, sentence, signed
 
 Voxel = tuple[float, float, float]
 ARMS = {"original": "Original", "sN2N": "sN2N"}
 _GAP = 1.0  # mm between panels
+# mm from the vertex of the head to below the cerebellum, and the shares of it left out at the lower and the upper end
+_BRAIN, _BELOW, _ABOVE = 150.0, 0.1, 0.15
 # middle (row, column) and height of the zoomed part, as shares of the head; it is 3:2
 _ZOOM = {"sagittal": (0.42, 0.47, 0.30), "coronal": (0.42, 0.5, 0.30), "axial": (0.5, 0.5, 0.32)}
 
@@ -37,14 +41,14 @@ def cohort(
     voxel_size: Voxel,
     label: str = "simulated scans; D: digital phantom, S: real head",
     per_row: int = 3,
-    title: str = "The cohort: a sagittal and an axial plane of every scan",
+    title: str = "Heads of the cohort: a sagittal and an axial plane of each",
 ) -> Sheet:
     """A sagittal and an axial plane per scan, all at one scale.
 
     Parameters
     ----------
     volumes : name → (z, y, x)
-        Magnitude images, each in its own unit; the name is written above, for example "D001 (training)".
+        Magnitude images, each in its own unit; the name is written above, for example "D001 (training), noisy".
     voxel_size
         (z, y, x) in mm, the same for all.
     label, title
@@ -64,7 +68,7 @@ def cohort(
     rows = math.ceil(len(volumes) / per_row)
     sheet = Sheet(
         title,
-        label=f"{label}; grey from 0 to each scan’s {PERCENTILE}th percentile",
+        label=f"{label}; grey from 0 to each scan’s {GREY_TOP}",
         height=TOP + BOTTOM + rows * pitch,
     )
     for number, (name, volume) in enumerate(volumes.items()):
@@ -92,6 +96,8 @@ def comparison(
     zoom: tuple[float, float, float] | None = None,
     label: str = DIGITAL_LABEL,
     title: str | None = None,
+    noise_free: Plane | None = None,
+    head: Plane | None = None,
 ) -> Sheet:
     """Original, sN2N and fully sampled image with their residuals, per noise level (Figures 3, 5, S4-S6).
 
@@ -109,6 +115,9 @@ def comparison(
         Middle (row, column) and height of the enlarged part, as shares of the head in this plane.
     label, title
         Second and first line of the figure.
+    noise_free, head : (z, y, x)
+        The truth in the unit of `reference`, and where the head is; with both, the PSNR inside the head against
+        the truth is printed too.
 
     Raises
     ------
@@ -120,12 +129,13 @@ def comparison(
     part = _zoom_box(box, plane, voxel_size, zoom or _ZOOM[plane])
     index = cut(reference, plane) if index is None else index
     cutting = _Cut(plane, index, voxel_size, box, part, window(reference))
+    truth = None if noise_free is None or head is None else (noise_free, head)
     left = SIDE + 7
     width = (WIDTH - left - SIDE - 4 * _GAP) / 5
     pitch = sum(cutting.heights(width)) + 2 * _GAP + 1.5
     sheet = Sheet(
-        title or f"Original, sN2N and fully sampled image at {len(images)} levels of added noise, {plane}",
-        label=f"{label}; grey from 0 to the reference’s {PERCENTILE}th percentile (100 %)",
+        title or f"Original, sN2N and fully sampled image over the added noise, {plane}",
+        label=f"{label}; grey from 0 to the reference’s {GREY_TOP} (100 %)",
         height=TOP + 6 + len(images) * pitch + BOTTOM,
     )
     for column, text in enumerate([*ARMS.values(), "Fully sampled", "Original − full", "sN2N − full"]):
@@ -133,14 +143,20 @@ def comparison(
     scores = []
     for row, (level, arms) in enumerate(images.items()):
         top = TOP + 6 + row * pitch
-        spread = _draw_level(sheet, (left, top, width), [arms[arm] for arm in ARMS], reference, cutting)
-        text = f"+{level:g} σ, residuals ±{100 * spread:.2g} %"
+        shown = [arms[arm] for arm in ARMS]
+        told = [_scores(volume, shown[0], reference, truth) for volume in shown]
+        spread = _draw_level(sheet, (left, top, width), shown, reference, cutting, told)
+        text = f"{_added(level)}, residuals ±{100 * spread:.2g} %"
         sheet.write(SIDE, top + sum(cutting.heights(width)) / 2, text, rotation=90, va="center")
-        scores.append(f"+{level:g} σ, " + " and ".join(f"{_psnr(arms[arm], reference):.1f}" for arm in ARMS) + " dB")
+        scores.append(
+            f"{_added(level)}, " + " and ".join(f"{_psnr(volume, reference):.1f}" for volume in shown) + " dB"
+        )
     sheet.caption = (
         f"{sentence(label)}, {plane} plane, the framed part enlarged below. Residuals against the fully sampled image: "
-        "mid-grey is 0, bright where the image is brighter; their window, common to a row, in percent of the images’ "
-        f"own. PSNR of original and sN2N over the whole volume: {'; '.join(scores)}."
+        "mid-grey is 0, bright where the image is brighter; their window, in percent of the images’ own, is one for a "
+        "level, in all planes. σ: noise SD of the acquired k-space samples. PSNR of original and sN2N over the whole "
+        f"volume, against the fully sampled image: {'; '.join(scores)}."
+        f"{'' if truth is None else ' “Head”: PSNR inside it, against the noise-free image; in brackets the gain.'}"
     )
     return sheet
 
@@ -164,21 +180,19 @@ def montage(
     voxel_size
         (z, y, x) in mm.
     slices, per_row
-        Number of planes, evenly spaced from the skull base to the vertex, and how many stand in a row.
+        Number of planes, evenly spaced from below the cerebellum to the vertex of the brain, and how many stand in
+        a row.
     label, title
         Second and first line of the figure.
     """
-    inside = head_box(original, "sagittal", margin=0)[0]
-    n = original.shape[2]
-    low, high = n - inside.stop, n - 1 - inside.start
-    positions = np.rint(np.linspace(low + 0.22 * (high - low), low + 0.93 * (high - low), slices)).astype(int)
+    positions = _brain_planes(original, voxel_size[2], slices)
     box, limits = head_box(original, "axial"), (0.0, window(original))
     width = (WIDTH - 2 * SIDE - (per_row - 1) * _GAP) / per_row
     height = width * shape_ratio(box, "axial", voxel_size)
     block = math.ceil(slices / per_row) * (height + _GAP) + 5
     sheet = Sheet(
         title,
-        label=f"{label}; axial, grey from 0 to the original’s {PERCENTILE}th percentile",
+        label=f"{label}; axial, grey from 0 to the original’s {GREY_TOP}",
         height=TOP + 2 * block + BOTTOM,
     )
     for number, volume in enumerate((original, sn2n)):
@@ -191,7 +205,7 @@ def montage(
             draw(axes, image, plane="axial", voxel_size=voxel_size, limits=limits)
     spacing = float(np.mean(np.diff(positions))) * voxel_size[2] if slices > 1 else 0.0
     sheet.caption = (
-        f"{sentence(label)}: {slices} axial planes, {spacing:.0f} mm apart, from the skull base upward, of the "
+        f"{sentence(label)}: {slices} axial planes, {spacing:.0f} mm apart, from the cerebellum upward, of the "
         "original (above) and of sN2N (below), in one window."
     )
     return sheet
@@ -219,23 +233,28 @@ class _Cut:
 
 
 def _draw_level(
-    sheet: Sheet, place: tuple[float, float, float], arms: list[Plane], reference: Plane, cutting: _Cut
+    sheet: Sheet,
+    place: tuple[float, float, float],
+    arms: list[Plane],
+    reference: Plane,
+    cutting: _Cut,
+    scores: list[str],
 ) -> float:
     """One noise level: arms, reference, residuals, each whole and enlarged. Returns the residuals' window."""
     residuals = [arm - reference for arm in arms]
-    spread = _spread(np.stack([cutting.view(residual) for residual in residuals]) / cutting.top)
+    # over the whole volumes, so that figures of other planes have the same window
+    spread = _spread(np.stack(residuals) / cutting.top)
     left, top, width = place
     whole, enlarged = cutting.heights(width)
     for column, volume in enumerate([*arms, reference, *residuals]):
-        is_image = column < 3
-        limits = (0.0, cutting.top) if is_image else (-spread * cutting.top, spread * cutting.top)
+        limits = (0.0, cutting.top) if column < 3 else (-spread * cutting.top, spread * cutting.top)
         options: dict[str, Any] = {"plane": cutting.plane, "voxel_size": cutting.voxel_size, "limits": limits}
         image, x = cutting.view(volume), left + column * (width + _GAP)
         axes = sheet.panel(x, top, width, whole)
-        draw(axes, image[cutting.box], letters=is_image, **options)
+        draw(axes, image[cutting.box], **options)
         mark(axes, _inside(cutting.part, cutting.box))
         if column < len(arms):
-            write_on(axes, 0.02, 0.02, f"PSNR {_psnr(volume, reference):.1f} dB", va="bottom")
+            write_on(axes, 0.02, 0.02, scores[column], va="bottom")
         draw(sheet.panel(x, top + whole + _GAP, width, enlarged), image[cutting.part], letters=False, **options)
     return spread
 
@@ -250,9 +269,36 @@ def _psnr(volume: Plane, reference: Plane) -> float:
     return psnr(volume, reference, data_range=float(reference.max()))
 
 
+def _scores(volume: Plane, original: Plane, reference: Plane, truth: tuple[Plane, Plane] | None) -> str:
+    """What is written on a panel: PSNR of the whole volume and, where the truth is known, in the head."""
+    text = f"PSNR {_psnr(volume, reference):.1f} dB, volume"
+    if truth is None:
+        return text
+    noise_free, head = truth
+    options: dict[str, Any] = {"data_range": float(noise_free.max()), "mask": head}
+    score = psnr(volume, noise_free, **options)
+    gain = "" if volume is original else f" ({signed(score - psnr(original, noise_free, **options), 1)})"
+    return f"{text}\n{score:.1f} dB{gain}, head"
+
+
+def _added(level: float) -> str:
+    return f"+{level:g} σ of noise" if level else "no noise added"
+
+
+def _brain_planes(volume: Plane, spacing: float, count: int) -> NDArray[np.int_]:
+    """Axial slices from below the cerebellum to the top of the brain, as far as the head goes; neck and scalp are not
+    the brain's.
+    """
+    inside = head_box(volume, "sagittal", margin=0)[0]
+    n = volume.shape[2]
+    bottom, top = n - inside.stop, n - 1 - inside.start
+    height = min(_BRAIN / spacing, float(top - bottom))
+    return np.rint(np.linspace(top - (1 - _BELOW) * height, top - _ABOVE * height, count)).astype(int)
+
+
 def _spread(residuals: Plane) -> float:
-    """Half width of a symmetric window: a high percentile, rounded to one digit."""
-    return float(f"{np.percentile(np.abs(residuals), PERCENTILE):.1g}") or 0.01
+    """Half width of a symmetric window: a high percentile, rounded to two digits."""
+    return float(f"{np.percentile(np.abs(residuals), PERCENTILE):.2g}") or 0.01
 
 
 def _union(boxes: list[Box]) -> Box:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sn2nlib.errors import StudyError
-from sn2nlib.reporting.figures.planes import PERCENTILE, Plane, cut, draw, head_box, shape_ratio, view, window
+from sn2nlib.reporting.figures.planes import GREY_TOP, PERCENTILE, Plane, cut, draw, head_box, shape_ratio, view, window
 from sn2nlib.reporting.figures.sheet import BOTTOM, SIDE, SMALL, TOP, WIDTH, Sheet, sentence
 
 PLANES = ("sagittal", "coronal", "axial")
@@ -49,7 +49,7 @@ def before_after(
     width = (WIDTH - 2 * SIDE - (len(columns) - 1) * _GAP) / len(columns)
     boxes = {plane: head_box(original, plane) for plane in PLANES}
     heights = {plane: width * shape_ratio(box, plane, voxel_size) for plane, box in boxes.items()}
-    label = f"{label}; grey from 0 to the original’s {PERCENTILE}th percentile; difference ±{limit:.2g} {unit}"
+    label = f"{label}; grey from 0 to the original’s {GREY_TOP}; difference ±{limit:.2g} {unit}"
     sheet = Sheet(title, label=label, height=TOP + 6 + sum(heights.values()) + len(PLANES) * _GAP + 10 + BOTTOM)
     for column, text in enumerate(columns):
         sheet.write(SIDE + column * (width + _GAP) + width / 2, TOP + 1.5, text, ha="center")
@@ -59,12 +59,12 @@ def before_after(
         for column, (volume, limits) in enumerate(images):
             axes = sheet.panel(SIDE + column * (width + _GAP), above, width, heights[plane])
             image = view(volume, plane, index=cut(original, plane))[box]
-            draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, letters=column < 2)
+            draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits)
         if noise_sd is not None:
             axes = sheet.panel(SIDE + 3 * (width + _GAP), above, width, heights[plane])
             image = 100 / top * view(noise_sd, plane, index=cut(original, plane))[box]
             limits = (0.0, 100 / top * float(np.percentile(noise_sd, PERCENTILE)))
-            drawn = draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, letters=False, cmap="viridis")
+            drawn = draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap="viridis")
         above += heights[plane] + _GAP
     if noise_sd is not None:
         bar = sheet.colorbar(

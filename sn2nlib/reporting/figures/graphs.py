@@ -1,6 +1,7 @@
 """Figures of numbers: the learning curve, α, the bias of the noise floor."""
 
 import pandas as pd
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from sn2nlib.errors import StudyError
 from sn2nlib.reporting.figures.sheet import (
@@ -24,10 +25,11 @@ _DEFINITIONS = {
     "noise_free": ("against the truth, in the head", BLACK, "-.", "^"),
     "full_sampled": ("against the fully sampled image", GREEN, ":", "D"),
 }
+_LOSSES = {"l2": "mean squared error (scale²)", "l1": "mean absolute error (scale)"}
 _BIAS_ARMS = {"original": "original", "sN2N": "sN2N", "full_sampled": "fully sampled"}
 
 
-def learning_curve(history: pd.DataFrame, *, label: str = _COHORT) -> Sheet:
+def learning_curve(history: pd.DataFrame, *, loss: str = "l2", label: str = _COHORT) -> Sheet:
     """Loss over the training, beside the loss that the predicted noise of the target leaves.
 
     Parameters
@@ -35,9 +37,17 @@ def learning_curve(history: pd.DataFrame, *, label: str = _COHORT) -> Sheet:
     history
         `history.csv` of a training: step, loss, noise_floor, validation_loss, validation_floor; the last two
         may be empty.
+    loss
+        Which it is, "l2" or "l1".
     label
         Second line of the figure.
+
+    Raises
+    ------
+    StudyError
+        For another loss.
     """
+    unit = _loss_name(loss)
     sheet = Sheet("Learning curve, and the floor that the target’s noise predicts", label=label, height=80)
     absolute, relative = sheet.graphs(1, 2)[0]
     checked = history.dropna(subset=["validation_loss"])
@@ -47,20 +57,48 @@ def learning_curve(history: pd.DataFrame, *, label: str = _COHORT) -> Sheet:
     ):
         if rows.empty:
             continue
-        loss, floor = rows[f"{prefix}loss"], rows["validation_floor" if prefix else "noise_floor"]
-        absolute.plot(rows["step"], loss, label=f"{name} loss", **style, **LINE)
+        value, floor = rows[f"{prefix}loss"], rows["validation_floor" if prefix else "noise_floor"]
+        absolute.plot(rows["step"], value, label=f"{name} loss", **style, **LINE)
         absolute.plot(rows["step"], floor, "--", label=f"{name} noise floor", color=style["color"], linewidth=1)
-        relative.plot(rows["step"], loss / floor, label=name, **style, **LINE)
+        relative.plot(rows["step"], value / floor, label=name, **style, **LINE)
     ratio = history["loss"] / history["noise_floor"]
-    absolute.set(yscale="log", xlabel="step", ylabel="loss")
+    absolute.set(yscale="log", xlabel="step", ylabel=unit)
+    # a loss near its floor spans a fraction of a decade, where a logarithmic axis has hardly a label
+    absolute.yaxis.set_major_locator(MaxNLocator(6))
+    absolute.yaxis.set_minor_locator(NullLocator())
+    absolute.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     relative.axhline(1, color=GREY, linestyle="--", linewidth=1)
     # the first steps would hide the rest
     relative.set_ylim(min(0.95, ratio.min()), 1 + 3 * max(ratio.median() - 1, 0.02))
     relative.set(xlabel="step", ylabel="loss / noise floor")
     absolute.set_title("Loss", loc="left", fontsize=8)
     add_legend(relative, of=absolute)
-    sheet.caption = _learning_caption(history, checked)
+    sheet.caption = _learning_caption(history, checked, loss)
     return sheet
+
+
+def floor_in_words(ratio: float, *, loss: str) -> str:
+    """What a loss of `ratio` times its noise floor means: for squared errors a share, for absolute ones none.
+
+    Parameters
+    ----------
+    ratio
+        Loss over floor.
+    loss
+        "l2" or "l1". Squared errors of noise and network add up. Absolute ones do not; were both errors normal,
+        their variances would, and the ratio be that of the SDs.
+
+    Raises
+    ------
+    StudyError
+        For another loss.
+    """
+    if _loss_name(loss) == _LOSSES["l2"]:
+        return f"{100 / ratio:.0f} % of the mean squared error is noise of the target, which no network can predict."
+    return (
+        f"Absolute errors of noise and network do not add up; were both normal, {100 / ratio**2:.0f} % of the error’s "
+        "variance would be noise of the target, which no network can predict."
+    )
 
 
 def alpha_curve(table: pd.DataFrame, chosen: float, *, paper: float = 0.3, label: str = _COHORT) -> Sheet:
@@ -148,13 +186,19 @@ def _relative_to_untouched(table: pd.DataFrame) -> dict[str, pd.Series]:
     return {str(name): curve for name, curve in gain.iterrows()}
 
 
-def _learning_caption(history: pd.DataFrame, checked: pd.DataFrame) -> str:
+def _loss_name(loss: str) -> str:
+    if loss not in _LOSSES:
+        raise StudyError(f"there is no loss {loss!r}; known: {', '.join(_LOSSES)}")
+    return _LOSSES[loss]
+
+
+def _learning_caption(history: pd.DataFrame, checked: pd.DataFrame, loss: str) -> str:
     last = history.tail(max(len(history) // 10, 1))
     ratio = float(last["loss"].mean() / last["noise_floor"].mean())
     caption = (
-        f"Training over {int(history['step'].iloc[-1])} steps. Over the last tenth the loss is {ratio:.2f} times the "
-        f"floor that the noise maps predict: {100 / ratio:.0f} % of it is noise of the target, which no network can "
-        "predict."
+        f"Training over {int(history['step'].iloc[-1])} steps. Over the last tenth the {_loss_name(loss)} is "
+        f"{ratio:.2f} times the floor that the noise maps predict. {floor_in_words(ratio, loss=loss)} "
+        "Scale: the scan’s intensity scale."
     )
     if len(checked):
         final = float(checked["validation_loss"].iloc[-1] / checked["validation_floor"].iloc[-1])
@@ -173,5 +217,17 @@ def _bias_caption(bias: pd.DataFrame) -> str:
         "Mean intensity beyond the noise-free image’s, in percent of the head’s mean, a line for each of "
         f"{bias['head'].nunique()} heads. At +{level:g} σ: {'; '.join(spans)}. The noise of a magnitude is not "
         "zero-mean in air: trained on magnitudes of halves, the network learns their floor "
-        "(the paper’s third limitation)."
+        f"(the paper’s third limitation). {_lifted_more(highest)}"
     )
+
+
+def _lifted_more(rows: pd.DataFrame) -> str:
+    """Where sN2N is further above the truth than the original is, in words; rows of one level."""
+    sentences = []
+    for region, part in rows.groupby("region", sort=False):
+        arms = part.pivot(index="head", columns="arm", values="bias_percent")
+        more = arms["sN2N"] - arms["original"]
+        count = int((more > 0).sum())
+        told = f"more than the original in {count} of {len(more)} heads, by up to {more.max():.1f} points"
+        sentences.append(f"In {region} sN2N lifts {told if count else 'in no head more than the original'}.")
+    return " ".join(sentences)

@@ -17,7 +17,9 @@ Box = tuple[slice, slice]
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}  # of (z, y, x) = (right, anterior, superior)
 LETTERS = {"sagittal": "AP", "coronal": "RL", "axial": "RL"}  # at the image's left and right
-PERCENTILE = 99.5  # of the reference: top of an image's window
+PERCENTILE = 99.5  # of the reference in the middle of the head: top of an image's window
+GREY_TOP = f"{PERCENTILE}th percentile in the middle of the head"
+_MIDDLE = 0.18  # share of the head's extent that is left out at either end of every axis
 # where the head is cut when nobody says, as a share of its extent from its left, posterior, inferior end
 _USUAL_CUT = {"sagittal": 0.5, "coronal": 0.5, "axial": 0.62}
 _SMALL_IMAGE = 200  # pixels
@@ -62,8 +64,7 @@ def pixel_size(plane: str, voxel_size: tuple[float, float, float]) -> tuple[floa
 
 def cut(volume: Plane, plane: str) -> int:
     """The slice of a head that shows most, for a figure whose caller names none."""
-    others = tuple(axis for axis in range(3) if axis != _axis(plane))
-    inside = np.flatnonzero(_bright(volume).any(axis=others))
+    inside = np.flatnonzero(_bright(volume).any(axis=_others(_axis(plane))))
     return int(inside[0] + round(_USUAL_CUT[plane] * (inside[-1] - inside[0])))
 
 
@@ -74,9 +75,16 @@ def head_box(volume: Plane, plane: str, *, margin: int = 2) -> Box:
 
 
 def window(reference: Plane) -> float:
-    """Top of the grey scale, whose bottom is 0: the 99.5th percentile of the reference volume."""
-    top = float(np.percentile(np.abs(reference), PERCENTILE))
-    return top if top > 0 else 1.0
+    """Top of the grey scale, whose bottom is 0: the 99.5th percentile in the middle of the head.
+
+    Fat close to the coils is far brighter than the brain: over the whole volume it would set the window, and the
+    brain be dark.
+    """
+    bright = _above(reference)
+    if not bright.any():
+        return 1.0
+    z, y, x = (_middle(np.asarray(bright.any(axis=_others(axis)))) for axis in range(3))
+    return float(np.percentile(np.abs(reference[z, y, x]), PERCENTILE)) or 1.0
 
 
 def shape_ratio(box: Box, plane: str, voxel_size: tuple[float, float, float]) -> float:
@@ -104,7 +112,7 @@ def draw(
     limits
         Values at the bottom and the top of the colour scale.
     letters
-        Whether to write A/P or R/L.
+        Whether to write A/P or R/L; only an enlarged part goes without.
     """
     row, column = pixel_size(plane, voxel_size)
     # whole pixels stay sharp and compress well; large images would alias
@@ -112,8 +120,9 @@ def draw(
     shown = axes.imshow(image, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect=row / column, interpolation=smooth)
     axes.set_axis_off()
     if letters:
+        on_white = cmap != "gray" or bool(np.isnan(image[0, 0]))
         for letter, x, side in zip(LETTERS[plane], (0.02, 0.98), ("left", "right"), strict=True):
-            write_on(axes, x, 0.98, letter, ha=side, va="top", on_white=cmap != "gray")
+            write_on(axes, x, 0.98, letter, ha=side, va="top", on_white=on_white)
     return shown
 
 
@@ -140,10 +149,27 @@ def _axis(plane: str) -> int:
 
 
 def _bright(volume: Plane) -> NDArray[np.bool_]:
-    bright = volume > 0.15 * window(volume)
+    bright = _above(volume)
     if not bright.any():
         raise StudyError("the image is empty: there is no head to show")
     return bright
+
+
+def _above(volume: Plane) -> NDArray[np.bool_]:
+    """Voxels that are not background, by the brightest of the whole volume."""
+    magnitude = np.abs(volume)
+    return np.asarray(magnitude > 0.15 * float(np.percentile(magnitude, PERCENTILE)))
+
+
+def _others(axis: int) -> tuple[int, ...]:
+    return tuple(other for other in range(3) if other != axis)
+
+
+def _middle(inside: Plane) -> slice:
+    where = np.flatnonzero(inside)
+    first, last = int(where[0]), int(where[-1])
+    margin = int(_MIDDLE * (last + 1 - first))
+    return slice(first + margin, last + 1 - margin)
 
 
 def _extent(inside: Plane, margin: int) -> slice:

@@ -13,7 +13,7 @@ from sn2nlib.fourier import crop, ifft
 from sn2nlib.recon.grappa import GrappaKernel, fill
 from sn2nlib.recon.noise import whiten
 from sn2nlib.recon.pairs import Pair
-from sn2nlib.reporting.figures.planes import PERCENTILE, Plane, cut, draw, head_box, shape_ratio, view, window
+from sn2nlib.reporting.figures.planes import GREY_TOP, PERCENTILE, Plane, cut, draw, head_box, shape_ratio, view, window
 from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, GREY, SIDE, SMALL, TOP, WIDTH, Sheet, sentence
 from sn2nlib.scans.scan import Scan
 
@@ -27,7 +27,8 @@ _FOURIER = ("mask", "kspace", "filled_kspace")
 _CENTRE = 40  # samples along ky and kz that are shown: the pattern would not be seen in more
 _DECADES = 4.0
 _GAP = 1.0  # mm between panels
-_DIFFERENCE = 4.0  # half width of the window of differences, in noise SDs
+# half widths of the windows of the random and of the systematic difference, in noise SDs
+_RANDOM, _SYSTEMATIC = 4.0, 1.5
 
 
 def preprocessing_panels(scan: Scan, pair: Pair, *, coil: int | None = None) -> dict[str, dict[str, Plane]]:
@@ -112,7 +113,7 @@ def preprocessing(
             # a zero-filled image is dimmer by the share of samples it lacks
             limits = (0.0, window(original if step != "zero_filled" else image))
             shown = view(image, plane, index=index)[box]
-            draw(axes, shown, plane=plane, voxel_size=voxel_size, limits=limits, letters=step == "combined")
+            draw(axes, shown, plane=plane, voxel_size=voxel_size, limits=limits)
     sheet.caption = _preprocessing_caption(panels, label)
     return sheet
 
@@ -152,26 +153,26 @@ def pairs(
     index, box = cut(magnitudes[0], plane) if index is None else index, head_box(magnitudes[0], plane)
     head = head_mask(magnitudes[0])
     sd = np.maximum(noise_sd, np.finfo(np.float32).tiny)
-    limits, window_of_differences = (0.0, window(magnitudes[0])), (-_DIFFERENCE, _DIFFERENCE)
+    limits = (0.0, window(magnitudes[0]))
     titles = ("Original", "Half A", "Half B")
     shown = [(text, image, limits) for text, image in zip(titles, magnitudes, strict=True)]
-    shown.append(("(|A| − |B|) / σ", (magnitudes[1] - magnitudes[2]) / sd, window_of_differences))
+    shown.append(("(|A| − |B|) / σ", (magnitudes[1] - magnitudes[2]) / sd, (-_RANDOM, _RANDOM)))
     if systematic is not None:
         # in air the image's phase, and with it the sign, is random
         seen = np.where(head, _in_phase(systematic, original) / sd, np.nan)
-        shown.append(("(E[A] − E[B]) / σ, in the head", seen, window_of_differences))
+        shown.append(("(E[A] − E[B]) / σ", seen, (-_SYSTEMATIC, _SYSTEMATIC)))
     width = (WIDTH - 2 * SIDE - (len(shown) - 1) * _GAP) / len(shown)
     height = width * shape_ratio(box, plane, voxel_size)
-    text = f"{label}; {plane} plane, grey from 0 to the original’s {PERCENTILE}th percentile; σ: noise SD of a half"
+    text = f"{label}; {plane} plane, grey from 0 to the original’s {GREY_TOP}"
     sheet = Sheet(title, label=text, height=TOP + 6 + height + 11 + BOTTOM)
     for column, (text, image, window_) in enumerate(shown):
         left = SIDE + column * (width + _GAP)
         sheet.write(left + width / 2, TOP + 1.5, text, ha="center", size=SMALL)
         plane_image = view(image, plane, index=index)[box]
         axes = sheet.panel(left, TOP + 6, width, height)
-        drawn = draw(axes, plane_image, plane=plane, voxel_size=voxel_size, limits=window_, letters=column < 3)
+        drawn = draw(axes, plane_image, plane=plane, voxel_size=voxel_size, limits=window_)
         if column >= 3:
-            _colour_bar(sheet, drawn, left, TOP + 6 + height + 1.5, width, "noise SD σ")
+            _colour_bar(sheet, drawn, left, TOP + 6 + height + 1.5, width, "noise SD σ of a half")
     sheet.caption = _pairs_caption(
         label,
         random=_rms(shown[3][1][head]),
@@ -306,7 +307,7 @@ def _preprocessing_caption(panels: Mapping[str, Mapping[str, Plane]], label: str
         "and all coils combined with one set of Walsh weights. "
         f"The original holds {kept['original']:.0f} % of all (kz, ky), half A {kept['half_a']:.0f} %, half B "
         f"{kept['half_b']:.0f} %; samples in both halves: {shared}. "
-        f"Grey from 0 to the {PERCENTILE}th percentile of the original’s image, zero-filled images each to their own."
+        f"Grey from 0 to the original’s {GREY_TOP}, zero-filled images each to their own."
     )
 
 
@@ -319,6 +320,6 @@ def _pairs_caption(label: str, *, random: float, systematic: float | None) -> st
         caption += (
             " Without any noise there remains what GRAPPA leaves of the aliasing, of opposite sign in A and B: "
             f"E[A] − E[B] is {systematic:.2f} noise SDs (RMS in the head); shown is its part in phase with the image, "
-            "the part that magnitudes see."
+            f"the part that magnitudes see, in the head, in a narrower window of ±{_SYSTEMATIC:g} σ."
         )
-    return caption + f" Mid-grey is 0, the window ±{_DIFFERENCE:g} σ."
+    return caption + f" Mid-grey is 0, the window of the random difference ±{_RANDOM:g} σ."

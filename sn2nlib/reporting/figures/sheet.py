@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -137,7 +138,8 @@ def stamp_text(provenance: Mapping[str, Any]) -> str:
 def add_legend(axes: Axes, *, of: Axes | None = None, beside: bool = False) -> None:
     """A legend in one line above the axes, flush right, or beside them; never among the curves.
 
-    matplotlib's own choice of a free place warns where the machine is slow, and there may be none.
+    matplotlib's own choice of a free place warns where the machine is slow, and there may be none. Curves of one
+    label share an entry.
 
     Parameters
     ----------
@@ -148,8 +150,12 @@ def add_legend(axes: Axes, *, of: Axes | None = None, beside: bool = False) -> N
     beside
         To the right, one under the other.
     """
-    handles, labels = (of or axes).get_legend_handles_labels()
+    named: dict[str, list[Any]] = {}
+    for handle, name in zip(*(of or axes).get_legend_handles_labels(), strict=True):
+        named.setdefault(name, []).append(handle)
+    handles, labels = [tuple(each) if len(each) > 1 else each[0] for each in named.values()], list(named)
     style: dict[str, Any] = {"fontsize": SMALL, "frameon": False, "borderpad": 0.2, "handlelength": 2.2}
+    style["handler_map"] = {tuple: HandlerTuple(ndivide=None)}
     if beside:
         axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1.0), labelspacing=1.0, **style)
         return
