@@ -1,5 +1,7 @@
 """The commands on raw files of the scanner."""
 
+import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,10 @@ import numpy as np
 import pytest
 
 from sn2nlib import cli
+from sn2nlib.fourier import crop
 from sn2nlib.recon import make_pair, reconstruct
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans import Scan, read_raw, save_scan
+from sn2nlib.scans import Scan, load_scan, read_raw, save_scan
 
 TWO_CHANNELS, BOTTLES, BRAIN = (
     "phantom2ch_2reps_twixtools_gre.dat", "phantom14ch_R3_gadgetron.h5", "brain16ch_pulseq_164128.dat",
@@ -154,23 +157,44 @@ def test_what_is_no_raw_file_is_said_in_one_line(tmp_path: Path, capsys: pytest.
         assert told.startswith("sn2n: ") and told.count("\n") == 1
 
 
-@pytest.mark.filterwarnings("ignore:brain16ch_pulseq")  # the file contradicts itself, which other tests look at
+def in_clear(path: Path) -> bytes:
+    """What a file holds, unpacked if it is packed, and its name."""
+    content = path.read_bytes()
+    return path.name.encode() + (gzip.decompress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.filterwarnings("default")  # the file contradicts itself, and what is said of that is looked at too
 def test_nothing_made_of_a_scan_names_the_patient(require: Any, tmp_path: Path, capfd: Any) -> None:
-    """The header of this file holds a name, a birth date and a serial number."""
-    path = require("data", BRAIN)
-    for arguments in (
-        ("inspect", path), ("convert", path, tmp_path / "scan.h5"),
-        ("recon", tmp_path / "scan.h5", tmp_path / "a.nii.gz"),
-        ("export", path, tmp_path / "scan.mrd"), ("export", path, tmp_path / "bart", "--format", "bart"),
-        ("train", path, "--out", tmp_path / "model", "--steps", 1),
+    """The header of this file holds a name, a birth date and a serial number: no command tells any of them."""
+    path, scan, model = require("data", BRAIN), tmp_path / "scan.h5", tmp_path / "model"
+    assert sn2n("convert", path, scan) == 0
+    measured = load_scan(scan)  # one partition; several smaller ones of it can be trained on
+    kspace = np.repeat(crop(measured.kspace, (1, 32, 32)), 6, axis=1)
+    several = replace(measured, kspace=kspace, mask=np.ones((6, 32), bool), not_for_training=None)
+    save_scan(several, tmp_path / "several.h5")
+    small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 16, "--steps", 1)
+    given = ("--virtual-coils", 4, "--validation", tmp_path / "several.h5", "--out", model, *small)
+    assert sn2n("train", tmp_path / "several.h5", *given) == 0
+    maps = ("--noise-map", tmp_path / "sd.nii.gz", "--g-factor", tmp_path / "g.nii")
+    for code, arguments in (
+        (0, ("inspect", path)), (0, ("inspect", scan)), (0, ("recon", scan, tmp_path / "a.nii.gz", *maps)),
+        (0, ("recon", path, tmp_path / "b.nii", "--voxel-size", 5, 2, 2)), (1, ("recon", path, "c.nii", "--slice", 7)),
+        (0, ("recon", tmp_path / "several.h5", tmp_path / "d.nii.gz", "--halves", "--virtual-coils", 4)),
+        (0, ("export", path, tmp_path / "scan.mrd")), (0, ("export", scan, tmp_path / "bart", "--format", "bart")),
+        (1, ("train", path, "--out", tmp_path / "none", *small)),
+        (0, ("denoise", path, tmp_path / "e.nii.gz", "--model", model)),
+        (0, ("denoise", tmp_path / "a.nii.gz", tmp_path / "f.nii.gz", "--model", model, "--axis", "axial")),
     ):  # fmt: skip
-        sn2n(*arguments)
-    told = "".join(capfd.readouterr())
+        assert sn2n(*arguments) == code, arguments
+    told = "".join(capfd.readouterr()).encode()
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
-    assert {file.name for file in written} >= {"scan.h5", "a.nii.gz", "scan.mrd", "bart.cfl"}
+    assert {file.name for file in written} >= {
+        "scan.h5", "a.nii.gz", "sd.nii.gz", "d_half_a.nii.gz", "scan.mrd", "bart.cfl", "bart.json", "model.safetensors",
+        "e.nii.gz", "f.nii.gz",
+    }  # fmt: skip
     for secret in (b"ISMRM, DS-Test", b"19920206", b"213010"):
-        assert secret.decode() not in told
-        assert [file.name for file in written if secret in file.read_bytes()] == []
+        assert secret in path.read_bytes() and secret not in told
+        assert [file.name for file in written if secret in in_clear(file)] == []
 
 
 def test_inspect_tells_of_partial_fourier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

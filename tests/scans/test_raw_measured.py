@@ -168,13 +168,13 @@ def taper(n: int, low: float, high: float, width: float) -> np.ndarray:
 def test_energy_beside_the_bottles_is_that_of_the_noise_but_for_their_ringing(
     bottles: tuple[Scan, np.ndarray], record_testsuite_property: Any
 ) -> None:
-    """Energy beside the bottles over that of white noise sent through the same chain: at most 1.2 with a taper.
+    """Energy beside the bottles over that of white noise sent through the same chain: at most 1.2, with a taper.
 
-    Without a taper it is not: the bottles ring, since k-space ends abruptly at 53 of 72 lines, on every image of it,
-    unfolded or not. That value is reported too, and held to be the ringing: it is as high for a fully sampled k-space
-    with the same end, made of the unfolded image, which has no aliases. The taper goes over signal and noise alike.
-    What is left near the centre of k-space was acquired, not filled: with the filled lines alone it is gone from the
-    combined image too. Beside: 10 voxels and more from whatever is above 5 % of the maximum.
+    Beside: 10 voxels and more from whatever is above 5 % of the maximum. The taper goes over signal and noise alike.
+    Held to 1.2 are the coil images with a taper along ky, and the combined image of the filled lines, which leaves the
+    centre of k-space out: that was acquired, not filled. The plain images, without a taper, are NOT at 1.2: the bottles
+    ring, since k-space ends abruptly at 53 of 72 lines, and the combination favours what is left of that over noise.
+    Their values are reported beside the others, and bounded, so that a ghost would be noticed.
     """
     scan, kspace = bottles
     kernel = calibrate(kspace[:, :, 48:96], acceleration=(3, 1), kernel=(5, 2, 1))
@@ -209,7 +209,7 @@ def test_energy_beside_the_bottles_is_that_of_the_noise_but_for_their_ringing(
     record_testsuite_property("picture", str(picture))
     assert picture.stat().st_size > 10_000
     assert max(tapered.values()) <= 1.2, tapered
-    assert 1.2 < min(plain.values()) and max(plain.values()) < 4, plain  # if the first fails, the goal holds as it is
+    assert plain["not tapered, all coils"] <= 1.5 and plain["not tapered, combined"] <= 2.7, plain
 
 
 def report_folder() -> Path:
