@@ -171,7 +171,7 @@ def test_energy_beside_the_bottles_is_that_of_the_noise_but_for_their_ringing(
     """Energy beside the bottles over that of white noise sent through the same chain: at most 1.2, with a taper.
 
     Beside: 10 voxels and more from whatever is above 5 % of the maximum. The taper goes over signal and noise alike.
-    Held to 1.2 are the coil images with a taper along ky, and the combined image of the filled lines, which leaves the
+    Held to 1.2 are the coil images with a taper along ky and kx, and the combined image of the filled lines, which leaves the
     centre of k-space out: that was acquired, not filled. The plain images, without a taper, are NOT at 1.2: the bottles
     ring, since k-space ends abruptly at 53 of 72 lines, and the combination favours what is left of that over noise.
     Their values are reported beside the others, and bounded, so that a ghost would be noticed.
@@ -187,19 +187,21 @@ def test_energy_beside_the_bottles_is_that_of_the_noise_but_for_their_ringing(
     outside = ~binary_dilation(smooth > 0.05 * smooth.max(), iterations=10)
     assert 0.3 < outside.mean() < 0.6
 
-    def energy(lines: np.ndarray, *, combined: bool) -> float:
-        window = np.outer(lines, taper(192, -40, 96, 40)).astype(np.float32)
+    def energy(window: np.ndarray | float, *, combined: bool) -> float:
         coils = [ifft(part * window) for part in (filled, noise)]
         images = [combine(part, weights)[None] for part in coils] if combined else coils
         signal, expected = ((np.abs(part[:, 0, outside]) ** 2).sum() for part in images)
         return float(signal / expected)
 
+    def window(lines: np.ndarray) -> np.ndarray:
+        return np.outer(lines, taper(192, -40, 96, 40)).astype(np.float32)
+
     tapered = {
-        "tapered, all lines, all coils": energy(taper(144, -25, 53, 25), combined=False),
-        "tapered, filled lines, combined": energy(taper(144, 4, 53, 20), combined=True),
+        "tapered, all lines, all coils": energy(window(taper(144, -25, 53, 25)), combined=False),
+        "tapered, filled lines, combined": energy(window(taper(144, 4, 53, 20)), combined=True),
     }
     plain = {
-        f"not tapered, {name}": energy(np.ones(144), combined=combined)
+        f"not tapered, {name}": energy(1, combined=combined)
         for name, combined in (("all coils", False), ("combined", True))
     }
     for name, value in (tapered | plain).items():
