@@ -171,10 +171,10 @@ def test_energy_beside_the_bottles_is_that_of_the_noise_but_for_their_ringing(
     """Energy beside the bottles over that of white noise sent through the same chain: at most 1.2, with a taper.
 
     Beside: 10 voxels and more from whatever is above 5 % of the maximum. The taper goes over signal and noise alike.
-    Held to 1.2 are the coil images with a taper along ky and kx, and the combined image of the filled lines, which leaves the
-    centre of k-space out: that was acquired, not filled. The plain images, without a taper, are NOT at 1.2: the bottles
-    ring, since k-space ends abruptly at 53 of 72 lines, and the combination favours what is left of that over noise.
-    Their values are reported beside the others, and bounded, so that a ghost would be noticed.
+    Held to 1.2 are the coil images with a taper along ky and kx, and the combined image of the filled lines, which
+    leaves the centre of k-space out: that was acquired, not filled. The plain images, without a taper, are NOT at 1.2:
+    the bottles ring, since k-space ends abruptly at 53 of 72 lines, and the combination favours what is left of that
+    over noise. Their values are reported beside the others, and bounded, so that a ghost would be noticed.
     """
     scan, kspace = bottles
     kernel = calibrate(kspace[:, :, 48:96], acceleration=(3, 1), kernel=(5, 2, 1))
