@@ -12,6 +12,7 @@ import pytest
 from sn2nlib.errors import ChoiceError, ScanError
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import save_scan
+from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan
 
@@ -388,6 +389,10 @@ def test_pulseq_files_tell_neither_geometry_nor_matrix(tmp_path: Path, raw: Any)
     assert np.array_equal(scan.affine, affine) and scan.voxel_size == (3, 2, 2) and scan.info["geometry"] == "given"
     with pytest.warns(UserWarning, match="the geometry is unknown"):
         assert read_raw(path, voxel_size=(3, 2, 1)).voxel_size == (3, 2, 1)
+    with pytest.warns(UserWarning, match="the geometry is unknown"):  # nor does an export of it know
+        save_ismrmrd(read_raw(path), tmp_path / "scan.mrd")
+        assert read_raw(tmp_path / "scan.mrd").info["geometry"] == "unknown"
+    assert np.array_equal(read_raw(tmp_path / "scan.mrd", affine=affine).affine, affine)
     report = inspect_raw(path, voxel_size=(3, 2, 1))
     assert report.values["voxel size (z, y, x) mm"] == (3, 2, 1) and "orientation unknown" in report.values["geometry"]
     for options, message in (
