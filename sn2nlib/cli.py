@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+MAPS = {"noise_sd": "noise SD per component; ", "g_factor": "g-factor; "}  # how their descriptions begin
 EVALUATION_COLUMNS = ("head", "noise_sigma", "arm", "reference", "region", "psnr", "ssim", "nrmse")
 
 
@@ -99,54 +100,40 @@ def simulate(
 
 
 @app.command()
-def inspect(scan: option.ScanFile, measurement: option.Measurement = -1) -> None:
+@option.with_reading
+def inspect(scan: option.ScanFile, reading: dict[str, Any], partial_fourier: option.Filling = "zero") -> None:
     """Tell what is in a raw file, what becomes of it, and what that needs, without reading the samples."""
-    print(scans.inspect_raw(scan, measurement=measurement))
+    print(scans.inspect_raw(scan, partial_fourier=partial_fourier, **reading))
 
 
 @app.command()
+@option.with_reading
 def convert(
     scan: option.ScanFile,
     out: Annotated[Path, typer.Argument(metavar="SCAN.h5")],
-    measurement: option.Measurement = -1,
-    contrast: option.Contrast = None,
-    repetition: option.Repetition = None,
-    repeat: option.Repeat = None,
-    average: option.Average = None,
-    slice_number: option.Slice = None,
-    keep_oversampling: option.KeepOversampling = False,
-    no_noise_scan: option.NoNoiseScan = False,
-    voxel_size: option.HeaderVoxelSize = None,
+    reading: dict[str, Any],
     overwrite: option.Overwrite = False,
 ) -> None:
     """Make a scan file of a raw file, partition by partition: scan files may be larger than memory."""
     _check_free(out, overwrite=overwrite, source=scan)
-    scans.convert_raw(
-        scan,
-        out,
-        measurement=measurement,
-        contrast=contrast,
-        repetition=repetition,
-        repeat=repeat,
-        average=average,
-        slice_number=slice_number,
-        remove_oversampling=not keep_oversampling,
-        noise_scan=not no_noise_scan,
-        voxel_size=voxel_size,
-    )
+    scans.convert_raw(scan, out, **reading)
     print(f"Scan: {out}")
 
 
 @app.command()
+@option.with_reading
 def export(
     scan: option.ScanFile,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File, or for BART the name before .cfl and .hdr.")],
+    reading: dict[str, Any],
     format: Annotated[str, typer.Option(help="ismrmrd or bart.")] = "ismrmrd",
+    memory: option.Memory = None,
     overwrite: option.Overwrite = False,
 ) -> None:
-    """Write a raw scan for other programs: ISMRMRD, or BART .cfl/.hdr."""
+    """Write a raw scan for other programs: ISMRMRD, or BART .cfl/.hdr; scan files of any size."""
     _check_not_input(out, scan)
-    written = scans.export.export_scan(scans.read_raw(scan), out, format=format, overwrite=overwrite)
+    source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory), copies=2), **reading)
+    written = scans.export.export_scan(source, out, format=format, overwrite=overwrite)
     print("\n".join(f"Scan: {path}" for path in written))
 
 
@@ -171,21 +158,16 @@ def fetch(
 
 
 @app.command(name="recon")
+@option.with_reading
 def reconstruct(
     scan: option.ScanFile,
     out: Annotated[Path, typer.Argument(metavar="OUT.nii.gz")],
+    reading: dict[str, Any],
     halves: Annotated[
         bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
     ] = False,
-    measurement: option.Measurement = -1,
-    contrast: option.Contrast = None,
-    repetition: option.Repetition = None,
-    repeat: option.Repeat = None,
-    average: option.Average = None,
-    slice_number: option.Slice = None,
-    keep_oversampling: option.KeepOversampling = False,
-    no_noise_scan: option.NoNoiseScan = False,
-    voxel_size: option.HeaderVoxelSize = None,
+    noise_map: option.NoiseMap = None,
+    g_factor: option.GFactor = None,
     virtual_coils: option.VirtualCoils = None,
     compression: option.Compression = "svd",
     partial_fourier: option.Filling = "zero",
@@ -195,25 +177,17 @@ def reconstruct(
 ) -> None:
     """Reconstruct the conventional image (pre-whitening, GRAPPA, adaptive combination)."""
     images = scans.images
-    paths = [out, *(images.beside(out, f"_half_{half}") for half in "ab")][: 3 if halves else 1]
-    for path in paths:
-        images.check_output(path, overwrite=overwrite)
-    source = scans.open_raw(
-        scan,
-        largest=recon.largest_kspace(option.in_bytes(memory)),
-        measurement=measurement,
-        contrast=contrast,
-        repetition=repetition,
-        repeat=repeat,
-        average=average,
-        slice_number=slice_number,
-        remove_oversampling=not keep_oversampling,
-        noise_scan=not no_noise_scan,
-        voxel_size=voxel_size,
-    )
-    volumes, affine = recon.scan_images(
+    wanted = {"original": out, "noise_sd": noise_map, "g_factor": g_factor}
+    if halves:
+        wanted |= {f"half_{half}": images.beside(out, f"_half_{half}") for half in "ab"}
+        wanted |= {f"{name}_half": images.beside(path, "_half") for name in MAPS if (path := wanted[name]) is not None}
+    paths = {name: path for name, path in wanted.items() if path is not None}
+    images.check_outputs(paths.values(), overwrite=overwrite)
+    source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory)), **reading)
+    made = recon.scan_images(
         source,
         halves=halves,
+        noise_maps=noise_map is not None or g_factor is not None,
         memory_limit=option.in_bytes(memory),
         scratch=out.parent,
         virtual_coils=option.coil_count(virtual_coils),
@@ -222,15 +196,19 @@ def reconstruct(
         pairing=pairing,
         progress=True,
     )
-    for path, volume in zip(paths, volumes, strict=True):
-        images.write_image(abs(volume), path, affine=affine, overwrite=overwrite)
-        print(f"Image: {path}")
+    for name, path in paths.items():
+        told = MAPS.get(name.removesuffix("_half"), "")
+        told += made.noise_estimator if told else ""
+        images.write_image(abs(getattr(made, name)), path, affine=made.affine, description=told, overwrite=overwrite)
+        print(f"{'Map' if told else 'Image'}: {path}")
 
 
 @app.command()
+@option.with_reading
 def train(
     scan: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="Undersampled raw scans.")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Model; a training found there goes on.")],
+    reading: dict[str, Any],
     validation: Annotated[
         list[Path] | None, typer.Option(metavar="SCAN", help="Scan for the validation loss and for α; repeatable.")
     ] = None,
@@ -241,9 +219,6 @@ def train(
     patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels.")] = 96,
     seed: option.Seed = 0,
     start_from: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Model to fine-tune.")] = None,
-    contrast: option.Contrast = None,
-    repetition: option.Repetition = None,
-    repeat: option.Repeat = None,
     virtual_coils: option.VirtualCoils = None,
     compression: option.Compression = "svd",
     partial_fourier: option.Filling = "zero",
@@ -261,7 +236,7 @@ def train(
         partial_fourier=partial_fourier,
         pairing=pairing,
         progress=True,
-        reading={"contrast": contrast, "repetition": repetition, "repeat": repeat},
+        reading=reading,
     )
     held_out = {f"validation scan {n}": pair for n, pair in enumerate(prepared[len(scan) :], start=1)}
     denoiser.train(
@@ -285,18 +260,18 @@ def train(
 
 
 @app.command()
+@option.with_reading
 def denoise(
     image: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI image, DICOM series (folder), or raw scan.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="NIfTI image; for a DICOM series, a new folder.")],
     model: option.ModelFolder,
+    reading: dict[str, Any],
     alpha: option.Alpha = None,
     axis: Annotated[
         str | None, typer.Option(metavar="PLANES", help="sagittal, coronal or axial; from the geometry by default.")
     ] = None,
     series: Annotated[int | None, typer.Option(help="Of several DICOM series: its series number.")] = None,
     volume: Annotated[int | None, typer.Option(help="Of several volumes in a DICOM series: its place, from 1.")] = None,
-    contrast: option.Contrast = None,
-    repetition: option.Repetition = None,
     virtual_coils: option.VirtualCoils = None,
     compression: option.Compression = "svd",
     partial_fourier: option.Filling = "zero",
@@ -304,13 +279,15 @@ def denoise(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Denoise an image or a DICOM series, or reconstruct and denoise a raw scan."""
+    images = scans.images
+    if reading and (scans.is_dicom(image) or images.is_image_name(image)):
+        raise ImageError(f"{image}: {', '.join(reading)} are options for reading a raw file, which this is not")
     if scans.is_dicom(image):
         _denoise_dicom(image, out, model, alpha=alpha, axis=axis, series=series, volume=volume, overwrite=overwrite)
         return
     if series is not None or volume is not None:
         raise ImageError(f"{image}: --series and --volume choose from a DICOM series, which this is not")
     _check_not_input(out, image)
-    images = scans.images
     images.check_output(out, overwrite=overwrite)
     network = denoiser.Denoiser.load(model)
     if images.is_image_name(image):
@@ -320,10 +297,8 @@ def denoise(
     elif axis is not None:
         raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
     else:
-        source = scans.open_raw(
-            image, largest=recon.largest_kspace(option.in_bytes(memory)), contrast=contrast, repetition=repetition
-        )
-        (given,), affine = recon.scan_images(
+        source = scans.open_raw(image, largest=recon.largest_kspace(option.in_bytes(memory)), **reading)
+        made = recon.scan_images(
             source,
             memory_limit=option.in_bytes(memory),
             scratch=out.parent,
@@ -332,7 +307,8 @@ def denoise(
             partial_fourier=partial_fourier,
             progress=True,
         )
-        images.write_image(network.denoise(abs(given), alpha), out, affine=affine, overwrite=overwrite)
+        better = network.denoise(abs(made.original), alpha)
+        images.write_image(better, out, affine=made.affine, overwrite=overwrite)
     print(f"Image: {out}")
 
 

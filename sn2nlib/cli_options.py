@@ -1,7 +1,10 @@
 """Arguments and options that several commands share: what they are called and what their help says."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,10 +49,26 @@ KeepOversampling = Annotated[bool, typer.Option("--keep-oversampling", help="Lea
 NoNoiseScan = Annotated[
     bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
 ]
-HeaderVoxelSize = Annotated[
+GivenVoxelSize = Annotated[
     tuple[float, float, float] | None,
-    typer.Option("--voxel-size", metavar="Z Y X", help="mm, instead of the header's."),
+    typer.Option("--voxel-size", metavar="Z Y X", help="mm, of a file that does not say it."),
 ]
+AffineFrom = Annotated[
+    Path | None,
+    typer.Option(metavar="IMAGE", help="NIfTI or DICOM series of this scan: where a file lies that does not say it."),
+]
+READING = {
+    "measurement": (Measurement, -1),
+    "contrast": (Contrast, None),
+    "repetition": (Repetition, None),
+    "repeat": (Repeat, None),
+    "average": (Average, None),
+    "slice_number": (Slice, None),
+    "keep_oversampling": (KeepOversampling, False),
+    "no_noise_scan": (NoNoiseScan, False),
+    "voxel_size": (GivenVoxelSize, None),
+    "affine_from": (AffineFrom, None),
+}  # parameter → what it is, and its default
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 VirtualCoils = Annotated[
@@ -58,9 +77,44 @@ VirtualCoils = Annotated[
 Compression = Annotated[str, typer.Option(help="How coils are compressed: svd, or gcc (along the readout).")]
 Filling = Annotated[str, typer.Option(help="What becomes of a side not acquired: zero, homodyne, pocs.")]
 Pairing = Annotated[str, typer.Option(help="What the halves are: kz (a split), or repetitions.")]
+NoiseMap = Annotated[
+    Path | None,
+    typer.Option(metavar="MAP.nii.gz", help="Write the noise SD too, of the halves as MAP_half."),
+]
+GFactor = Annotated[
+    Path | None, typer.Option(metavar="MAP.nii.gz", help="Write the g-factor too, of the halves as MAP_half.")
+]
 Memory = Annotated[
     float | None, typer.Option(min=0, metavar="GIB", help="Beyond it, work on disk.", show_default="half of it all")
 ]
+
+
+def with_reading(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `READING` in the place of its parameter `reading`.
+
+    That one receives them as the keyword arguments of `read_raw` that were given.
+    """
+    own = inspect.signature(command)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+        for name, (kind, default) in READING.items()
+    ]
+    listed = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own.parameters.values()]
+    place = list(own.parameters).index("reading")
+
+    @functools.wraps(command)
+    def read_and_run(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in READING}
+        given["remove_oversampling"] = False if given.pop("keep_oversampling") else None
+        given["noise_scan"] = False if given.pop("no_noise_scan") else None
+        if given["measurement"] == -1:
+            del given["measurement"]
+        command(**arguments, reading={name: value for name, value in given.items() if value is not None})
+
+    signature = own.replace(parameters=[*listed[:place], *added, *listed[place + 1 :]])
+    read_and_run.__signature__ = signature  # type: ignore[attr-defined]
+    read_and_run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    return read_and_run
 
 
 def in_bytes(gibibytes: float | None) -> int | None:

@@ -9,6 +9,10 @@ class ScanError(Sn2nError):
     """A scan file or its arrays do not fit the axis contract."""
 
 
+class ChoiceError(ScanError):
+    """A reading option asks for what a raw file does not hold, or contradicts what it says."""
+
+
 class SamplingError(Sn2nError):
     """A sampling mask contradicts the acceleration, or cannot be split."""
 

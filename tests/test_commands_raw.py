@@ -1,5 +1,7 @@
 """The commands on raw files of the scanner."""
 
+import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 
 from sn2nlib import cli
-from sn2nlib.recon import reconstruct
-from sn2nlib.scans import read_raw
+from sn2nlib.fourier import crop
+from sn2nlib.recon import make_pair, reconstruct
+from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans import Scan, load_scan, read_raw, save_scan
 
 TWO_CHANNELS, BOTTLES, BRAIN = (
     "phantom2ch_2reps_twixtools_gre.dat", "phantom14ch_R3_gadgetron.h5", "brain16ch_pulseq_164128.dat",
@@ -39,16 +43,15 @@ def test_recon_of_a_twix_file_with_options(
 ) -> None:
     path = require("data", TWO_CHANNELS)
     assert sn2n("recon", path, tmp_path / "first.nii.gz") == 0
-    options = ("--repetition", 1, "--voxel-size", 5, 2, 1)
+    options = ("--repetition", 1, "--voxel-size", 5, 1.375, 1.375)
     assert sn2n("recon", path, tmp_path / "second.nii.gz", *options) == 0
     first, second = (nib.load(tmp_path / f"{name}.nii.gz") for name in ("first", "second"))
     scan = read_raw(path)
     expected = np.abs(reconstruct(scan)).transpose(2, 1, 0)
     assert np.allclose(first.get_fdata(), expected, rtol=1e-4, atol=1e-5 * expected.max())
     assert np.allclose(first.affine, scan.affine, atol=1e-4)
-    assert second.header.get_zooms() == pytest.approx((1, 2, 5)) and not np.array_equal(
-        first.get_fdata(), second.get_fdata()
-    )
+    assert second.header.get_zooms() == pytest.approx((1.375, 1.375, 5))
+    assert not np.array_equal(first.get_fdata(), second.get_fdata())
     assert sn2n("recon", path, tmp_path / "wide.nii.gz", "--keep-oversampling") == 0
     assert nib.load(tmp_path / "wide.nii.gz").shape == (320, 160, 1)
     capsys.readouterr()
@@ -67,6 +70,84 @@ def test_doubts_are_warnings_of_one_line(
     assert len(told) == 2 and all(line.startswith("sn2n: warning: brain16ch_pulseq_164128.dat: ") for line in told)
 
 
+@pytest.mark.filterwarnings("ignore:brain16ch_pulseq")
+def test_a_pulseq_file_gets_its_place_from_an_image(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, image, out = require("data", BRAIN), tmp_path / "reference.nii.gz", tmp_path / "out.nii.gz"
+    affine = np.array([[0, 0, 4.0, 1], [2, 0, 0, 2], [0, 2, 0, 3], [0, 0, 0, 1]])
+    scan = read_raw(path)
+    reference = nib.Nifti1Image(np.zeros(scan.shape[::-1], np.float32), affine)
+    reference.set_sform(affine, code="scanner")
+    nib.save(reference, image)
+    assert sn2n("inspect", path, "--affine-from", image) == 0
+    assert "geometry an image that was given" in " ".join(capsys.readouterr().out.split())
+    assert sn2n("recon", path, out, "--affine-from", image) == 0
+    assert np.allclose(nib.load(out).affine, affine)
+    for options, told in (
+        (("--affine-from", image, "--voxel-size", 1, 2, 2), "the voxels of the affine are 4 × 2 × 2 mm"),
+        (("--affine-from", tmp_path / "none.nii"), "there is no image"),
+    ):
+        capsys.readouterr()
+        assert sn2n("recon", path, tmp_path / "no.nii.gz", *options) == 1
+        assert told in capsys.readouterr().err
+    assert sn2n("recon", require("data", TWO_CHANNELS), tmp_path / "no.nii.gz", "--affine-from", image) == 1
+    assert "the file says where the image lies" in capsys.readouterr().err
+
+
+def test_inspect_takes_the_options_of_recon(require: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = require("data", BOTTLES)
+    for options, told in (
+        (("--keep-oversampling",), "matrix (kz, ky, kx) (1, 144, 384)"),
+        (("--no-noise-scan",), "noise scan none"),
+    ):
+        assert sn2n("inspect", path, *options) == 0
+        assert told in " ".join(capsys.readouterr().out.split())
+    assert sn2n("inspect", path, "--contrast", 3) == 1
+    assert "there is no contrast 3; the file holds 0" in capsys.readouterr().err
+
+
+def test_export_takes_the_options_of_recon_and_a_limit_of_memory(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out, scan = require("data", TWO_CHANNELS), tmp_path / "second.mrd", tmp_path / "scan.h5"
+    assert sn2n("export", path, out, "--repetition", 1) == 0
+    assert np.array_equal(read_raw(out).kspace, read_raw(path, repetition=1).kspace)
+    assert sn2n("export", path, tmp_path / "no.mrd", "--memory", 0.0001) == 1
+    assert "make a scan file of it with sn2n convert" in capsys.readouterr().err
+    assert sn2n("convert", path, scan, "--repetition", 1) == 0
+    assert sn2n("export", scan, tmp_path / "again.mrd", "--memory", 0.0001) == 0  # of any size
+    assert np.array_equal(read_raw(tmp_path / "again.mrd").kspace, read_raw(out).kspace)
+
+
+@pytest.mark.filterwarnings("ignore:the median g-factor")  # four coils of noise; what is compared is the same
+@pytest.mark.parametrize("memory", [(), ("--memory", 0)])
+def test_noise_and_g_factor_maps_say_what_they_describe(tmp_path: Path, memory: tuple[object, ...]) -> None:
+    rng = np.random.default_rng(0)
+    mask = lattice_mask((6, 24), acceleration=(2, 1), acs=12, partial_fourier=(0.75, 1))
+    kspace, noise = (rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
+                     for shape in ((4, 6, 24, 12), (4, 400)))  # fmt: skip
+    kspace[:, 3, 12, 6] += 300
+    scan = Scan(kspace * mask[:, :, None], mask, (2, 1), noise=noise, affine=np.diag([1.0, 2, 3, 1]))
+    save_scan(scan, tmp_path / "scan.h5")
+    maps = ("--noise-map", tmp_path / "sd.nii.gz", "--g-factor", tmp_path / "g.nii")
+    options = ("--halves", "--partial-fourier", "homodyne")
+    assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "image.nii.gz", *maps, *options, *memory) == 0
+    pair = make_pair(scan, partial_fourier="homodyne")
+    for name, expected in (
+        ("sd.nii.gz", pair.noise_sd), ("sd_half.nii.gz", pair.noise_sd_half),
+        ("g.nii", pair.noise_sd * np.sqrt(mask.mean())),
+        ("g_half.nii", pair.noise_sd_half * np.sqrt(pair.mask_a.mean())),
+    ):  # fmt: skip
+        image = nib.load(tmp_path / name)
+        assert np.allclose(image.get_fdata().transpose(2, 1, 0), expected, rtol=1e-4)
+        assert image.header["descrip"].item().decode().endswith("homodyne, component along the phase")
+        assert np.allclose(image.affine, scan.affine)
+    assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "b.nii.gz", "--noise-map", tmp_path / "b.nii.gz") == 1
+    assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "c.nii.gz", "--noise-map", tmp_path / "sd.nii.gz") == 1
+    assert not (tmp_path / "b.nii.gz").exists() and not (tmp_path / "c.nii.gz").exists()
+
+
 def test_what_is_no_raw_file_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.dat").write_text("nothing of the kind")
     text, out = tmp_path / "text.dat", tmp_path / "out.nii"
@@ -76,23 +157,55 @@ def test_what_is_no_raw_file_is_said_in_one_line(tmp_path: Path, capsys: pytest.
         assert told.startswith("sn2n: ") and told.count("\n") == 1
 
 
-@pytest.mark.filterwarnings("ignore:brain16ch_pulseq")  # the file contradicts itself, which other tests look at
+def in_clear(path: Path) -> bytes:
+    """What a file holds, unpacked if it is packed, and its name."""
+    content = path.read_bytes()
+    return path.name.encode() + (gzip.decompress(content) if path.suffix == ".gz" else content)
+
+
+@pytest.mark.filterwarnings("default")  # the file contradicts itself, and what is said of that is looked at too
 def test_nothing_made_of_a_scan_names_the_patient(require: Any, tmp_path: Path, capfd: Any) -> None:
-    """The header of this file holds a name, a birth date and a serial number."""
-    path = require("data", BRAIN)
-    for arguments in (
-        ("inspect", path), ("convert", path, tmp_path / "scan.h5"),
-        ("recon", tmp_path / "scan.h5", tmp_path / "a.nii.gz"),
-        ("export", path, tmp_path / "scan.mrd"), ("export", path, tmp_path / "bart", "--format", "bart"),
-        ("train", path, "--out", tmp_path / "model", "--steps", 1),
+    """The header of this file holds a name, a birth date and a serial number: no command tells any of them."""
+    path, scan, model = require("data", BRAIN), tmp_path / "scan.h5", tmp_path / "model"
+    assert sn2n("convert", path, scan) == 0
+    measured = load_scan(scan)  # one partition; several smaller ones of it can be trained on
+    kspace = np.repeat(crop(measured.kspace, (1, 32, 32)), 6, axis=1)
+    several = replace(measured, kspace=kspace, mask=np.ones((6, 32), bool), not_for_training=None)
+    save_scan(several, tmp_path / "several.h5")
+    small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 16, "--steps", 1)
+    given = ("--virtual-coils", 4, "--validation", tmp_path / "several.h5", "--out", model, *small)
+    assert sn2n("train", tmp_path / "several.h5", *given) == 0
+    maps = ("--noise-map", tmp_path / "sd.nii.gz", "--g-factor", tmp_path / "g.nii")
+    for code, arguments in (
+        (0, ("inspect", path)), (0, ("inspect", scan)), (0, ("recon", scan, tmp_path / "a.nii.gz", *maps)),
+        (0, ("recon", path, tmp_path / "b.nii", "--voxel-size", 5, 2, 2)), (1, ("recon", path, "c.nii", "--slice", 7)),
+        (0, ("recon", tmp_path / "several.h5", tmp_path / "d.nii.gz", "--halves", "--virtual-coils", 4)),
+        (0, ("export", path, tmp_path / "scan.mrd")), (0, ("export", scan, tmp_path / "bart", "--format", "bart")),
+        (1, ("train", path, "--out", tmp_path / "none", *small)),
+        (0, ("denoise", path, tmp_path / "e.nii.gz", "--model", model)),
+        (0, ("denoise", tmp_path / "a.nii.gz", tmp_path / "f.nii.gz", "--model", model, "--axis", "axial")),
     ):  # fmt: skip
-        sn2n(*arguments)
-    told = "".join(capfd.readouterr())
+        assert sn2n(*arguments) == code, arguments
+    told = "".join(capfd.readouterr()).encode()
     written = [file for file in tmp_path.rglob("*") if file.is_file()]
-    assert {file.name for file in written} >= {"scan.h5", "a.nii.gz", "scan.mrd", "bart.cfl"}
+    assert {file.name for file in written} >= {
+        "scan.h5", "a.nii.gz", "sd.nii.gz", "d_half_a.nii.gz", "scan.mrd", "bart.cfl", "bart.json", "model.safetensors",
+        "e.nii.gz", "f.nii.gz",
+    }  # fmt: skip
     for secret in (b"ISMRM, DS-Test", b"19920206", b"213010"):
-        assert secret.decode() not in told
-        assert [file.name for file in written if secret in file.read_bytes()] == []
+        assert secret in path.read_bytes() and secret not in told
+        assert [file.name for file in written if secret in in_clear(file)] == []
+
+
+def test_inspect_tells_of_partial_fourier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = lattice_mask((6, 40), acceleration=(2, 1), acs=12, partial_fourier=(0.75, 1))
+    save_scan(Scan(np.ones((2, 6, 40, 4), np.complex64) * mask[:, :, None], mask, (2, 1)), tmp_path / "scan.h5")
+    for method, told in (("zero", "stays zero"), ("homodyne", "is filled by homodyne"), ("pocs", "(POCS)")):
+        assert sn2n("inspect", tmp_path / "scan.h5", "--partial-fourier", method) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert told in printed and "partial Fourier (ky, kz) (0.75, 1.0)" in printed
+    assert sn2n("inspect", tmp_path / "scan.h5", "--partial-fourier", "none") == 1
+    assert sn2n("inspect", tmp_path / "scan.h5", "--contrast", 1) == 1
 
 
 def test_the_input_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

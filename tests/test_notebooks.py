@@ -5,6 +5,7 @@ run (`make smoke`) to `expected/smoke.json`.
 """
 
 import base64
+import gzip
 import json
 import os
 import re
@@ -215,6 +216,25 @@ def test_your_own_scan(reports: Path) -> None:
     assert (out / "before_after.png").stat().st_size > 20_000
     said = executed.read_text(encoding="utf-8")
     assert "What was taken away has an SD of" in said
+
+
+def test_your_own_scan_names_no_patient(reports: Path, require: Callable[..., Path], tmp_path: Path) -> None:
+    """After the test before, whose model it takes: the executed copy too, which shows all that was printed."""
+    raw, executed = require("data", "brain16ch_pulseq_164128.dat"), tmp_path / "10_your_own_scan.ipynb"
+    parameters = {
+        "reports_dir": str(tmp_path), "raw_file": str(raw), "voxel_size": [5.0, 2.0, 2.0],
+        "model": str(reports / "smoke" / "your_own_scan" / "model"),
+    }  # fmt: skip
+    run_notebook(ROOT / "notebooks" / executed.name, executed, parameters, cwd=ROOT / "notebooks")
+    made = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"original.nii.gz", "sn2n.nii.gz", executed.name} <= {path.name for path in made}
+    assert "contradicts itself" in executed.read_text(encoding="utf-8")
+    for secret in (b"ISMRM, DS-Test", b"19920206", b"213010"):
+        assert secret in raw.read_bytes()
+        contents = {path: path.read_bytes() for path in made}
+        told = [path.name for path, content in contents.items()
+                if secret in (gzip.decompress(content) if path.suffix == ".gz" else content)]  # fmt: skip
+        assert told == []
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "any_size": ["fits_memory", "largest_kspace", "scan_images"],
+        "any_size": ["ScanImages", "fits_memory", "largest_kspace", "scan_images"],
         "chain": ["Preparation", "apply_chain"],
         "coils": ["combine", "walsh"],
         "compression": ["Compression", "compress", "compression_matrix"],
@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "make_pair",
             "object_region",
             "reconstruct",
+            "reconstruct_with_noise",
             "systematic_difference",
         ],
         "replicas": ["map_errors"],

@@ -1,14 +1,17 @@
 """Scans of any size: at once where they fit into memory, else out of core."""
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
-from sn2nlib.recon.out_of_core import image_pair
-from sn2nlib.recon.pairs import Pairing, make_pair, reconstruct
+from sn2nlib.recon.chain import Sampled
+from sn2nlib.recon.noise import g_factor
+from sn2nlib.recon.out_of_core import ImagePair, image_pair
+from sn2nlib.recon.pairs import Pair, Pairing, make_pair, reconstruct_with_noise
 from sn2nlib.recon.workspace import default_limit
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
@@ -30,48 +33,88 @@ def fits_memory(header: ScanHeader, memory_limit: int | None = None) -> bool:
     return IN_MEMORY * header.nbytes + whole <= (default_limit() if memory_limit is None else memory_limit)
 
 
-def largest_kspace(memory_limit: int | None = None) -> int:
-    """Bytes of k-space that `reconstruct` and `make_pair` could work on at once, reading included."""
-    return (default_limit() if memory_limit is None else memory_limit) // (IN_MEMORY + 1)
+def largest_kspace(memory_limit: int | None = None, *, copies: int = IN_MEMORY + 1) -> int:
+    """Bytes of k-space that can be worked on at once with so many `copies` of it.
+
+    By default as many as `reconstruct` and `make_pair` take, reading included.
+    """
+    return (default_limit() if memory_limit is None else memory_limit) // copies
+
+
+@dataclass(frozen=True)
+class ScanImages:
+    """What was asked for of a scan, and None for the rest.
+
+    Attributes
+    ----------
+    original, half_a, half_b : (z, y, x) complex64
+    noise_sd, noise_sd_half : (z, y, x) float32
+        Noise SD per component of the original and of a half, in the units of the images.
+    g_factor, g_factor_half : (z, y, x) float32
+        These over √(all positions of k-space / acquired ones), calibration lines among them.
+    noise_estimator : str
+        The reconstruction that the maps describe.
+    affine : (4, 4)
+    """
+
+    original: _Complex
+    half_a: _Complex | None
+    half_b: _Complex | None
+    noise_sd: NDArray[np.float32] | None
+    noise_sd_half: NDArray[np.float32] | None
+    g_factor: NDArray[np.float32] | None
+    g_factor_half: NDArray[np.float32] | None
+    noise_estimator: str
+    affine: NDArray[np.float64]
 
 
 def scan_images(
     source: Scan | str | os.PathLike[str],
     *,
     halves: bool = False,
+    noise_maps: bool = False,
     memory_limit: int | None = None,
     pairing: Pairing = "kz",
     scratch: str | os.PathLike[str] | None = None,
     progress: bool = False,
     **options: Any,
-) -> tuple[list[_Complex], NDArray[np.float64]]:
-    """Conventional image of a scan, and its halves if asked; of a scan file out of core if it is large.
+) -> ScanImages:
+    """Conventional image of a scan, its halves and noise maps if asked; of a scan file out of core if it is large.
 
     Parameters
     ----------
     source
         Scan, or path of a scan file.
+    halves, noise_maps
+        Whether to make these too.
     memory_limit, pairing, scratch, progress
         As for `image_pair`.
     **options
         For `reconstruct` or `make_pair`.
-
-    Returns
-    -------
-    images : list of (z, y, x) complex64
-        Original, or original, half A, half B.
-    affine : (4, 4)
     """
     if pairing != "kz" and not halves:
         raise ScanError(f"pairing {pairing!r} says what the halves are; ask for the halves too")
     if not isinstance(source, Scan) and not fits_memory(header := read_header(source), memory_limit):
         pair = image_pair(
-            source, halves=halves, noise_maps=False, memory_limit=memory_limit, pairing=pairing, scratch=scratch,
+            source, halves=halves, noise_maps=noise_maps, memory_limit=memory_limit, pairing=pairing, scratch=scratch,
             progress=progress, **options,
         )
-        return [image for image in (pair.original, pair.half_a, pair.half_b) if image is not None], header.affine
+        return _images(pair, header, noise_maps=noise_maps)
     scan = source if isinstance(source, Scan) else load_scan(source)
-    if not halves:
-        return [reconstruct(scan, **options)], scan.affine
-    whole = make_pair(scan, pairing=pairing, **options)
-    return [whole.original, whole.half_a, whole.half_b], scan.affine
+    if halves:
+        return _images(make_pair(scan, pairing=pairing, **options), scan, noise_maps=noise_maps)
+    image, noise_sd, estimator = reconstruct_with_noise(scan, noise_maps=noise_maps, **options)
+    g_map = _g_map(noise_sd, scan.mask)
+    return ScanImages(image, None, None, noise_sd, None, g_map, None, estimator, np.asarray(scan.affine))
+
+
+def _images(pair: Pair | ImagePair, scan: Sampled, *, noise_maps: bool) -> ScanImages:
+    noise_sd, noise_sd_half = (pair.noise_sd, pair.noise_sd_half) if noise_maps else (None, None)
+    return ScanImages(
+        pair.original, pair.half_a, pair.half_b, noise_sd, noise_sd_half, _g_map(noise_sd, scan.mask),
+        _g_map(noise_sd_half, pair.mask_a), pair.noise_estimator, np.asarray(scan.affine),
+    )  # fmt: skip
+
+
+def _g_map(noise_sd: NDArray[np.float32] | None, mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
+    return None if noise_sd is None else g_factor(noise_sd, mask.size / np.count_nonzero(mask))

@@ -55,7 +55,7 @@ class ImagePair:
     original, half_a, half_b : (z, y, x) complex64
         The halves are None where only the conventional image was asked for.
     noise_sd, noise_sd_half : (z, y, x) float32
-        None without halves.
+        None where they were not asked for; that of a half without halves.
     scale : float
     mask_a, mask_b : (kz, ky) bool
     kernel_original, kernel_half : GrappaKernel or None
@@ -158,8 +158,9 @@ def image_pair(
         elif halves:
             samples, _ = job.samples("repeat", into=samples)
             planes["half_b"] = job.half(HybridFill(samples, mask_b, kernel_half))
-        if halves and noise_maps:
+        if noise_maps:
             planes["noise_sd"] = NoisePlanes(kernel_original, header.mask, header.shape)
+        if halves and noise_maps:
             planes["noise_sd_half"] = NoisePlanes(kernel_half, mask_a, header.shape)
         volumes = job.volumes(weights, planes)
     if halves and pairing == "repetitions":
@@ -387,6 +388,7 @@ def _finish_partial_fourier(
         volumes[name] = with_phase(volumes[name], *sampling[name], phase, method)
     if "noise_sd" in volumes:
         volumes["noise_sd"] *= np.float32(factor)
+    if "noise_sd_half" in volumes:
         half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, method)
         volumes["noise_sd_half"] *= np.float32(half_factor)
     return estimator

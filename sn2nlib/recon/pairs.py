@@ -151,6 +151,41 @@ def reconstruct(
     (z, y, x) complex64
         In units of the noise SD per component of a whitened coil.
     """
+    image, _, _ = reconstruct_with_noise(
+        scan, kernel=kernel, ridge=ridge, window=window, virtual_coils=virtual_coils, compression=compression,
+        partial_fourier=partial_fourier, noise_maps=False,
+    )  # fmt: skip
+    return image
+
+
+def reconstruct_with_noise(
+    scan: Scan,
+    *,
+    kernel: tuple[int, int, int] = DEFAULT_KERNEL,
+    ridge: float = DEFAULT_RIDGE,
+    window: int = DEFAULT_WINDOW,
+    virtual_coils: int | float | None = None,
+    compression: Method = "svd",
+    partial_fourier: PartialFourier = "zero",
+    noise_maps: bool = True,
+) -> tuple[NDArray[np.complex64], NDArray[np.float32] | None, str]:
+    """`reconstruct`, and what its noise is: of any scan, one that cannot be split too.
+
+    Parameters
+    ----------
+    scan, kernel, ridge, window, virtual_coils, compression, partial_fourier
+        As for `reconstruct`.
+    noise_maps : bool
+        False: without the map, which takes time.
+
+    Returns
+    -------
+    image : (z, y, x) complex64
+    noise_sd : (z, y, x) float32 or None
+        Noise SD per component, in the units of the image.
+    noise_estimator : str
+        The reconstruction that the map describes.
+    """
     check_method(partial_fourier)
     prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
     kspace = prepare(scan.kspace)
@@ -159,11 +194,15 @@ def reconstruct(
         grappa = calibrated(scan, calibration_lines(scan, kspace, prepare), scan.acceleration, kernel, ridge)
     kspace = filled(kspace, scan.mask, grappa)
     images = transformed(kspace)
-    image = combine(images, walsh(images, window=window))
-    if partial_fourier == "zero":
-        return image
+    weights = walsh(images, window=window)
+    image = combine(images, weights)
+    del images, kspace
     known = known_region(scan.mask, grappa)
-    return fill_partial(image, known, phase_map(image, known), partial_fourier)
+    factor, estimator = noise_factor(known, scan.mask, grappa, partial_fourier)
+    noise_sd = np.float32(factor) * noise_map(grappa, weights, mask=scan.mask) if noise_maps else None
+    if partial_fourier != "zero":
+        image = fill_partial(image, known, phase_map(image, known), partial_fourier)
+    return image, noise_sd, estimator
 
 
 def make_pair(

@@ -21,6 +21,7 @@ from sn2nlib.sampling import Mask
 
 PartialFourier = Literal["zero", "homodyne", "pocs"]
 ITERATIONS = 20
+_SLAB = 16  # readout positions that the phase map is made of at a time
 _RAMP = 5  # lines over which the homodyne weights change
 
 _Complex = NDArray[np.complex64]
@@ -44,6 +45,10 @@ def known_region(mask: Mask, kernel: GrappaKernel | None) -> Mask:
 def phase_map(image: _Complex, known: Mask) -> _Real:
     """Phase of the image at the resolution of the symmetric centre of k-space.
 
+    Computed in double precision, slab by slab. Where the image at that resolution vanishes, its phase follows the last
+    digit of the single-precision image: two reconstructions that agree to 2e-7 differ there, in a voxel or two of ten
+    thousand, by up to 1e-4 of the maximum after filling, and by some 1e-6 of the norm over all.
+
     Parameters
     ----------
     image : (z, y, x) complex64
@@ -63,7 +68,11 @@ def phase_map(image: _Complex, known: Mask) -> _Real:
         distance = np.minimum(np.abs(np.arange(n) - n // 2) / reach, 1)
         profile = np.cos(np.pi / 2 * distance) ** 2 if reach < n else np.ones(n)
         window = window * profile.reshape((-1, 1) if axis == 0 else (1, -1)).astype(np.float32)
-    return np.angle(_weighted(image, window)).astype(np.float32)
+    phase = np.empty(image.shape, np.float32)
+    for start in range(0, image.shape[2], _SLAB):
+        part = np.s_[:, :, start : start + _SLAB]
+        phase[part] = np.angle(_weighted(image[part].astype(np.complex128), window))
+    return phase
 
 
 def homodyne_weights(known: Mask) -> _Real:
@@ -145,7 +154,7 @@ def _mirrored(plane: NDArray) -> NDArray:
     return flipped
 
 
-def _weighted(image: _Complex, weights: _Real) -> _Complex:
+def _weighted(image: NDArray[np.complexfloating], weights: _Real) -> _Complex:
     return ifft(fft(image, axes=(0, 1)) * weights[:, :, None], axes=(0, 1)).astype(np.complex64)
 
 

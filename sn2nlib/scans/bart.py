@@ -9,6 +9,7 @@ BART toolbox: Uecker M et al., https://mrirecon.github.io/bart
 """
 
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,19 +18,21 @@ import numpy as np
 
 from sn2nlib.errors import ScanError
 from sn2nlib.provenance import atomic_write
-from sn2nlib.scans.scan import Scan, check_space
+from sn2nlib.scans.scan import OPTIONAL, Scan, check_space
 from sn2nlib.scans.sidecar import describe, described
+from sn2nlib.scans.stream import ScanHeader, coil_by_coil, held
 
 _DIMENSIONS = 16  # of every BART file
-_OPTIONAL = ("noise", "acs", "repeat")
 
 
-def save_bart(scan: Scan, basename: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
+def save_bart(scan: Scan | ScanHeader, basename: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
     """Write a scan for BART; the files appear whole or not at all.
 
     Parameters
     ----------
     scan
+        In memory, or the header of a scan file (`sn2nlib.scans.stream.read_header`), whose arrays are copied coil by
+        coil: they may be larger than memory.
     basename
         Path without suffix; a suffix .cfl or .hdr is taken off. Written are, each as .cfl with .hdr and in BART's order
         of dimensions: ``basename`` (readout, ky, kz, coil); ``basename_mask`` (1, ky, kz), 1 where acquired, of which
@@ -51,27 +54,29 @@ def save_bart(scan: Scan, basename: str | os.PathLike[str], *, overwrite: bool =
         If the disk is full.
     """
     base = _base(basename)
-    arrays = {"": scan.kspace, "mask": scan.mask[None, :, :, None].astype(np.complex64)}
-    arrays |= {name: array for name in _OPTIONAL if (array := getattr(scan, name)) is not None}
+    shapes = {"" if name == "kspace" else name: shape for name, shape in held(scan).items()}
+    shapes = {"": shapes.pop(""), "mask": (1, *scan.mask.shape, 1), **shapes}
     if scan.noise is not None:
-        arrays["noise"] = scan.noise[:, None, None, :]
-    possible = [_part(base, name, suffix) for name in ("", "mask", *_OPTIONAL) for suffix in (".cfl", ".hdr")]
+        shapes["noise"] = (scan.n_coils, 1, 1, scan.noise.shape[1])
+    possible = [_part(base, name, suffix) for name in ("", "mask", *OPTIONAL) for suffix in (".cfl", ".hdr")]
     existing = [path for path in (_beside(base, ".json"), *possible) if path.exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{existing[0]} exists; choose another name or ask for overwriting")
     with ExitStack() as files:  # renamed in reverse order: the description, which makes the set complete, is the last
         record = files.enter_context(atomic_write(_beside(base, ".json")))
-        check_space(record, sum(array.nbytes for array in arrays.values()))
+        check_space(record, 8 * sum(int(np.prod(shape)) for shape in shapes.values()))
         record.write_text(describe(scan) + "\n", encoding="utf-8")
-        for name, array in arrays.items():
+        for name, shape in shapes.items():
             header = files.enter_context(atomic_write(_part(base, name, ".hdr")))
-            header.write_text(_header(array.shape), encoding="ascii")
+            header.write_text(_header(shape), encoding="ascii")
             samples = files.enter_context(atomic_write(_part(base, name, ".cfl")))
-            np.ascontiguousarray(array, dtype="<c8").tofile(samples)
+            with samples.open("wb") as file:
+                for part in _parts(scan, name):
+                    np.ascontiguousarray(part, dtype="<c8").tofile(file)
     for path in existing:  # of a former scan that had more
-        if path in possible and not any(path.stem == _part(base, name, "").name for name in arrays):
+        if path in possible and not any(path.stem == _part(base, name, "").name for name in shapes):
             path.unlink()
-    return [_part(base, name, ".cfl") for name in arrays]
+    return [_part(base, name, ".cfl") for name in shapes]
 
 
 def load_bart(basename: str | os.PathLike[str]) -> Scan:
@@ -100,7 +105,7 @@ def load_bart(basename: str | os.PathLike[str]) -> Scan:
         )
     try:
         kspace = _read(base, "")
-        present = [name for name in _OPTIONAL if _part(base, name, ".cfl").is_file()]
+        present = [name for name in OPTIONAL if _part(base, name, ".cfl").is_file()]
         extras: dict[str, Any] = {name: _read(base, name) for name in present}
         if "noise" in extras:
             extras["noise"] = extras["noise"].reshape(len(extras["noise"]), -1)
@@ -123,6 +128,17 @@ def _beside(base: Path, suffix: str) -> Path:
 
 def _part(base: Path, name: str, suffix: str) -> Path:
     return _beside(base, (f"_{name}" if name else "") + suffix)
+
+
+def _parts(scan: Scan | ScanHeader, name: str) -> Iterator[np.ndarray]:
+    """An array of the scan as it lies in memory, in pieces."""
+    if name == "mask":
+        yield scan.mask
+    elif name == "noise":
+        assert scan.noise is not None
+        yield scan.noise
+    else:
+        yield from coil_by_coil(scan, name or "kspace")
 
 
 def _header(shape: tuple[int, ...]) -> str:

@@ -8,11 +8,11 @@ parameter ``sn2n_scan`` holds what the format has no place for or stores in sing
 Inati SJ et al. ISMRM Raw data format: a proposed standard for MRI raw datasets. MRM 2017;77:411-421.
 """
 
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import h5py
 import numpy as np
@@ -21,31 +21,45 @@ from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import acs_region, find_lattice
 from sn2nlib.scans.bart import load_bart, save_bart
-from sn2nlib.scans.scan import Scan, check_space, scan_bytes
-from sn2nlib.scans.sidecar import describe, described
+from sn2nlib.scans.scan import Scan, check_space
+from sn2nlib.scans.sidecar import RECORD, describe
+from sn2nlib.scans.stream import ScanHeader, held, one_partition, read_header
 
-__all__ = ["FORMATS", "export_scan", "exported_record", "load_bart", "save_bart", "save_ismrmrd"]
+__all__ = ["FORMATS", "export_scan", "load_bart", "save_bart", "save_ismrmrd"]
 
 FORMATS = ("ismrmrd", "bart")
-RECORD = "sn2n_scan"  # user parameter of the header
 _DWELL_US = 1.0  # nominal: a scan does not know its own, and only its ratio to that of the noise counts
 _LONGEST = 65535  # samples of an acquisition
 _LPS = np.array([-1.0, -1.0, 1.0])  # RAS → the patient coordinates of ISMRMRD
 
 
+Samples = Callable[[], Iterator[np.ndarray]]  # of some acquisitions, (coil, n) each, taken when they are asked for
+
+
 def export_scan(
-    scan: Scan, path: str | os.PathLike[str], *, format: str = "ismrmrd", overwrite: bool = False
+    scan: Scan | str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    format: str = "ismrmrd",
+    overwrite: bool = False,
 ) -> list[Path]:
-    """Write a scan in one of `FORMATS`; the files written, as `save_ismrmrd` and `save_bart` do."""
+    """Write a scan in one of `FORMATS`; the files written, as `save_ismrmrd` and `save_bart` do.
+
+    Parameters
+    ----------
+    scan
+        In memory, or the path of a scan file, which may be larger than memory.
+    """
     if format not in FORMATS:
         raise ScanError(f"unknown export format {format!r}; known: {', '.join(FORMATS)}")
+    source = scan if isinstance(scan, Scan) else read_header(scan)
     if format == "bart":
-        return save_bart(scan, path, overwrite=overwrite)
-    save_ismrmrd(scan, path, overwrite=overwrite)
+        return save_bart(source, path, overwrite=overwrite)
+    save_ismrmrd(source, path, overwrite=overwrite)
     return [Path(path)]
 
 
-def save_ismrmrd(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+def save_ismrmrd(scan: Scan | ScanHeader, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write a scan as an ISMRMRD file (HDF5, group ``dataset``); it appears whole or not at all.
 
     Acquired samples are written bit for bit. Calibration lines off the lattice are flagged as parallel calibration,
@@ -55,6 +69,8 @@ def save_ismrmrd(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = 
     Parameters
     ----------
     scan
+        In memory, or the header of a scan file (`sn2nlib.scans.stream.read_header`), which is copied partition by
+        partition: it may be larger than memory.
     path
         Usually ends in .h5 or .mrd.
     overwrite
@@ -73,13 +89,13 @@ def save_ismrmrd(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = 
     path = Path(path)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or ask for overwriting")
-    if max(scan.kspace.shape) > _LONGEST:
-        raise ScanError(f"kspace: ISMRMRD counts to {_LONGEST} at most, the shape is {scan.kspace.shape}")
+    if max(held(scan)["kspace"]) > _LONGEST:
+        raise ScanError(f"kspace: ISMRMRD counts to {_LONGEST} at most, the shape is {held(scan)['kspace']}")
     header = _xml(ismrmrd, scan)
     blocks = _blocks(ismrmrd, scan)
     n_lines = sum(len(heads) for heads, _ in blocks)
     with atomic_write(path) as temporary:
-        check_space(temporary, scan_bytes(scan) + 512 * n_lines)
+        check_space(temporary, 8 * sum(int(np.prod(shape)) for shape in held(scan).values()) + 512 * n_lines)
         with h5py.File(temporary, "w") as file:
             group = file.create_group("dataset")
             group.create_dataset("xml", (1,), dtype=h5py.special_dtype(vlen=bytes))[0] = header
@@ -94,29 +110,6 @@ def save_ismrmrd(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = 
                 written += len(heads)
 
 
-def exported_record(header: Any) -> dict[str, Any] | None:
-    """What `save_ismrmrd` noted in the header of its file: the keyword arguments of `Scan` besides the arrays.
-
-    Parameters
-    ----------
-    header
-        ``ismrmrd.xsd.ismrmrdHeader``.
-
-    Returns
-    -------
-    dict or None
-        acceleration, caipi_shift, voxel_size, affine, not_for_training, info; None if another program wrote the file.
-
-    Raises
-    ------
-    ScanError
-        If the note is damaged.
-    """
-    parameters = getattr(header.userParameters, "userParameterString", None) or []
-    found = [parameter.value for parameter in parameters if parameter.name == RECORD]
-    return described(found[0]) if found else None
-
-
 def _library() -> ModuleType:
     try:
         import ismrmrd
@@ -127,14 +120,14 @@ def _library() -> ModuleType:
     return ismrmrd
 
 
-def _xml(ismrmrd: ModuleType, scan: Scan) -> bytes:
+def _xml(ismrmrd: ModuleType, scan: Scan | ScanHeader) -> bytes:
     xsd, (nz, ny, nx) = ismrmrd.xsd, scan.shape
     dz, dy, dx = scan.voxel_size
     space = xsd.encodingSpaceType(
         matrixSize=xsd.matrixSizeType(x=nx, y=ny, z=nz),
         fieldOfView_mm=xsd.fieldOfViewMm(x=nx * dx, y=ny * dy, z=nz * dz),
     )
-    last = 0 if scan.repeat is None else 1
+    last = int("repeat" in held(scan))
     limits = xsd.encodingLimitsType(
         kspace_encoding_step_0=xsd.limitType(minimum=0, maximum=nx - 1, center=nx // 2),
         kspace_encoding_step_1=xsd.limitType(minimum=0, maximum=ny - 1, center=ny // 2),
@@ -142,7 +135,7 @@ def _xml(ismrmrd: ModuleType, scan: Scan) -> bytes:
         repetition=xsd.limitType(minimum=0, maximum=last, center=0),
     )
     ry, rz = scan.acceleration
-    mode = "other" if scan.mask.all() else "embedded" if scan.acs is None else "separate"
+    mode = "other" if scan.mask.all() else "separate" if "acs" in held(scan) else "embedded"
     encoding = xsd.encodingType(
         encodedSpace=space,
         reconSpace=space,
@@ -166,62 +159,52 @@ def _xml(ismrmrd: ModuleType, scan: Scan) -> bytes:
     return str(xsd.ToXML(header)).encode()
 
 
-def _blocks(ismrmrd: ModuleType, scan: Scan) -> list[tuple[np.ndarray, "_Lines"]]:
+def _blocks(ismrmrd: ModuleType, scan: Scan | ScanHeader) -> list[tuple[np.ndarray, Samples]]:
     """Heads (acquisition) and samples of everything in the file, in pieces small enough to be copied."""
-    blocks = [*_noise_blocks(ismrmrd, scan)]
-    if scan.acs is not None:
-        blocks += _line_blocks(ismrmrd, scan, scan.acs, np.ones(scan.acs.shape[1:3], bool), calibration=True)
-    blocks += _line_blocks(ismrmrd, scan, scan.kspace, scan.mask)
-    if scan.repeat is not None:
-        blocks += _line_blocks(ismrmrd, scan, scan.repeat, scan.mask, repetition=1)
+    blocks, shapes = [*_noise_blocks(ismrmrd, scan)], held(scan)
+    if "acs" in shapes:
+        everything = np.ones(shapes["acs"][1:3], bool)
+        blocks += _line_blocks(ismrmrd, scan, "acs", everything, calibration=True)
+    blocks += _line_blocks(ismrmrd, scan, "kspace", scan.mask)
+    if "repeat" in shapes:
+        blocks += _line_blocks(ismrmrd, scan, "repeat", scan.mask, repetition=1)
     return blocks
 
 
-class _Lines:
-    """Samples of some acquisitions, (coil, n) each, taken from an array when they are asked for."""
-
-    def __init__(self, array: np.ndarray, where: list[tuple[Any, ...]]) -> None:
-        self.array, self.where = array, where
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for index in self.where:
-            yield np.ascontiguousarray(self.array[(slice(None), *index)])
-
-
-def _noise_blocks(ismrmrd: ModuleType, scan: Scan) -> Iterator[tuple[np.ndarray, _Lines]]:
+def _noise_blocks(ismrmrd: ModuleType, scan: Scan | ScanHeader) -> Iterator[tuple[np.ndarray, Samples]]:
     if scan.noise is None:
         return
     n = scan.noise.shape[1]
     for start in range(0, n, _LONGEST):
-        stop = min(start + _LONGEST, n)
-        heads = _heads(ismrmrd, scan, 1, stop - start)
+        part = scan.noise[:, start : start + _LONGEST]
+        heads = _heads(ismrmrd, scan, 1, part.shape[1])
         heads["flags"] = _flag(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)
         heads["center_sample"] = 0
-        yield heads, _Lines(scan.noise, [(slice(start, stop),)])
+        yield heads, functools.partial(iter, [part])
 
 
 def _line_blocks(
     ismrmrd: ModuleType,
-    scan: Scan,
-    array: np.ndarray,
+    scan: Scan | ScanHeader,
+    name: str,
     mask: np.ndarray,
     *,
     repetition: int = 0,
     calibration: bool = False,
-) -> list[tuple[np.ndarray, _Lines]]:
-    """One block for every kz; `array` (coil, kz, ky, kx) may be smaller than the scan, about the same DC."""
+) -> list[tuple[np.ndarray, Samples]]:
+    """One block for every kz of an array of the scan, which may be smaller than it, about the same DC."""
     first_z, first_y = (n // 2 - few // 2 for n, few in zip(scan.shape, mask.shape, strict=False))
     only_acs = np.full(mask.shape, _flag(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION))
     flags = only_acs if calibration else _acs_flags(ismrmrd, scan)
-    blocks = []
-    for kz in np.flatnonzero(mask.any(axis=1)):
+    blocks: list[tuple[np.ndarray, Samples]] = []
+    for kz in np.flatnonzero(mask.any(axis=1)).tolist():
         ky = np.flatnonzero(mask[kz])
-        heads = _heads(ismrmrd, scan, len(ky), array.shape[-1])
+        heads = _heads(ismrmrd, scan, len(ky), held(scan)[name][-1])
         heads["idx"]["kspace_encode_step_1"] = ky + first_y
         heads["idx"]["kspace_encode_step_2"] = kz + first_z
         heads["idx"]["repetition"] = repetition
         heads["flags"] = flags[kz, ky]
-        blocks.append((heads, _Lines(array, [(kz, line) for line in ky])))
+        blocks.append((heads, functools.partial(_lines, scan, name, kz, ky)))
     if not calibration:
         starts, ends = (_flag(getattr(ismrmrd, f"ACQ_{end}_IN_REPETITION")) for end in ("FIRST", "LAST"))
         blocks[0][0]["flags"][0] |= starts | _flag(ismrmrd.ACQ_FIRST_IN_SLICE)
@@ -229,7 +212,13 @@ def _line_blocks(
     return blocks
 
 
-def _acs_flags(ismrmrd: ModuleType, scan: Scan) -> np.ndarray:
+def _lines(scan: Scan | ScanHeader, name: str, kz: int, ky: np.ndarray) -> Iterator[np.ndarray]:
+    partition = one_partition(scan, name, kz)
+    for line in ky:
+        yield partition[:, line]
+
+
+def _acs_flags(ismrmrd: ModuleType, scan: Scan | ScanHeader) -> np.ndarray:
     """(kz, ky) uint64: which lines of an undersampled scan calibrate, and which of them are on the lattice too."""
     flags = np.zeros(scan.mask.shape, np.uint64)
     if scan.mask.all() or scan.acceleration == (1, 1):
@@ -246,7 +235,7 @@ def _acs_flags(ismrmrd: ModuleType, scan: Scan) -> np.ndarray:
     return flags
 
 
-def _heads(ismrmrd: ModuleType, scan: Scan, n_lines: int, n_samples: int) -> np.ndarray:
+def _heads(ismrmrd: ModuleType, scan: Scan | ScanHeader, n_lines: int, n_samples: int) -> np.ndarray:
     heads = np.zeros(n_lines, dtype=ismrmrd.hdf5.acquisition_header_dtype)
     heads["version"] = 1
     heads["number_of_samples"] = n_samples
@@ -262,11 +251,11 @@ def _heads(ismrmrd: ModuleType, scan: Scan, n_lines: int, n_samples: int) -> np.
     return heads
 
 
-def _records(kind: np.dtype, heads: np.ndarray, samples: _Lines) -> np.ndarray:
+def _records(kind: np.dtype, heads: np.ndarray, samples: Samples) -> np.ndarray:
     records = np.empty(len(heads), dtype=kind)
     records["head"] = heads
-    for row, line in enumerate(samples):
-        records["data"][row] = line.view(np.float32).ravel()
+    for row, line in enumerate(samples()):
+        records["data"][row] = np.ascontiguousarray(line).view(np.float32).ravel()
         records["traj"][row] = np.empty(0, np.float32)
     return records
 

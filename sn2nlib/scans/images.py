@@ -3,6 +3,7 @@
 import gzip
 import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,23 @@ def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, Geometry]:
     return volume, geometry
 
 
+def stored_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """RAS+ mm affine and shape (i, j, k) of a NIfTI as it is stored, from its header alone.
+
+    Raises
+    ------
+    FileNotFoundError
+    ImageError
+        As `read_image`, and if the header does not say how the image lies.
+    """
+    path = Path(path)
+    image = _open(path)
+    if int(image.header["qform_code"]) == 0 and int(image.header["sform_code"]) == 0:
+        raise ImageError(f"{path} does not say how it lies (qform and sform code 0); take an image that does")
+    i, j, k = image.shape[:3]
+    return _checked_affine(image, path), (i, j, k)
+
+
 def turn_to_acquired(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Turn an array by axis swaps and flips into acquisition order.
 
@@ -170,6 +188,7 @@ def write_image(
     *,
     like: Geometry | None = None,
     affine: np.ndarray | None = None,
+    description: str = "",
     overwrite: bool = False,
 ) -> None:
     """Write a volume as NIfTI; the file appears whole or not at all.
@@ -187,6 +206,8 @@ def write_image(
         extensions of its header, where converters leave names and dates, are left out.
     affine : (4, 4) float
         Instead of `like`: RAS+ affine of the volume stored as (x, y, z); written as scanner coordinates.
+    description
+        With `affine`: what the numbers are, for the header's `descrip`, of at most 79 bytes.
     overwrite
         Replace a file that exists.
 
@@ -203,7 +224,7 @@ def write_image(
     check_output(path, overwrite=overwrite)
     if (like is None) == (affine is None):
         raise TypeError("write_image needs either like or affine")
-    image = _from_affine(volume, affine) if like is None else _as_stored(volume, like)
+    image = _from_affine(volume, affine, description) if like is None else _as_stored(volume, like)
     content = image.to_bytes()
     with atomic_write(path) as temporary:
         # without a time stamp, so that equal images are equal files
@@ -235,6 +256,15 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         raise ImageError(f"{path}: the name of an image ends in .nii or .nii.gz")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or allow overwriting")
+
+
+def check_outputs(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool = False) -> None:
+    """`check_output` for several files, which must be different ones."""
+    names = [Path(path) for path in paths]
+    for path in names:
+        check_output(path, overwrite=overwrite)
+    if len({path.resolve() for path in names}) < len(names):
+        raise ImageError(f"{', '.join(map(str, names))}: two outputs have the same name; choose different ones")
 
 
 def _open(path: Path) -> nib.Nifti1Pair:
@@ -310,9 +340,10 @@ def _without_words(header: nib.Nifti1Header) -> nib.Nifti1Header:
     return kept
 
 
-def _from_affine(volume: np.ndarray, affine: np.ndarray | None) -> nib.Nifti1Image:
+def _from_affine(volume: np.ndarray, affine: np.ndarray | None, description: str) -> nib.Nifti1Image:
     image = nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine)
     image.set_qform(affine, code="scanner")
     image.set_sform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode("ascii", "replace")[:79]
     return image

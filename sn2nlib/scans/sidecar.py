@@ -7,12 +7,14 @@ import numpy as np
 
 from sn2nlib.errors import ScanError
 from sn2nlib.scans.scan import Scan
+from sn2nlib.scans.stream import ScanHeader
 
 SIDECAR_FORMAT = "sn2n-export"
 SIDECAR_VERSION = 1
+RECORD = "sn2n_scan"  # user parameter of exported ISMRMRD files
 
 
-def describe(scan: Scan) -> str:
+def describe(scan: Scan | ScanHeader) -> str:
     """Sampling, geometry and provenance of a scan as one line of JSON; floats keep every bit.
 
     Returns
@@ -23,7 +25,7 @@ def describe(scan: Scan) -> str:
     return json.dumps({
         "format": SIDECAR_FORMAT,
         "version": SIDECAR_VERSION,
-        "shape": [int(n) for n in scan.kspace.shape],
+        "shape": [scan.n_coils, *scan.shape],
         "acceleration": [int(r) for r in scan.acceleration],
         "caipi_shift": int(scan.caipi_shift),
         "voxel_size": [float(size) for size in scan.voxel_size],
@@ -31,6 +33,13 @@ def describe(scan: Scan) -> str:
         "not_for_training": scan.not_for_training,
         "info": dict(scan.info),
     })
+
+
+def record_of(header: Any) -> str | None:
+    """What `describe` wrote, from an ISMRMRD header (``ismrmrd.xsd.ismrmrdHeader``); None in others' files."""
+    parameters = getattr(header.userParameters, "userParameterString", None) or []
+    found = (parameter.value for parameter in parameters if parameter.name == RECORD)
+    return next((value for value in found if isinstance(value, str)), None)
 
 
 def described(text: str | bytes) -> dict[str, Any]:

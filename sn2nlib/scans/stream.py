@@ -15,7 +15,17 @@ import numpy as np
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import find_lattice
-from sn2nlib.scans.scan import FORMAT, FORMAT_VERSION, _attributes, _opened, check_acquired, check_shapes, check_space
+from sn2nlib.scans.scan import (
+    FORMAT,
+    FORMAT_VERSION,
+    OPTIONAL,
+    Scan,
+    _attributes,
+    _opened,
+    check_acquired,
+    check_shapes,
+    check_space,
+)
 
 _AHEAD = 4  # partitions that the system is asked to read in advance
 
@@ -93,6 +103,37 @@ def read_box(header: ScanHeader, name: str, box: tuple[slice, slice]) -> np.ndar
     """Part (coil, kz, ky, kx) of an array of the file: `box` = (slice along kz, slice along ky)."""
     with _opened(header.path) as file:
         return _finite(file[name][(slice(None), *box)], name)
+
+
+def held(scan: Scan | ScanHeader) -> dict[str, tuple[int, ...]]:
+    """Shape of every array of a scan besides the mask, in memory or in its file: kspace, and noise, acs, repeat."""
+    if isinstance(scan, Scan):
+        arrays = {name: getattr(scan, name) for name in ("kspace", *OPTIONAL)}
+        return {name: array.shape for name, array in arrays.items() if array is not None}
+    shapes: dict[str, tuple[int, ...]] = {"kspace": (scan.n_coils, *scan.shape)}
+    if scan.noise is not None:
+        shapes["noise"] = scan.noise.shape
+    if scan.acs_shape is not None:
+        shapes["acs"] = (scan.n_coils, *scan.acs_shape)
+    return shapes | ({"repeat": shapes["kspace"]} if scan.has_repeat else {})
+
+
+def one_partition(scan: Scan | ScanHeader, name: str, kz: int) -> np.ndarray:
+    """Partition (coil, ky, kx) of kspace, acs or repeat, in memory or from the file."""
+    if isinstance(scan, Scan):
+        partition: np.ndarray = getattr(scan, name)[:, kz]
+        return partition
+    return read_box(scan, name, (slice(kz, kz + 1), slice(None)))[:, 0]
+
+
+def coil_by_coil(scan: Scan | ScanHeader, name: str) -> Iterator[np.ndarray]:
+    """One coil (kz, ky, kx) of kspace, acs or repeat after the other, in memory or from the file."""
+    if isinstance(scan, Scan):
+        yield from getattr(scan, name)
+        return
+    with _opened(scan.path) as file:
+        for coil in range(scan.n_coils):
+            yield _finite(file[name][coil : coil + 1], name)[0]
 
 
 def read_partitions(

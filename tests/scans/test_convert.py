@@ -53,8 +53,8 @@ def test_scan_files_stay_files(tmp_path: Path) -> None:
     convert_raw(tmp_path / "raw.h5", tmp_path / "scan.h5")
     assert is_scan_file(tmp_path / "scan.h5") and not is_scan_file(tmp_path / "raw.h5")
     assert open_raw(tmp_path / "scan.h5", largest=1) == tmp_path / "scan.h5"
-    opened = open_raw(tmp_path / "raw.h5", voxel_size=(3.0, 2.0, 1.0))
-    assert isinstance(opened, Scan) and opened.voxel_size == (3.0, 2.0, 1.0)
+    opened = open_raw(tmp_path / "raw.h5", noise_scan=False)
+    assert isinstance(opened, Scan) and opened.noise is None
     with pytest.raises(ScanError, match="the options repetition are for twix and ISMRMRD files"):
         open_raw(tmp_path / "scan.h5", repetition=1)
     with pytest.raises(ScanError, match="is a scan file already"):

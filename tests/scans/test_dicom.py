@@ -25,9 +25,11 @@ from pydicom.uid import (
 from sn2nlib import cli
 from sn2nlib.denoiser import Denoiser, UNet25D, denoise_image
 from sn2nlib.denoiser.checkpoint import save_model
-from sn2nlib.errors import ImageError
+from sn2nlib.errors import ChoiceError, ImageError
 from sn2nlib.scans import check_dicom_output, is_dicom, read_dicom, write_dicom
+from sn2nlib.scans.dicom import series_affine
 from sn2nlib.scans.dicom.files import ENHANCED_MR, MR
+from sn2nlib.scans.raw.given import image_affine
 
 PATIENT = ("Vermeer^Jan", "PID-4711", "19320501", "SN-998877")  # name, ID, birth date, serial number: invented
 SLICES, ROWS, COLUMNS = 6, 10, 8
@@ -284,6 +286,23 @@ def test_an_enhanced_file_keeps_its_frames(given: str, tmp_path: Path) -> None:
         assert told.SourceImageSequence[0].ReferencedSOPInstanceUID == old.SOPInstanceUID
         del after.DerivationImageSequence
         assert after == before
+
+
+def test_the_place_of_a_series_goes_to_raw_data_of_the_same_scan(tmp_path: Path) -> None:
+    """Axes (readout, lines, partitions); the columns count the lines where the rows are the phase encoding."""
+    classic(tmp_path / "series")
+    enhanced(tmp_path / "one" / "image.dcm")
+    classic(tmp_path / "rows", change=lambda dataset, _: setattr(dataset, "InPlanePhaseEncodingDirection", "ROW"))
+    wanted = expected_affine()
+    for path in ("series", "one"):
+        affine, shape = series_affine(tmp_path / path)
+        np.testing.assert_allclose(affine, wanted, atol=1e-4)
+        assert shape == (COLUMNS, ROWS, SLICES)
+        np.testing.assert_array_equal(image_affine(tmp_path / path, (SLICES, ROWS, COLUMNS)), affine)
+    affine = image_affine(tmp_path / "rows", (SLICES, COLUMNS, ROWS))
+    np.testing.assert_allclose(affine, wanted[:, [1, 0, 2, 3]], atol=1e-4)
+    with pytest.raises(ChoiceError, match="take an image of this scan"):
+        image_affine(tmp_path / "rows", (SLICES, ROWS, COLUMNS))
 
 
 def test_one_of_several_volumes_is_chosen(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from nibabel.orientations import aff2axcodes
 
 from sn2nlib.errors import ImageError
-from sn2nlib.scans.images import beside, check_output, read_image, write_image
+from sn2nlib.scans.images import beside, check_output, check_outputs, read_image, write_image
 
 SHAPE = (5, 7, 8)
 
@@ -177,6 +177,19 @@ def test_a_scan_image_lies_where_its_affine_says(tmp_path: Path) -> None:
     assert np.allclose(image.get_qform(), affine_for("SAR"), atol=1e-5)
     again, _ = read_image(tmp_path / "scan.nii.gz")
     assert np.array_equal(again, volume) and np.array_equal(volume, before)
+
+
+def test_a_description_and_several_outputs(tmp_path: Path) -> None:
+    volume, told = np.ones((3, 4, 5), np.float32), "noise SD per component; zero filling"
+    write_image(volume, tmp_path / "sd.nii", affine=np.eye(4), description=told)
+    assert nib.load(tmp_path / "sd.nii").header["descrip"].item().decode() == told
+    write_image(volume, tmp_path / "long.nii", affine=np.eye(4), description=200 * "α")
+    assert len(nib.load(tmp_path / "long.nii").header["descrip"].item()) == 79
+    check_outputs([tmp_path / "a.nii", tmp_path / "b.nii.gz"])
+    with pytest.raises(ImageError, match="two outputs have the same name"):
+        check_outputs([tmp_path / "a.nii", tmp_path / "x" / ".." / "a.nii"])
+    with pytest.raises(FileExistsError):
+        check_outputs([tmp_path / "a.nii", tmp_path / "sd.nii"])
 
 
 def test_equal_images_are_equal_files(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Public layouts: small files made as each set is, whose image, orientation, mask and bar to training are known."""
 
+import warnings
 from collections.abc import Callable
 from math import ceil
 from pathlib import Path
@@ -7,24 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import h5py
+import nibabel as nib
 import numpy as np
 import pytest
 
-from sn2nlib.errors import ScanError
+from sn2nlib.errors import ChoiceError, ImageError, ScanError
 from sn2nlib.fourier import fft, ifft
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
-from sn2nlib.scans.raw.layouts import (
-    apply_variant,
-    find_layout,
-    inspect_layout,
-    layout_named,
-    load_layouts,
-    mrd_variant,
-    read_layout,
-    why_unknown,
-)
+from sn2nlib.scans.raw.layout_table import layout_named, load_layouts
+from sn2nlib.scans.raw.layouts import LayoutOptions, find_layout, inspect_layout, read_layout, why_unknown
+from sn2nlib.scans.raw.mrd_variants import apply_variant, mrd_variant
 from sn2nlib.scans.scan import Scan, save_scan
 
 SHAPE = (3, 12, 22, 14)  # (coil, z, y, x)
@@ -132,8 +127,8 @@ def test_fastmri_slices_are_read_for_denoising_and_barred_from_training(tmp_path
     assert "one partition" in str(scan.not_for_training)
     assert "secret" not in repr(scan.info)
     facts = inspect_layout(path)
-    assert "secret" not in repr(facts) and facts["not for training"] == scan.not_for_training
-    assert facts["matrix (kz, ky, kx)"] == (12, 22, 14) and facts["coils"] == 3
+    assert facts.not_for_training == scan.not_for_training and facts.shape == (12, 22, 14) and facts.n_coils == 3
+    assert "secret" not in f"{facts}{inspect_raw(path)}"
 
 
 def test_m4raw_zero_columns_are_not_sampled(tmp_path: Path) -> None:
@@ -181,6 +176,77 @@ def test_the_plain_layout_is_read_bit_for_bit(tmp_path: Path) -> None:
     assert np.allclose(without.affine @ [7, 11, 6, 1], [0, 0, 0, 1]) and "unknown" in without.info["geometry"]
 
 
+def test_a_voxel_size_and_an_affine_may_be_given_where_the_file_has_none(tmp_path: Path) -> None:
+    datasets, attributes = plain(voxel_size=None, affine=None)
+    path = write(tmp_path / "bare.h5", datasets, **attributes)
+    assert read_layout(path, options=LayoutOptions(voxel_size=(2, 1.5, 1))).voxel_size == (2, 1.5, 1)
+    with pytest.raises(ScanError, match=r"bare\.h5: the attribute voxel_size must say .*--voxel-size"):
+        read_raw(path)
+    assert "--voxel-size" in inspect_raw(path).cannot[0]
+    affine = np.diag([1.0, 1.5, 2.0, 1.0])
+    image = nib.Nifti1Image(np.zeros((14, 22, 12), np.float32), affine)  # (x, y, z)
+    image.set_sform(affine, code="scanner")
+    nib.save(image, tmp_path / "image.nii.gz")
+    scan = read_raw(path, affine_from=tmp_path / "image.nii.gz")
+    np.testing.assert_array_equal(scan.affine, affine)
+    assert scan.voxel_size == (2, 1.5, 1) and scan.info["geometry"] == "an image that was given"
+    known = write(tmp_path / "known.h5", *plain()[:1], voxel_size=(2.0, 1.5, 1.0))
+    assert read_raw(known, affine_from=tmp_path / "image.nii.gz").info["geometry"] == "an image that was given"
+    for given, options, message in (
+        (known, {"voxel_size": (3, 1.5, 1)}, "voxel_size 3 × 1.5 × 1 mm was given, the file says 2 × 1.5 × 1 mm"),
+        (known, {"affine": np.diag([1.0, 1.5, 3, 1])}, "the voxels of the affine are 3 × 1.5 × 1 mm, those of"),
+        (write(tmp_path / "all.h5", *plain()[:1], **plain()[1]), {"affine": affine}, "the file says where the image"),
+        (known, {"repetition": 1}, "the options repetition are for twix and ISMRMRD files"),
+    ):
+        for read in (read_raw, inspect_raw):
+            with pytest.raises(ChoiceError, match=message):
+                read(given, **options)  # type: ignore[arg-type]
+
+
+def test_an_image_of_another_matrix_or_without_a_place_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "known.h5", *plain()[:1], voxel_size=(2.0, 1.5, 1.0))
+    nib.save(nib.Nifti1Image(np.zeros((22, 14, 12), np.float32), np.eye(4)), tmp_path / "turned.nii")
+    with pytest.raises(ChoiceError, match=r"has \(x, y, z\) = \(22, 14, 12\) voxels, the scan \(14, 22, 12\)"):
+        read_raw(path, affine_from=tmp_path / "turned.nii")
+    image = nib.Nifti1Image(np.zeros((14, 22, 12), np.float32), None)
+    nib.save(image, tmp_path / "nowhere.nii")
+    with pytest.raises(ImageError, match="does not say how it lies"):
+        read_raw(path, affine_from=tmp_path / "nowhere.nii")
+    with pytest.raises(FileNotFoundError, match="there is no image"):
+        read_raw(path, affine_from=tmp_path / "none.nii")
+
+
+def test_inspecting_a_layout_tells_what_reading_finds(tmp_path: Path) -> None:
+    """Where the file has no mask: from one slab of the samples."""
+    calgary(tmp_path / "e1.h5", coil_images((3, 20, 22, 14)))
+    line = lattice_mask((1, 22), acceleration=(2, 1), acs=4, partial_fourier=(0.7, 1))[0]
+    write(tmp_path / "knee.h5", {"kspace": slices(coil_images()) * line, "ismrmrd_header": header_xml()})
+    datasets, attributes = plain()
+    write(tmp_path / "plain.h5", datasets, **attributes)
+    for name in ("e1.h5", "knee.h5", "plain.h5"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the unknown geometry
+            scan = read_raw(tmp_path / name)
+        np.testing.assert_array_equal(inspect_layout(tmp_path / name).mask, scan.mask)
+        values = inspect_raw(tmp_path / name).values
+        assert values["coils"] == scan.n_coils and values["matrix (kz, ky, kx)"] == scan.shape
+        assert values["acceleration (Ry, Rz)"] == scan.acceleration
+        assert values["voxel size (z, y, x) mm"] == scan.voxel_size
+        assert values.keys() >= {
+            "calibration", "partial Fourier (ky, kz)", "noise scan", "geometry", "sampled share %",
+            "memory for reading MiB", "memory for reconstruction MiB", "time for reconstruction s",
+        }  # fmt: skip
+    assert inspect_raw(tmp_path / "e1.h5").values["partial Fourier (ky, kz)"] == (1.0, 0.85)
+    report = inspect_raw(tmp_path / "knee.h5", partial_fourier="pocs")
+    assert report.values["partial Fourier (ky, kz)"][0] == pytest.approx(0.7, abs=0.06)
+    assert any("is filled by projections (POCS)" in told for told in report.does)
+    assert inspect_raw(tmp_path / "plain.h5").values["noise scan"] == "40 samples per coil"
+    assert inspect_raw(tmp_path / "plain.h5", noise_scan=False).values["noise scan"] == "none"
+    assert read_raw(tmp_path / "plain.h5", noise_scan=False).noise is None
+    with pytest.raises(ChoiceError, match=r"plain\.h5: partial Fourier filling is one of zero, homodyne, pocs"):
+        inspect_raw(tmp_path / "plain.h5", partial_fourier="all")
+
+
 @pytest.mark.parametrize("names", [("real", "imag"), ("r", "i")])
 def test_complex_numbers_in_compounds_and_in_two_arrays(tmp_path: Path, names: tuple[str, str]) -> None:
     datasets, attributes = plain()
@@ -203,7 +269,7 @@ def test_one_partition_is_no_training_scan(tmp_path: Path) -> None:
     k = fft(coil_images((3, 1, 22, 14))) * mask[:, :, None] + 1e-3 * mask[:, :, None]
     path = write(tmp_path / "flat.h5", {"kspace": k.astype(np.complex64), "mask": mask}, voxel_size=(5.0, 1.0, 1.0))
     assert "one partition" in str(read_layout(path).not_for_training)
-    assert "one partition" in inspect_layout(path)["not for training"]
+    assert "one partition" in str(inspect_layout(path).not_for_training)
 
 
 def with_nan() -> np.ndarray:
@@ -233,6 +299,7 @@ def with_nan() -> np.ndarray:
         ({"acceleration": (2,)}, "acceleration: needs"),
         ({"acceleration": "fast"}, "the attribute acceleration cannot be understood"),
         ({"affine": np.eye(3)}, "affine: needs a finite 4×4"),
+        ({"affine": "up"}, "the attribute affine cannot be understood"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -290,7 +357,7 @@ def test_inspecting_reads_no_samples(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(h5py.Dataset, "__getitem__", recorded)
     facts = inspect_layout(path)
     assert set(names) == {"/mask"}
-    assert facts["acceleration (Ry, Rz)"] == (2, 1) and facts["noise samples per coil"] == 40
+    assert facts.acceleration == (2, 1) and facts.noise_samples == 40 and facts.acs_size == (6, 6)
 
 
 def test_an_unusable_header_is_named(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from sn2nlib.errors import ScanError
+from sn2nlib.errors import ChoiceError, ScanError
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import save_scan
+from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan
 
@@ -251,9 +252,17 @@ def test_what_cannot_be_read(tmp_path: Path, raw: Any, changes: dict[str, Any], 
     }.get(changes.get("lines"), lines)  # type: ignore[arg-type]
     file = raw.File(chosen, SHAPE[1:], centre=(2, 5), extra=changes.get("extra", {}))
     path = raw.twix(tmp_path / "scan.dat", file)
-    for read in (read_raw, inspect_raw):
+    with pytest.raises(ScanError, match=rf"scan\.dat: .*{message}"):
+        read_raw(path)
+    if changes.get("lines") == 0:  # nothing to be told of
         with pytest.raises(ScanError, match=rf"scan\.dat: .*{message}"):
-            read(path)
+            inspect_raw(path)
+        return
+    report = inspect_raw(path)
+    assert len(report.cannot) == 1 and message in report.cannot[0]
+    assert report.cannot[0].startswith("reading, and so reconstruction and training: ")
+    assert report.values["coils"] == "3" and report.values["declared field of view mm"] == (8.0, 20.0, 48.0)
+    assert f"{len(chosen)} image" in report.values["lines"]
 
 
 def test_the_content_tells_the_format_and_not_the_name(tmp_path: Path, raw: Any) -> None:
@@ -273,8 +282,6 @@ def test_the_content_tells_the_format_and_not_the_name(tmp_path: Path, raw: Any)
     [
         (b"", "the file is empty"),
         (b"no raw file at all, only words", "not an HDF5 file, nor another known raw file"),
-        (b"\x03\x00\x40\x00\x00\x00<?xml version='1.0'?><ismrmrdHeader>", "streaming form.*ismrmrd_stream_to_hdf5"),
-        (b"yardl" + bytes(40), "MRD version 2"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "the HDF5 file is damaged or incomplete"),
     ],
 )
@@ -289,6 +296,68 @@ def test_files_of_no_use(tmp_path: Path, content: bytes, message: str) -> None:
             read(tmp_path / "none.dat")
 
 
+@pytest.mark.parametrize(("kind", "trajectory", "told"), [
+    ("MRD", "radial", "a radial acquisition"), ("MRD", "spiral", "a spiral acquisition"),
+    ("MRD", "epi", "sampled on its gradient ramps"), ("MRD", "other", "a non-Cartesian acquisition"),
+    ("VD", 2, "a radial acquisition"), ("VB", 4, "a spiral acquisition"), ("VD", 8, "a PROPELLER"),
+])  # fmt: skip
+def test_other_trajectories_are_inspected_and_not_read(
+    tmp_path: Path, raw: Any, kind: str, trajectory: Any, told: str
+) -> None:
+    noise = raw.Line(samples((3, 64), seed=1), role="noise")
+    file = raw.File([noise, *raw.lines(samples())], SHAPE[1:], centre=(2, 5), acceleration=(2, 1))
+    path = raw.write(tmp_path / "scan", file, kind)
+    before, after = (b"<trajectory>cartesian<", f"<trajectory>{trajectory}<".encode()) if kind == "MRD" else (
+        b"ucTrajectory\t = \t1", f"ucTrajectory\t = \t{trajectory}".encode())  # fmt: skip
+    if kind == "MRD":
+        with h5py.File(path, "r+") as content:
+            content["dataset/xml"][0] = content["dataset/xml"][0].replace(before, after)
+    else:
+        assert before in path.read_bytes()
+        path.write_bytes(path.read_bytes().replace(before, after))
+    with pytest.raises(ScanError, match=told):
+        read_raw(path)
+    report = inspect_raw(path)
+    assert told in report.cannot[0] and report.values["lines"] == "40 image, 1 noise"
+    assert report.values["coils"] == "3" and report.values["declared acceleration"] == (2, 1)
+    assert report.values["noise scan"] == "this measurement"
+    if kind != "MRD":  # an ISMRMRD line counter says what it says
+        assert report.values["declared matrix (z, y, x)"] == SHAPE[1:]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inspecting_takes_the_options_of_reading(tmp_path: Path, raw: Any, kind: str) -> None:
+    data = samples((2, *SHAPE))
+    lines = [line for repetition in (0, 1) for line in raw.lines(data[repetition], repetition=repetition)]
+    noise = raw.Line(samples((3, 64), seed=1), role="noise")
+    path = raw.write(tmp_path / "scan", raw.File([noise, *lines], SHAPE[1:], centre=(2, 5)), kind)
+    for options in ({}, {"remove_oversampling": False}, {"noise_scan": False}, {"repetition": 1}, {"repeat": 1}):
+        report, scan = inspect_raw(path, **options), read_raw(path, **options)  # type: ignore[arg-type]
+        assert report.values["matrix (kz, ky, kx)"] == scan.shape
+        assert (report.values["noise scan"] != "none") == (scan.noise is not None)
+        assert report.values["voxel size (z, y, x) mm"] == scan.voxel_size
+        told = [sentence for sentence in report.does if not sentence.startswith("partial Fourier")]
+        assert told == scan.info["done"]
+    assert any("1 as the second of a pair" in note for note in inspect_raw(path, repeat=1).notes)
+    with pytest.raises(ChoiceError, match="there is no repetition 7"):
+        inspect_raw(path, repetition=7)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "advice"),
+    [
+        (b"\x03\x00\x40\x00\x00\x00<?xml version='1.0'?><ismrmrdHeader>", "streaming form", "ismrmrd_stream_to_hdf5"),
+        (b"yardl" + bytes(40), "MRD version 2", "convert it to ISMRMRD HDF5 first"),
+    ],
+)
+def test_forms_that_are_known_but_not_read(tmp_path: Path, content: bytes, kind: str, advice: str) -> None:
+    (tmp_path / "file.dat").write_bytes(content)
+    with pytest.raises(ScanError, match=rf"file\.dat: .*{kind}.*{advice}"):
+        read_raw(tmp_path / "file.dat")
+    report = inspect_raw(tmp_path / "file.dat")
+    assert kind in report.values["format"] and advice in report.cannot[0]
+
+
 def test_an_hdf5_file_of_another_layout(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["pictures"] = np.zeros(3)
@@ -297,14 +366,14 @@ def test_an_hdf5_file_of_another_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_geometry_and_voxels_may_be_given(tmp_path: Path, raw: Any, kind: str) -> None:
+def test_a_geometry_that_is_known_is_not_replaced(tmp_path: Path, raw: Any, kind: str) -> None:
     path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), kind)
-    assert read_raw(path, voxel_size=(1, 2, 3)).voxel_size == (1, 2, 3)
-    affine = np.diag([3.0, 2, 1, 1])
-    scan = read_raw(path, affine=affine)
-    assert np.array_equal(scan.affine, affine) and scan.voxel_size == (1, 2, 3)
-    with pytest.raises(ScanError, match="affine: needs a finite 4×4 matrix"):
-        read_raw(path, affine=np.eye(3))
+    assert read_raw(path, voxel_size=(2, 2.001, 3)).voxel_size == (2, 2, 3)  # what the header says too
+    for read in (read_raw, inspect_raw):
+        with pytest.raises(ChoiceError, match=r"scan: voxel_size 1 × 2 × 3 mm was given, the file says 2 × 2 × 3 mm"):
+            read(path, voxel_size=(1, 2, 3))
+        with pytest.raises(ChoiceError, match="scan: the file says where the image lies"):
+            read(path, affine=np.diag([3.0, 2, 1, 1]))
 
 
 def test_pulseq_files_tell_neither_geometry_nor_matrix(tmp_path: Path, raw: Any) -> None:
@@ -315,7 +384,26 @@ def test_pulseq_files_tell_neither_geometry_nor_matrix(tmp_path: Path, raw: Any)
         scan = read_raw(path)
     assert scan.shape == SHAPE[1:] and np.array_equal(scan.kspace, samples()) and scan.voxel_size == (1, 1, 1)
     assert scan.info["geometry"] == "unknown" and inspect_raw(path).values["geometry"] == "unknown"
-    assert read_raw(path, affine=np.diag([2.0, 2, 3, 1])).voxel_size == (3, 2, 2)
+    affine = np.diag([2.0, 2, 3, 1])
+    scan = read_raw(path, affine=affine)
+    assert np.array_equal(scan.affine, affine) and scan.voxel_size == (3, 2, 2) and scan.info["geometry"] == "given"
+    with pytest.warns(UserWarning, match="the geometry is unknown"):
+        assert read_raw(path, voxel_size=(3, 2, 1)).voxel_size == (3, 2, 1)
+    with pytest.warns(UserWarning, match="the geometry is unknown"):  # nor does an export of it know
+        save_ismrmrd(read_raw(path), tmp_path / "scan.mrd")
+        assert read_raw(tmp_path / "scan.mrd").info["geometry"] == "unknown"
+    assert np.array_equal(read_raw(tmp_path / "scan.mrd", affine=affine).affine, affine)
+    report = inspect_raw(path, voxel_size=(3, 2, 1))
+    assert report.values["voxel size (z, y, x) mm"] == (3, 2, 1) and "orientation unknown" in report.values["geometry"]
+    for options, message in (
+        ({"affine": np.eye(3)}, "affine: needs a finite 4×4 matrix"),
+        ({"affine": np.diag([0.0, 1, 1, 1])}, "whose axes span the space"),
+        ({"affine": affine, "affine_from": tmp_path}, "give one of them"),
+        ({"affine": affine, "voxel_size": (1, 2, 3)}, "the voxels of the affine are 3 × 2 × 2 mm"),
+        ({"voxel_size": (1, 0, 3)}, "three numbers"),
+    ):  # fmt: skip
+        with pytest.raises(ChoiceError, match=message):
+            read_raw(path, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,9 @@
-"""Damaged raw files, each read in a child process of limited memory and time: an error in words, or a sound scan."""
+"""Damaged raw files, read in child processes of limited memory and time: an error in words, or a sound scan.
+
+To save the forks, 25 mutants share a child: RLIMIT_AS allows 2 GiB beyond what the child has at its beginning, so that
+no mutant of a 3 MB file can take more than that, and RLIMIT_CPU 20 s for all of them together. If a child dies, its
+mutants are read again, each in a child of its own, and the one at fault is named.
+"""
 
 import os
 import resource
@@ -18,7 +23,7 @@ from sn2nlib.scans.scan import Scan
 
 MEMORY, SECONDS = 2 * 2**30, 20
 BATCH = 25  # mutants per child
-N_OWN, N_MEASURED = 250, 20  # mutants per file: 500 of our own files, 60 of measured ones
+N_OWN, N_MEASURED = 500, 20  # mutants per file: 500 twix and 500 ISMRMRD headers of our own, 60 of measured files
 
 Mutant = tuple[str, bytes]
 

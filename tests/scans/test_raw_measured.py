@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -164,14 +165,16 @@ def taper(n: int, low: float, high: float, width: float) -> np.ndarray:
     return (np.sin(np.pi * rise / 2) * np.sin(np.pi * fall / 2)) ** 2
 
 
-def test_the_bottles_have_no_ghost(
-    bottles: tuple[Scan, np.ndarray], tmp_path: Path, record_testsuite_property: Any
+def test_energy_beside_the_bottles_is_that_of_the_noise_but_for_their_ringing(
+    bottles: tuple[Scan, np.ndarray], record_testsuite_property: Any
 ) -> None:
-    """Energy beside the bottles over that of white noise sent through the same chain.
+    """Energy beside the bottles over that of white noise sent through the same chain: at most 1.2, with a taper.
 
-    The bottles ring, since k-space ends abruptly at 53 of 72 lines; a taper takes that away, from both. What is left
-    there near the centre of k-space was acquired, not filled: with the filled lines alone it is gone from the
-    combined image too.
+    Beside: 10 voxels and more from whatever is above 5 % of the maximum. The taper goes over signal and noise alike.
+    Held to 1.2 are the coil images with a taper along ky and kx, and the combined image of the filled lines, which
+    leaves the centre of k-space out: that was acquired, not filled. The plain images, without a taper, are NOT at 1.2:
+    the bottles ring, since k-space ends abruptly at 53 of 72 lines, and the combination favours what is left of that
+    over noise. Their values are reported beside the others, and bounded, so that a ghost would be noticed.
     """
     scan, kspace = bottles
     kernel = calibrate(kspace[:, :, 48:96], acceleration=(3, 1), kernel=(5, 2, 1))
@@ -184,21 +187,38 @@ def test_the_bottles_have_no_ghost(
     outside = ~binary_dilation(smooth > 0.05 * smooth.max(), iterations=10)
     assert 0.3 < outside.mean() < 0.6
 
-    def energy(lines: np.ndarray, *, combined: bool) -> float:
-        window = np.outer(lines, taper(192, -40, 96, 40)).astype(np.float32)
+    def energy(window: np.ndarray | float, *, combined: bool) -> float:
         coils = [ifft(part * window) for part in (filled, noise)]
         images = [combine(part, weights)[None] for part in coils] if combined else coils
         signal, expected = ((np.abs(part[:, 0, outside]) ** 2).sum() for part in images)
         return float(signal / expected)
 
-    found = {
-        "all lines, all coils": energy(taper(144, -25, 53, 25), combined=False),
-        "filled lines, combined": energy(taper(144, 4, 53, 20), combined=True),
+    def window(lines: np.ndarray) -> np.ndarray:
+        return np.outer(lines, taper(192, -40, 96, 40)).astype(np.float32)
+
+    tapered = {
+        "tapered, all lines, all coils": energy(window(taper(144, -25, 53, 25)), combined=False),
+        "tapered, filled lines, combined": energy(window(taper(144, 4, 53, 20)), combined=True),
     }
-    for name, value in found.items():
+    plain = {
+        f"not tapered, {name}": energy(1, combined=combined)
+        for name, combined in (("all coils", False), ("combined", True))
+    }
+    for name, value in (tapered | plain).items():
         record_testsuite_property(f"energy outside the bottles over that of the noise, {name}", round(value, 3))
-    record_testsuite_property("picture", str(save_picture(image, tmp_path / "bottles_unfolded.png")))
-    assert max(found.values()) <= 1.2, found
+        print(f"{name}: {value:.2f}")
+    picture = save_picture(image, report_folder() / "bottles_unfolded.png")
+    record_testsuite_property("picture", str(picture))
+    assert picture.stat().st_size > 10_000
+    assert max(tapered.values()) <= 1.2, tapered
+    assert plain["not tapered, all coils"] <= 1.5 and plain["not tapered, combined"] <= 2.7, plain
+
+
+def report_folder() -> Path:
+    """Where the pictures of the tests' report go: `SN2N_TEST_REPORT`, else reports/tests in the checkout."""
+    folder = Path(os.environ.get("SN2N_TEST_REPORT", Path(__file__).resolve().parents[2] / "reports" / "tests"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def save_picture(image: np.ndarray, path: Path) -> Path:

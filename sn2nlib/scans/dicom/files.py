@@ -36,6 +36,7 @@ FACTS = (
     ("cardiac delay", "TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
     ("acquisition", "AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber"),
     ("stack", "StackID", "FrameContentSequence", "StackID"),
+    ("phase encoding", "InPlanePhaseEncodingDirection", "MRFOVGeometrySequence", "InPlanePhaseEncodingDirection"),
 )
 _HEADER = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "ImageType",

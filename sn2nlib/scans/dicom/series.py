@@ -104,6 +104,33 @@ def read_dicom(
     return turned, found
 
 
+def series_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Where the one volume of a series lies, with the axes (readout, lines, slices); no pixels are read.
+
+    Lines are the rows, but the columns where the header names the direction of the rows as that of phase encoding.
+
+    Returns
+    -------
+    affine : (4, 4) float64
+        RAS+ mm.
+    shape
+        Number of voxels along the axes.
+
+    Raises
+    ------
+    FileNotFoundError, ImageError
+        As `read_dicom`.
+    """
+    path = Path(path)
+    headers = _chosen_series(read_headers(path), None, path)
+    frames, alone = _chosen_volume(read_frames(headers), None, path)
+    sorted_frames, affine = stack(frames, where=str(path), alone=alone)
+    n_rows, n_columns = sorted_frames[0].size
+    if sorted_frames[0].facts["phase encoding"].upper() == "ROW":
+        return affine[:, [1, 0, 2, 3]], (n_rows, n_columns, len(frames))
+    return affine, (n_columns, n_rows, len(frames))
+
+
 def read_pixels(path: Path, place: str) -> tuple["Dataset", np.ndarray]:
     """A file and its stored numbers, decompressed: (frame, row, column) integer.
 

@@ -42,7 +42,7 @@ def besides_kspace(source: RawSource, plan: Plan) -> dict[str, Any]:
     """All other arguments of `Scan`."""
     info = {
         "source": source.header.kind,
-        "geometry": "unknown" if plan.geometry_unknown else "from the header",
+        "geometry": plan.geometry,
         "field_strength": source.header.field_strength,
         "done": list(plan.does),
         "notes": [*plan.notes, *plan.doubts],

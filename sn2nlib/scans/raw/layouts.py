@@ -11,7 +11,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil, prod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -19,21 +19,23 @@ from xml.etree import ElementTree
 import h5py
 import numpy as np
 
-from sn2nlib.errors import SamplingError, ScanError
-from sn2nlib.fourier import fft
+from sn2nlib.errors import ImageError, SamplingError, ScanError
 from sn2nlib.sampling import infer_lattice
-from sn2nlib.scans.raw.layout_table import AXES, Layout, layout_named, load_layouts
-from sn2nlib.scans.raw.mrd_variants import apply_variant, mrd_variant
+from sn2nlib.scans.raw.geometry import unknown_affine
+from sn2nlib.scans.raw.given import Geometry, settle_geometry
+from sn2nlib.scans.raw.layout_samples import (
+    arranged,
+    probed_mask,
+    read_extra,
+    read_mask,
+    read_samples,
+    stored_kind,
+    target_shape,
+    to_kspace,
+)
+from sn2nlib.scans.raw.layout_table import Layout, load_layouts
+from sn2nlib.scans.raw.lines import ONE_PARTITION, Lengths, believable
 from sn2nlib.scans.scan import FORMAT, Scan
-
-__all__ = [
-    "Layout", "apply_variant", "find_layout", "inspect_layout", "layout_named", "load_layouts", "mrd_variant",
-    "read_layout", "why_unknown",
-]  # fmt: skip
-
-ONE_PARTITION = "one partition: the kz split needs a 3D scan with at least two acquired partitions"
-_MOST_EXPANSION = 40  # bytes of samples per byte of the file: HDF5 compresses, but noise hardly
-_ALWAYS_ALLOWED = 2**26
 
 
 def find_layout(path: str | os.PathLike[str]) -> Layout | None:
@@ -66,10 +68,57 @@ def kspace_bytes(path: str | os.PathLike[str], layout: Layout | None = None) -> 
     layout = _chosen(path, layout)
     with _opened(path) as file:
         _check(file, layout, path)
-        return 8 * int(np.prod(_target_shape(file, layout)))
+        return 8 * int(np.prod(target_shape(file, layout)))
 
 
-def read_layout(path: str | os.PathLike[str], layout: Layout | None = None) -> Scan:
+@dataclass(frozen=True)
+class LayoutOptions:
+    """What the user gives or switches for a file of a public layout; see `read_raw`."""
+
+    noise_scan: bool = True
+    voxel_size: Lengths | None = None
+    affine: np.ndarray | None = None
+    affine_from: str | os.PathLike[str] | None = None
+
+
+@dataclass(frozen=True)
+class LayoutFacts:
+    """What a file of a public layout holds, without its samples.
+
+    Attributes
+    ----------
+    layout
+    n_coils, shape
+        Of the k-space; (kz, ky, kx).
+    mask : (kz, ky) bool
+        In the order of the scan.
+    acceleration, caipi_shift, not_for_training
+        As of the scan.
+    geometry
+        As far as it is known.
+    noise_samples
+        Per coil; None: there is no noise scan, or it is left aside.
+    acs_size
+        (kz, ky) of a separate calibration scan, or None.
+    has_repeat
+    """
+
+    layout: Layout
+    n_coils: int
+    shape: tuple[int, int, int]
+    mask: np.ndarray
+    acceleration: tuple[int, int]
+    caipi_shift: int
+    not_for_training: str | None
+    geometry: Geometry
+    noise_samples: int | None
+    acs_size: tuple[int, int] | None
+    has_repeat: bool
+
+
+def read_layout(
+    path: str | os.PathLike[str], layout: Layout | None = None, options: LayoutOptions | None = None
+) -> Scan:
     """Read a file of a public layout.
 
     Parameters
@@ -77,6 +126,7 @@ def read_layout(path: str | os.PathLike[str], layout: Layout | None = None) -> S
     path
     layout
         From `find_layout`, which is asked if it is not given.
+    options
 
     Returns
     -------
@@ -86,72 +136,58 @@ def read_layout(path: str | os.PathLike[str], layout: Layout | None = None) -> S
     Raises
     ------
     FileNotFoundError
+    ChoiceError
+        If an option contradicts the file.
     ScanError
         If the file does not fit the layout, is damaged, or its samples do not fit the axis contract.
     """
-    path = Path(path)
+    path, options = Path(path), options or LayoutOptions()
     layout = _chosen(path, layout)
     with _opened(path) as file:
         _check(file, layout, path)
-        kspace = _samples(file, layout)
-        mask = _mask(file, layout, kspace)
-        if not mask.any():
-            raise ScanError("the sampling mask is empty: no sample was acquired")
-        kspace, mask = _centred(kspace, mask, layout)
-        mask = _collected(mask, layout)
-        _transform(kspace, layout)
+        geometry = _geometry(file, layout, options)  # before the samples, which take longer
+        kspace = read_samples(file, layout)
+        kspace, mask = arranged(kspace, read_mask(file, layout, kspace), layout)
+        to_kspace(kspace, layout)
         kspace *= mask[:, :, None]
-        facts = _facts(file, layout, mask)
-        extras: dict[str, Any] = {
-            name: _extra(file, dataset) for name, dataset in layout.extras.items() if dataset in file
-        }
-        return Scan(kspace=kspace, mask=mask, **extras, **facts)
+        names = _extras(file, layout, options)
+        arrays: dict[str, Any] = {name: read_extra(file, layout.extras[name]) for name in names}
+        return Scan(
+            kspace=kspace, mask=mask, **arrays, **_sampling(file, layout, mask),
+            **_placed(geometry, kspace.shape[1:]), not_for_training=_bar_to_training(file, layout, kspace.shape),
+            info={"source": layout.name, "geometry": geometry.source},
+        )  # fmt: skip
 
 
-def inspect_layout(path: str | os.PathLike[str], layout: Layout | None = None) -> dict[str, Any]:
+def inspect_layout(
+    path: str | os.PathLike[str], layout: Layout | None = None, options: LayoutOptions | None = None
+) -> LayoutFacts:
     """What a file of a public layout holds, without reading its samples.
 
-    Returns
-    -------
-    dict
-        Label → value, to be printed.
+    Where it has no sampling mask, one slab of the samples is looked at: the central one of the axis that is stored
+    first, which tells for every line whether it was acquired.
 
     Raises
     ------
-    FileNotFoundError
-    ScanError
-        If the file does not fit the layout.
+    FileNotFoundError, ChoiceError, ScanError
+        As `read_layout`.
     """
-    path = Path(path)
+    path, options = Path(path), options or LayoutOptions()
     layout = _chosen(path, layout)
     with _opened(path) as file:
         _check(file, layout, path)
-        shape = _target_shape(file, layout)
-        mask = _stored_mask(file, layout, shape)
-        if mask is None:
-            shares = layout.sampled.get("collected", {}).items()
-            sampling = ", ".join(["lines that are not zero", *(f"{axis} up to {100 * f:.0f} %" for axis, f in shares)])
-            acceleration = None
-        else:
-            sampling = f"{100 * float(mask.mean()):.1f} %"
-            acceleration = _sampling(file, layout, mask)["acceleration"]
-        mebibytes = 8 * prod(shape) / 2**20
-        affine, noise = layout.attributes.get("affine", ""), layout.extras.get("noise", "")
-        return {
-            "format": layout.title,
-            "coils": shape[0],
-            "matrix (kz, ky, kx)": shape[1:],
-            "voxel size (z, y, x) mm": _voxel_size(file, layout),
-            "geometry": "from the file" if affine and affine in file.attrs else "unknown",
-            "sampled": sampling,
-            "acceleration (Ry, Rz)": acceleration,
-            "axes already in image space": ", ".join(name[1:] for name in layout.image_axes) or "none",
-            "noise samples per coil": int(file[noise].shape[-1]) if noise and noise in file else None,
-            "not for training": _bar_to_training(file, layout, shape),
-            "k-space MiB": round(mebibytes, 1),
-            "memory for reconstruction MiB": round(5 * mebibytes),
-            "licence": layout.licence,
-        }
+        n_coils, *shape = target_shape(file, layout)
+        mask = probed_mask(file, layout)
+        sampling, extras = _sampling(file, layout, mask), _extras(file, layout, options)
+        acs = file[layout.extras["acs"]].shape if "acs" in extras else None
+        return LayoutFacts(
+            layout, n_coils, tuple(shape), mask, **sampling,  # type: ignore[arg-type]
+            not_for_training=_bar_to_training(file, layout, (n_coils, *shape)),
+            geometry=_geometry(file, layout, options),
+            noise_samples=int(file[layout.extras["noise"]].shape[-1]) if "noise" in extras else None,
+            acs_size=None if acs is None else (int(acs[1]), int(acs[2])),
+            has_repeat="repeat" in extras,
+        )  # fmt: skip
 
 
 def _of_hdf5() -> list[Layout]:
@@ -179,7 +215,10 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         try:
             yield file
         except ScanError as error:
-            raise ScanError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
+            told = str(error) if str(error).startswith(str(path)) else f"{path}: {error}"
+            raise type(error)(told) from error
+        except (ImageError, FileNotFoundError):  # of the image that the geometry is taken from
+            raise
         except MemoryError:
             raise
         except Exception as error:  # h5py raises many kinds for damaged files
@@ -192,7 +231,7 @@ def _misfit(file: h5py.File, layout: Layout) -> str | None:
         dataset = file.get(name)
         if not isinstance(dataset, h5py.Dataset):
             return f"no dataset {name}"
-        shape, kind = dataset.shape or (), _kind(dataset.dtype)
+        shape, kind = dataset.shape or (), stored_kind(dataset.dtype)
         if len(shape) != wanted.get("ndim", len(shape)):
             return f"{name} has shape {shape}, not {wanted['ndim']} axes"
         if kind != wanted.get("kind", kind):
@@ -205,163 +244,51 @@ def _misfit(file: h5py.File, layout: Layout) -> str | None:
     return f"has a dataset {present[0]}" if present else None
 
 
-def _kind(dtype: np.dtype) -> str:
-    """c for complex numbers, native or as a compound of two equal floats; the dtype's own kind otherwise."""
-    if dtype.names and len(dtype.names) == 2 and all(dtype[name].kind == "f" for name in dtype.names):
-        return "c"
-    return dtype.kind
-
-
 def _check(file: h5py.File, layout: Layout, path: Path) -> None:
     lacks = _misfit(file, layout)
     if lacks:
         raise ScanError(f"not of the layout {layout.name}: {lacks}")
-    shape = _target_shape(file, layout)
+    shape = target_shape(file, layout)
     if 0 in shape:
         raise ScanError(f"the k-space is empty: (coil, kz, ky, kx) = {shape}")
     names = [*layout.recognise["datasets"], *layout.extras.values()]
     needed = sum(file[name].size * file[name].dtype.itemsize for name in names if name in file and file[name].shape)
-    if needed > max(_ALWAYS_ALLOWED, _MOST_EXPANSION * path.stat().st_size):
+    if not believable(needed, path.stat().st_size):
         there = path.stat().st_size / 2**20
         raise ScanError(f"claims {needed / 2**20:.0f} MiB of samples in a file of {there:.1f} MiB: damaged")
 
 
-def _target_shape(file: h5py.File, layout: Layout) -> tuple[int, ...]:
-    """(coil, kz, ky, kx)."""
-    stored = layout.kspace["complex"]
-    shape = list(file[layout.kspace["dataset"] + ("_real" if stored == "separate" else "")].shape)
-    if stored == "interleaved":
-        shape[-1] //= 2
-    return tuple(int(shape[layout.kspace["axes"].index(axis)]) for axis in AXES)
+def _extras(file: h5py.File, layout: Layout, options: LayoutOptions) -> list[str]:
+    """Names in `Scan` of the further arrays that are in the file and not left aside."""
+    kept = (name for name in layout.extras if name != "noise" or options.noise_scan)
+    return [name for name in kept if layout.extras[name] in file]
 
 
-def _samples(file: h5py.File, layout: Layout) -> np.ndarray:
-    """(coil, kz, ky, kx) complex64; slab by slab of the stored first axis, so that no second copy is needed."""
-    name, axes = layout.kspace["dataset"], layout.kspace["axes"]
-    kspace = np.empty(_target_shape(file, layout), np.complex64)
-    stored = kspace.transpose([AXES.index(axis) for axis in axes])  # a view in the order of the file
-    if layout.kspace["complex"] == "separate":
-        parts = file[f"{name}_real"], file[f"{name}_imag"]
-        if parts[0].shape != parts[1].shape:
-            raise ScanError(f"{name}_real has shape {parts[0].shape}, {name}_imag {parts[1].shape}: they must be equal")
-        for row in range(len(stored)):
-            stored[row].real, stored[row].imag = parts[0][row], parts[1][row]
-        return kspace
-    for row in range(len(stored)):
-        slab = file[name][row]
-        if layout.kspace["complex"] == "interleaved":
-            stored[row].real, stored[row].imag = slab[..., ::2], slab[..., 1::2]
-        else:
-            stored[row] = _complex(slab)
-    return kspace
-
-
-def _complex(array: np.ndarray) -> np.ndarray:
-    """Complex64 of native complex numbers or of a compound (real, imaginary)."""
-    if array.dtype.names:
-        real, imaginary = (array[name] for name in array.dtype.names)
-        array = real + 1j * imaginary
-    return np.ascontiguousarray(array, dtype=np.complex64)
-
-
-def _extra(file: h5py.File, name: str) -> np.ndarray:
-    if _kind(file[name].dtype) != "c":
-        raise ScanError(f"{name}: needs complex numbers, holds {file[name].dtype}")
-    return _complex(file[name][()])
-
-
-def _mask(file: h5py.File, layout: Layout, kspace: np.ndarray) -> np.ndarray:
-    """(kz, ky) bool in the order of the file; axes that are images already have one answer for all their planes."""
-    mask = _stored_mask(file, layout, kspace.shape)
-    if layout.sampled["rule"] == "dataset" and mask is not None:
-        return mask
-    lines = np.zeros(kspace.shape[1:3], bool)
-    for coil in kspace:
-        lines |= coil.any(axis=-1)
-    if "kz" in layout.image_axes:
-        lines[:] = lines.any(axis=0)
-    return lines if mask is None else lines & mask
-
-
-def _stored_mask(file: h5py.File, layout: Layout, shape: tuple[int, ...]) -> np.ndarray | None:
-    rule, name = layout.sampled["rule"], layout.sampled.get("dataset")
-    if rule == "nonzero" or name not in file:
-        return None
-    stored, axes = file[name][()], layout.sampled["axes"]
-    wanted = tuple(shape[AXES.index(axis)] for axis in axes)
-    if np.shape(stored) != wanted:
-        names = ", ".join(axes)
-        raise ScanError(f"{name}: needs shape ({names}) = {wanted} to fit the k-space, has {np.shape(stored)}")
-    if not np.isin(stored, (0, 1)).all():
-        raise ScanError(f"{name}: a sampling mask holds 0 and 1 alone")
-    mask = np.empty(shape[1:3], bool)
-    mask[:] = stored != 0  # a mask along ky alone holds for every kz
-    return mask
-
-
-def _centred(kspace: np.ndarray, mask: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """DC to n//2."""
-    for name, place in layout.dc.items():
-        axis = AXES.index(name)
-        if place == "first" or (place == "either" and _dc_is_first(kspace, axis)):
-            for coil in kspace:
-                coil[:] = np.fft.fftshift(coil, axes=axis - 1)
-            mask = np.fft.fftshift(mask, axes=axis - 1) if axis < 3 else mask
-    return kspace, mask
-
-
-def _dc_is_first(kspace: np.ndarray, axis: int) -> bool:
-    """Whether more energy lies about index 0 than about n//2, cyclically."""
-    others = tuple(other for other in range(3) if other != axis - 1)
-    energy = np.sum([(coil.real**2 + coil.imag**2).sum(axis=others, dtype=float) for coil in kspace], axis=0)
-    n = len(energy)
-    near = max(1, n // 8)
-    first = np.roll(energy, near)[: 2 * near + 1].sum()
-    return bool(first > energy[n // 2 - near : n // 2 + near + 1].sum())
-
-
-def _collected(mask: np.ndarray, layout: Layout) -> np.ndarray:
-    """Mask without the lines beyond the collected share, unless they are missing already (at whichever end)."""
-    mask = mask.copy()
-    for name, share in layout.sampled.get("collected", {}).items():
-        axis = AXES.index(name) - 1
-        last = ceil(share * mask.shape[axis])
-        if np.count_nonzero(mask.any(axis=1 - axis)) > last:
-            np.moveaxis(mask, axis, 0)[last:] = False
-    return mask
-
-
-def _transform(kspace: np.ndarray, layout: Layout) -> None:
-    """Image axes → k-space, and image origins → n//2, coil by coil and in place."""
-    images = tuple(AXES.index(name) - 4 for name in layout.image_axes)
-    ramps = []
-    for name, origin in layout.image_origin.items():
-        n, axis = kspace.shape[AXES.index(name)], AXES.index(name) - 4
-        if origin == "first":
-            frequency = np.arange(n) - n // 2
-            ramp = np.exp(2j * np.pi * frequency * (n // 2) / n).astype(np.complex64)
-            ramps.append(ramp.reshape([-1 if place == axis else 1 for place in (-3, -2, -1)]))
-    for coil in kspace:
-        if images:
-            coil[:] = fft(coil, axes=images)
-        for ramp in ramps:
-            coil *= ramp
-
-
-def _facts(file: h5py.File, layout: Layout, mask: np.ndarray) -> dict[str, Any]:
-    shape, voxel_size = _target_shape(file, layout), _voxel_size(file, layout)
+def _geometry(file: h5py.File, layout: Layout, options: LayoutOptions) -> Geometry:
     affine = _attribute(file, layout, "affine", lambda value: np.asarray(value, dtype=float))
-    info = {"source": layout.name, "geometry": "unknown" if affine is None else "from the file"}
-    if affine is None:
-        affine = np.diag([*voxel_size[::-1], 1.0])
-        affine[:3, 3] = -affine[:3, :3] @ [n // 2 for n in shape[:0:-1]]
-    return {
-        **_sampling(file, layout, mask),
-        "voxel_size": voxel_size,
-        "affine": affine,
-        "not_for_training": _bar_to_training(file, layout, shape),
-        "info": info,
-    }
+    try:
+        voxel_size = _voxel_size(file, layout)
+    except ScanError:
+        if options.voxel_size is None:
+            raise
+        voxel_size = None
+    known = Geometry(voxel_size, affine, "position and orientation unknown" if affine is None else "from the file")
+    settled = settle_geometry(
+        known, shape=target_shape(file, layout)[1:], voxel_size=options.voxel_size,  # type: ignore[arg-type]
+        affine=options.affine, affine_from=options.affine_from,
+    )  # fmt: skip
+    if settled.voxel_size is None:
+        name = layout.voxel_size.get("attribute", "voxel_size")
+        raise ScanError(f"the attribute {name} must say the voxel size (z, y, x) in mm: three numbers; or give them "
+                        "(--voxel-size)")  # fmt: skip
+    return settled
+
+
+def _placed(geometry: Geometry, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Voxel size and affine; without an affine the axes in order."""
+    assert geometry.voxel_size is not None
+    affine = unknown_affine(geometry.voxel_size, shape) if geometry.affine is None else geometry.affine  # type: ignore[arg-type]
+    return {"voxel_size": geometry.voxel_size, "affine": affine}
 
 
 def _bar_to_training(file: h5py.File, layout: Layout, shape: tuple[int, ...]) -> str | None:
@@ -382,15 +309,18 @@ def _sampling(file: h5py.File, layout: Layout, mask: np.ndarray) -> dict[str, An
         raise ScanError(f"mask: {error}") from error
 
 
-def _voxel_size(file: h5py.File, layout: Layout) -> tuple[float, float, float]:
+def _voxel_size(file: h5py.File, layout: Layout) -> Lengths | None:
+    """(z, y, x) in mm; None where the file has no place for it, or nothing in it."""
     source = layout.voxel_size
     if "constant" in source:
         z, y, x = source["constant"]
     elif "xml" in source:
         z, y, x = _header_voxels(file[source["xml"]][()])
+    elif source["attribute"] not in file.attrs:
+        return None
     else:
         name = source["attribute"]
-        if np.shape(file.attrs.get(name, ())) != (3,):
+        if np.shape(file.attrs[name]) != (3,):
             raise ScanError(f"the attribute {name} must say the voxel size (z, y, x) in mm: three numbers")
         z, y, x = file.attrs[name]
     return float(z), float(y), float(x)

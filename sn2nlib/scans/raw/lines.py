@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sn2nlib.errors import ScanError
+from sn2nlib.errors import ChoiceError, ScanError
 from sn2nlib.scans.raw.layout_table import Layout
 
 IMAGE, ACS, ACS_AND_IMAGE, NOISE, OTHER = range(5)  # the roles of a line; OTHER: navigators, phase correction, dummies
@@ -22,6 +22,10 @@ LINE = np.dtype([
     ("dwell_us", "f8"),  # 0: unknown
     ("position", "f8", 3), ("directions", "f8", (3, 3)),  # patient coordinates, rows readout, phase, slice
 ])  # fmt: skip
+
+ONE_PARTITION = "one partition: the kz split needs a 3D scan with at least two acquired partitions"
+_MOST_EXPANSION = 40  # k-space bytes per byte of the file: R = 4×4 with partial Fourier on both axes
+_ALWAYS_ALLOWED = 2**26
 
 LineTable = np.ndarray  # (n,) of LINE
 Sizes = tuple[int, int, int]
@@ -139,14 +143,19 @@ def chosen(lines: LineTable, axis: str, wanted: int | None, what: str) -> tuple[
 
     Raises
     ------
-    ScanError
+    ChoiceError
         If there is no such value.
     """
     values = [int(v) for v in np.unique(lines[axis])]
     value = values[0] if wanted is None else wanted
     if value not in values:
-        raise ScanError(f"there is no {what} {value}; the file holds {listed(values)}")
+        raise ChoiceError(f"there is no {what} {value}; the file holds {listed(values)}")
     return lines[axis] == value, values
+
+
+def believable(needed: int, file_bytes: int) -> bool:
+    """Whether a file of this size can be the source of so many bytes of samples: nothing else is ever allocated."""
+    return needed <= max(_ALWAYS_ALLOWED, _MOST_EXPANSION * file_bytes)
 
 
 def listed(values: list[int]) -> str:

@@ -30,6 +30,7 @@ from sn2nlib.scans.raw.lines import (
     Sizes,
 )
 from sn2nlib.scans.raw.mrd_variants import mrd_variant, user_parameters
+from sn2nlib.scans.sidecar import described, record_of
 
 _COUNTERS = {
     "ky": "kspace_encode_step_1", "kz": "kspace_encode_step_2", "slice": "slice", "average": "average",
@@ -42,8 +43,11 @@ _COPIED = {
 _NOISE, _ACS, _ACS_AND_IMAGE, _REVERSE = 19, 20, 21, 22  # flags, counted from 1
 # navigator, phase correction, feedback, dummy, coil correction, phase stabilisation
 _OTHERS = (23, 24, 26, 27, 28, 29, 30, 31)
+_TRAJECTORIES = {
+    "cartesian": "cartesian", "epi": "cartesian", "radial": "radial", "goldenangle": "golden-angle radial",
+    "spiral": "spiral",
+}  # fmt: skip
 _CHUNK = 256  # lines read at a time
-_RECORD = "sn2n_scan"  # user parameter of the files that this package exports
 
 
 def find_group(file: h5py.File) -> str | None:
@@ -185,6 +189,7 @@ def _header(xml: str) -> RawHeader:
         matrix, centre = (n_slices, *matrix[1:]), (None, centre[1])
     mode = getattr(getattr(parallel, "calibrationMode", None), "value", None)
     trajectory = getattr(encoding.trajectory, "value", encoding.trajectory)
+    record = record_of(header)
     return RawHeader(
         kind="ISMRMRD",
         matrix=matrix,
@@ -196,19 +201,23 @@ def _header(xml: str) -> RawHeader:
         calibration={"embedded": "embedded", "separate": "separate", "external": "separate"}.get(str(mode)),
         bandwidth_ratio=bandwidth or 1.0,
         field_strength=round(_number(getattr(system, "systemFieldStrength_T", None), 0.0, 30.0), 2),
-        trajectory="cartesian" if trajectory in ("cartesian", "epi") else "non-Cartesian",
+        trajectory=_TRAJECTORIES.get(trajectory, "non-Cartesian"),
         ramp_sampling=trajectory == "epi",
-        record=_record(header),
+        record=record,
+        geometry_unknown=_unknown(record),
         variant=variant,
         parameters=user_parameters(header) if variant is not None else {},
         doubts=tuple(doubts),
     )
 
 
-def _record(header: Any) -> str | None:
-    parameters = getattr(header.userParameters, "userParameterString", None) or []
-    found = (parameter.value for parameter in parameters if parameter.name == _RECORD)
-    return next((value for value in found if isinstance(value, str)), None)
+def _unknown(record: str | None) -> str | None:
+    """Why the geometry in the headers of an exported file says nothing; None: it does."""
+    try:
+        info = described(record)["info"] if record else {}
+    except ScanError:  # which is told when the scan is read
+        return None
+    return "that of the exported scan was" if "unknown" in str(info.get("geometry")) else None
 
 
 def _completed(header: RawHeader, lines: LineTable, notes: list[str]) -> RawHeader:

@@ -1,34 +1,34 @@
 """What becomes of the lines of a raw file, decided from their table and the header, before any sample is read."""
 
+import os
 from dataclasses import dataclass
 from math import prod, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sn2nlib.errors import SamplingError, ScanError
+from sn2nlib.errors import ChoiceError, SamplingError, ScanError
 from sn2nlib.sampling import acs_region
 from sn2nlib.scans.raw.geometry import are_directions, header_affine, unknown_affine
+from sn2nlib.scans.raw.given import Geometry, settle_geometry
 from sn2nlib.scans.raw.lines import (
     ACS,
     ACS_AND_IMAGE,
     IMAGE,
     NOISE,
+    ONE_PARTITION,
     OTHER,
     Lengths,
     LineTable,
     RawHeader,
     RawSource,
     Sizes,
+    believable,
     chosen,
     listed,
     of_equal_size,
 )
 from sn2nlib.scans.raw.placement import Axis, Readout, find_acceleration, place_axis, place_readout
-
-ONE_PARTITION = "one partition: the kz split needs a 3D scan with at least two acquired partitions"
-_MOST_EXPANSION = 40  # k-space bytes per byte of the file: R = 4×4 with partial Fourier on both axes
-_ALWAYS_ALLOWED = 2**26
 
 Rows = NDArray[np.int64]
 
@@ -46,6 +46,7 @@ class RawOptions:
     noise_scan: bool = True
     voxel_size: Lengths | None = None
     affine: NDArray[np.float64] | None = None
+    affine_from: str | os.PathLike[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class Plan:
     mask : (kz, ky) bool
     acs_box
         Slices (kz, ky) of the separate calibration in the matrix.
+    voxel_size, affine, geometry
+        As of the scan; whose they are, "unknown" among it.
+    not_for_training
+        Why the halves of the scan cannot be trained on; None: they can.
     counts
         Counter → values that occur in the file.
     does, notes, doubts
@@ -88,7 +93,7 @@ class Plan:
     acs_box: tuple[slice, slice] | None
     voxel_size: Lengths
     affine: NDArray[np.float64]
-    geometry_unknown: str | None
+    geometry: str
     not_for_training: str | None
     counts: dict[str, list[int]]
     does: tuple[str, ...]
@@ -113,6 +118,8 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
 
     Raises
     ------
+    ChoiceError
+        If an option asks for what is not there.
     ScanError
         If the file holds no such lines, contradicts itself beyond repair, or was not sampled on a Cartesian grid.
     """
@@ -148,12 +155,14 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     if acs_box is not None:
         size = tuple(part.stop - part.start for part in acs_box)
         does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
-    voxel_size, affine, unknown = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
+    geometry, unknown = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
+    voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
     does = [*_placements(readout, ky, kz, lines[rows], header), *does]
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
         averages=averages, readout=readout, ky=ky, kz=kz, mask=mask, acceleration=acceleration,
-        caipi_shift=caipi_shift, acs_box=acs_box, voxel_size=voxel_size, affine=affine, geometry_unknown=unknown,
+        caipi_shift=caipi_shift, acs_box=acs_box, voxel_size=voxel_size, geometry=geometry.source,
+        affine=unknown_affine(voxel_size, (kz.n, ky.n, readout.n)) if geometry.affine is None else geometry.affine,
         not_for_training=ONE_PARTITION if kz.n == 1 else None, counts=counts, does=tuple(does), notes=tuple(notes),
         doubts=tuple(doubts) if unknown is None else (*doubts, f"the geometry is unknown: {unknown}"),
     )  # fmt: skip
@@ -161,7 +170,10 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
 
 def _refuse_other_sampling(header: RawHeader) -> None:
     if header.trajectory != "cartesian":
-        raise ScanError(f"a {header.trajectory} acquisition: this package reconstructs Cartesian scans only")
+        raise ScanError(
+            f"a {header.trajectory} acquisition, whose samples lie on no grid; this package reconstructs Cartesian "
+            "scans only: reconstruct it elsewhere and denoise the image"
+        )
     if header.ramp_sampling:
         raise ScanError(
             "the readout was sampled on its gradient ramps, at unequal distances; regrid the lines first "
@@ -200,9 +212,9 @@ def _by_role(
     first = repetitions[0] if options.repetition is None else options.repetition
     for repetition in (first, options.repeat):
         if repetition is not None and repetition not in repetitions:
-            raise ScanError(f"there is no repetition {repetition}; the file holds {listed(repetitions)}")
+            raise ChoiceError(f"there is no repetition {repetition}; the file holds {listed(repetitions)}")
     if options.repeat == first:
-        raise ScanError(f"repetition {first} was asked for twice; a pair needs two different ones")
+        raise ChoiceError(f"repetition {first} was asked for twice; a pair needs two different ones")
     doubts = []
     image, calibration = wanted & (lines["role"] != ACS), wanted & (lines["role"] == ACS)
     own = calibration & (lines["repetition"] == first)
@@ -235,7 +247,7 @@ def _averaged(lines: LineTable, rows: Rows, options: RawOptions) -> tuple[Rows, 
     averages = [int(v) for v in np.unique(lines["average"][rows])]
     average = options.average
     if average is not None and average not in averages:
-        raise ScanError(f"there is no average {average}; the file holds {listed(averages)}")
+        raise ChoiceError(f"there is no average {average}; the file holds {listed(averages)}")
     if average is None and len(averages) > 1:
         _, per_place = np.unique(lines[["kz", "ky"]][rows], return_counts=True)
         if (per_place == len(averages)).all():
@@ -263,8 +275,7 @@ def _mask(lines: LineTable, ky: Axis, kz: Axis) -> NDArray[np.bool_]:
 
 
 def _check_size(source: RawSource, shape: tuple[int, ...]) -> None:
-    needed = 8 * prod(shape)
-    if needed > max(_ALWAYS_ALLOWED, _MOST_EXPANSION * source.file_bytes):
+    if not believable(8 * prod(shape), source.file_bytes):
         raise ScanError(
             f"a file of {source.file_bytes / 2**20:.1f} MiB cannot fill a k-space of {' × '.join(map(str, shape))} "
             "(coil, kz, ky, kx): its line numbers or its header are damaged"
@@ -319,25 +330,24 @@ def _noise(
 
 def _geometry(
     header: RawHeader, line: np.void, readout: Readout, shape: Sizes, options: RawOptions
-) -> tuple[Lengths, NDArray[np.float64], str | None]:
-    unknown = header.geometry_unknown
+) -> tuple[Geometry, str | None]:
+    """Geometry of the scan, and why position and orientation are unknown; None: they are not."""
+    unknown, known = header.geometry_unknown, Geometry(None, None, "unknown")
     if unknown is None and not (all(0 < length < 1e4 for length in header.fov)):
         unknown = "the header has no field of view"
-    if unknown is None and not (are_directions(line["directions"]) and (np.abs(line["position"]) < 1e4).all()):
-        unknown = "the lines hold no valid position and directions"
-    if options.affine is not None:
-        affine = np.asarray(options.affine, dtype=float)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all():
-            raise ScanError("affine: needs a finite 4×4 matrix")
-        x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
-        return options.voxel_size or (z, y, x), affine, None
-    z, y, x = header.fov
-    measured = (z / shape[0], y / shape[1], x / readout.full) if unknown is None else (1.0, 1.0, 1.0)
-    voxel_size = options.voxel_size or measured
-    if unknown is not None:
-        return voxel_size, unknown_affine(voxel_size, shape), unknown
-    affine = header_affine(line["directions"], line["position"], voxel_size=voxel_size, shape=shape)
-    return voxel_size, affine, None
+    if unknown is None:
+        z, y, x = header.fov
+        voxel_size = (z / shape[0], y / shape[1], x / readout.full)
+        known = Geometry(voxel_size, None, "position and orientation unknown")
+        if are_directions(line["directions"]) and (np.abs(line["position"]) < 1e4).all():
+            affine = header_affine(line["directions"], line["position"], voxel_size=voxel_size, shape=shape)
+            known = Geometry(voxel_size, affine, "from the header")
+        else:
+            unknown = "the lines hold no valid position and directions"
+    settled = settle_geometry(
+        known, shape=shape, voxel_size=options.voxel_size, affine=options.affine, affine_from=options.affine_from
+    )
+    return settled, None if settled.affine is not None else unknown
 
 
 def _placements(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:

@@ -15,6 +15,7 @@ _NEEDED = ("Meas", "MeasYaps", "Config", "Dicom")
 _MOST_BUFFERS = 32
 _BANDWIDTH_RATIO = 0.793  # noise bandwidth of the receivers relative to the readout's, the same on all systems
 _INPLACE = 2.0  # sPat.ucRefScanMode: the calibration lines belong to the scan itself
+_TRAJECTORIES = {1: "cartesian", 2: "radial", 4: "spiral", 8: "PROPELLER (BLADE)"}  # sKSpace.ucTrajectory
 _REGRIDDING = 2  # Meas.alRegridMode: 1 none, 2 trapezoidal, 4 sinusoidal ramps
 
 Protocol = Mapping[str, Any]
@@ -116,7 +117,7 @@ def twix_header(
         centre=centre,
         acceleration=(reduction[0], reduction[1]) if all(1 <= r <= 8 for r in reduction) else None,
         calibration="embedded" if mode == _INPLACE else "separate" if mode > _INPLACE else None,
-        trajectory="cartesian" if _number(yaps, ("sKSpace", "ucTrajectory"), 1) == 1 else "non-Cartesian",
+        trajectory=_TRAJECTORIES.get(int(_number(yaps, ("sKSpace", "ucTrajectory"), 1)), "non-Cartesian"),
     )
 
 

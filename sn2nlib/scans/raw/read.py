@@ -12,20 +12,26 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sn2nlib.errors import ScanError, Sn2nError
+from sn2nlib.errors import ChoiceError, ScanError, Sn2nError
 from sn2nlib.scans.raw import layouts, mrd, twix
 from sn2nlib.scans.raw.assemble import assemble, besides_kspace, partitions
 from sn2nlib.scans.raw.lines import NOISE, RawSource
 from sn2nlib.scans.raw.mrd_variants import apply_variant
 from sn2nlib.scans.raw.plan import Plan, RawOptions, make_plan
-from sn2nlib.scans.raw.report import RawReport, raw_report, scan_report
+from sn2nlib.scans.raw.report import RawReport, closed_report, layout_report, raw_report, scan_report, unread_report
 from sn2nlib.scans.scan import FORMAT, Scan, inspect_scan, load_scan, save_scan
 from sn2nlib.scans.sidecar import described
-from sn2nlib.scans.stream import write_partitions
+from sn2nlib.scans.stream import read_header, write_partitions
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD = 65536
 _KNOWN = "Siemens twix, ISMRMRD, public HDF5 layouts, and scan files of this package are read"
+_CONVERT_FIRST = {
+    "MRD version 2": "convert it to ISMRMRD HDF5 first (this package reads MRD 1)",
+    "ISMRMRD in its streaming form": "made for sending from program to program; convert it first: "
+    "ismrmrd_stream_to_hdf5 writes the HDF5 form that is read here",
+}
+_OF_LAYOUTS = ("noise_scan", "voxel_size", "affine", "affine_from")  # options that public layouts take
 
 
 def read_raw(
@@ -41,6 +47,7 @@ def read_raw(
     noise_scan: bool = True,
     voxel_size: tuple[float, float, float] | None = None,
     affine: np.ndarray | None = None,
+    affine_from: str | os.PathLike[str] | None = None,
     largest: int | None = None,
 ) -> Scan:
     """Read a raw file of any known kind.
@@ -63,9 +70,12 @@ def read_raw(
     noise_scan
         Take the noise scan of the file along, scaled to the noise of the k-space samples.
     voxel_size
-        (z, y, x) in mm, instead of the header's.
+        (z, y, x) in mm, of files that do not say it.
     affine : (4, 4)
-        NIfTI affine (RAS+ mm) of the image stored as (x, y, z), instead of the header's.
+        NIfTI affine (RAS+ mm) of the image stored as (x, y, z) = (readout, lines, partitions), of files that do not
+        say where they lie.
+    affine_from
+        A NIfTI image stored so, or a DICOM series, of the same matrix: its affine instead of `affine`.
     largest
         Bytes of k-space beyond which the file is refused; None: no limit.
 
@@ -77,6 +87,8 @@ def read_raw(
     Raises
     ------
     FileNotFoundError
+    ChoiceError
+        If an option asks for what the file does not hold, or contradicts what it says.
     ScanError
         If the file is of no known kind, truncated, damaged, or cannot be reconstructed; the message names the file.
 
@@ -88,12 +100,12 @@ def read_raw(
     options = RawOptions(
         contrast=contrast, repetition=repetition, repeat=repeat, average=average, slice_number=slice_number,
         remove_oversampling=remove_oversampling, noise_scan=noise_scan, voxel_size=voxel_size, affine=affine,
+        affine_from=affine_from,
     )  # fmt: skip
-    path = _checked(path)
-    kind = _kind(path)
+    path, kind = _readable(path)
     if kind in (FORMAT, "layout"):
-        _refuse_options(path, options, measurement)
-        return load_scan(path) if kind == FORMAT else _read_layout(path, largest)
+        _refuse_options(path, kind, options, measurement)
+        return load_scan(path) if kind == FORMAT else _read_layout(path, options, largest)
     with _naming(path):
         source = _open(path, kind, measurement)
         plan = _plan(source, _with_pair(source, options))
@@ -120,11 +132,11 @@ def open_raw(path: str | os.PathLike[str], *, largest: int | None = None, **opti
     Scan or Path
         Either serves `sn2nlib.recon.scan_images`.
     """
-    path = _checked(path)
-    if _kind(path) != FORMAT:
+    path, kind = _readable(path)
+    if kind != FORMAT:
         return read_raw(path, largest=largest, **options)
     measurement = options.pop("measurement", -1)
-    _refuse_options(path, RawOptions(**options), measurement)
+    _refuse_options(path, kind, RawOptions(**options), measurement)
     return path
 
 
@@ -149,12 +161,11 @@ def convert_raw(
     FileNotFoundError, ScanError, OSError
         As `read_raw` and `save_scan`.
     """
-    path, chosen = _checked(path), RawOptions(**options)
-    kind = _kind(path)
+    (path, kind), chosen = _readable(path), RawOptions(**options)
     if kind == FORMAT:
         raise ScanError(f"{path}: is a scan file already")
     if kind == "layout":
-        save_scan(read_raw(path, **options), out, overwrite=True)
+        save_scan(read_raw(path, measurement=measurement, **options), out, overwrite=True)
         return
     with _naming(path):
         source = _open(path, kind, measurement)
@@ -175,26 +186,62 @@ def is_scan_file(path: str | os.PathLike[str]) -> bool:
     return _kind(_checked(path)) == FORMAT
 
 
-def inspect_raw(path: str | os.PathLike[str], *, measurement: int = -1) -> RawReport:
+def inspect_raw(
+    path: str | os.PathLike[str], *, measurement: int = -1, partial_fourier: str = "zero", **options: Any
+) -> RawReport:
     """What a raw file holds, what `read_raw` makes of it, what that needs, and what it cannot do.
 
-    No samples are read, and nothing about the patient is told.
+    No samples are read (of layouts without a sampling mask, one slab), and nothing about the patient is told. A file
+    that `read_raw` refuses although its lines can be listed is reported too, with the reason.
+
+    Parameters
+    ----------
+    path
+    partial_fourier : "zero", "homodyne" or "pocs"
+        What `reconstruct` would be asked for, to be told.
+    measurement, **options
+        As for `read_raw`: what they change is seen in the report.
 
     Raises
     ------
     FileNotFoundError
+    ChoiceError
+        If an option asks for what the file does not hold.
     ScanError
-        As `read_raw`.
+        If the file is of no known kind, truncated, or too damaged to list its lines.
     """
-    path = _checked(path)
+    path, chosen = _checked(path), RawOptions(**options)
     kind = _kind(path)
+    if kind in _CONVERT_FIRST:
+        return closed_report(kind, path, _CONVERT_FIRST[kind])
+    if kind in (FORMAT, "layout"):
+        _refuse_options(path, kind, chosen, measurement)
     if kind == FORMAT:
-        return scan_report(inspect_scan(path))
+        return scan_report(inspect_scan(path), read_header(path).mask, partial_fourier=partial_fourier)
     if kind == "layout":
-        return scan_report(layouts.inspect_layout(path, layouts.find_layout(path)))
+        return _inspect_layout(path, chosen, partial_fourier)
     with _naming(path):
         source = _open(path, kind, measurement)
-        return raw_report(source, _plan(source, RawOptions()))
+        try:
+            plan = _plan(source, _with_pair(source, chosen))
+        except ChoiceError:
+            raise
+        except ScanError as error:
+            return unread_report(source, str(error))
+        return raw_report(source, plan, partial_fourier=partial_fourier)
+
+
+def _inspect_layout(path: Path, options: RawOptions, partial_fourier: str) -> RawReport:
+    layout = layouts.find_layout(path)
+    assert layout is not None
+    try:
+        facts = layouts.inspect_layout(path, layout, _of_layout(options))
+    except ChoiceError:
+        raise
+    except ScanError as error:
+        return closed_report(layout.title, path, str(error).removeprefix(f"{path}: "))
+    with _naming(path):
+        return layout_report(facts, partial_fourier=partial_fourier)
 
 
 class _naming:
@@ -208,15 +255,19 @@ class _naming:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, Sn2nError):
-            raise ScanError(f"{self.path}: {error}") from error
+            raise (ChoiceError if isinstance(error, ChoiceError) else ScanError)(f"{self.path}: {error}") from error
 
 
-def _read_layout(path: Path, largest: int | None) -> Scan:
+def _of_layout(options: RawOptions) -> layouts.LayoutOptions:
+    return layouts.LayoutOptions(**{name: getattr(options, name) for name in _OF_LAYOUTS})
+
+
+def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
     layout = layouts.find_layout(path)
     with _naming(path):
         _check_largest(layouts.kspace_bytes(path, layout), largest)
-    scan = layouts.read_layout(path, layout)
-    if scan.info.get("geometry") == "unknown":
+    scan = layouts.read_layout(path, layout, _of_layout(options))
+    if "unknown" in scan.info["geometry"]:
         warnings.warn(
             f"{path.name}: the file does not say how the image lies in the patient: left and right, front and back "
             "may be exchanged",
@@ -233,11 +284,22 @@ def _check_largest(needed: int, largest: int | None) -> None:
         )
 
 
-def _refuse_options(path: Path, options: RawOptions, measurement: int) -> None:
+def _refuse_options(path: Path, kind: str, options: RawOptions, measurement: int) -> None:
+    taken = _OF_LAYOUTS if kind == "layout" else ()
     changed = [name for name, value in vars(options).items() if value is not vars(RawOptions())[name]]
-    changed += [] if measurement == -1 else ["measurement"]
+    changed = [name for name in changed if name not in taken] + ([] if measurement == -1 else ["measurement"])
     if changed:
-        raise ScanError(f"{path}: the options {', '.join(changed)} are for twix and ISMRMRD files")
+        ours = "" if kind == "layout" else "; a scan file holds what was chosen before"
+        raise ChoiceError(f"{path}: the options {', '.join(changed)} are for twix and ISMRMRD files{ours}")
+
+
+def _readable(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """The path and its kind, which is one that can be read."""
+    path = _checked(path)
+    kind = _kind(path)
+    if kind in _CONVERT_FIRST:
+        raise ScanError(f"{path}: {kind}; {_CONVERT_FIRST[kind]}")
+    return path, kind
 
 
 def _checked(path: str | os.PathLike[str]) -> Path:
@@ -250,7 +312,7 @@ def _checked(path: str | os.PathLike[str]) -> Path:
 
 
 def _kind(path: Path) -> str:
-    """twix, ismrmrd, layout, or the name of our own format."""
+    """twix, ismrmrd, layout, the name of our own format, or one of `_CONVERT_FIRST`."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
@@ -258,12 +320,9 @@ def _kind(path: Path) -> str:
     if head.startswith(_HDF5):
         return _hdf5_kind(path)
     if head.startswith(b"yardl"):
-        raise ScanError(f"{path}: MRD version 2; convert it to ISMRMRD HDF5 first (this package reads MRD 1)")
+        return "MRD version 2"
     if int.from_bytes(head[:2], "little") in (1, 2, 3) and b"ismrmrdHeader" in head:
-        raise ScanError(
-            f"{path}: ISMRMRD in its streaming form, made for sending from program to program; "
-            "convert it first: ismrmrd_stream_to_hdf5 writes the HDF5 form that is read here"
-        )
+        return "ISMRMRD in its streaming form"
     if twix.is_twix(head):
         return "twix"
     raise ScanError(f"{path}: not an HDF5 file, nor another known raw file, or damaged ({_KNOWN})")
@@ -321,12 +380,12 @@ def _as_variant(scan: Scan, source: RawSource, options: RawOptions) -> Scan:
 
 
 def _recorded(source: RawSource, options: RawOptions) -> dict[str, Any]:
-    """What the record of an exported file says more exactly than its headers; the options of the user still count."""
+    """What the record of an exported file says more exactly than its headers; what the user gives still counts."""
     if source.header.record is None:
         return {}
     known = dict(described(source.header.record))
-    if options.voxel_size is not None or options.affine is not None:
-        known = {name: value for name, value in known.items() if name not in ("voxel_size", "affine")}
+    if options.voxel_size is not None or options.affine is not None or options.affine_from is not None:
+        known = {name: value for name, value in known.items() if name not in ("voxel_size", "affine", "info")}
     return known
 
 
@@ -334,7 +393,7 @@ def _open(path: Path, kind: str, measurement: int) -> RawSource:
     if kind == "twix":
         return twix.open_twix(path, measurement=measurement)
     if measurement != -1:
-        raise ScanError("measurement: only twix files hold several")
+        raise ChoiceError("measurement: only twix files hold several")
     return mrd.open_mrd(path)
 
 

@@ -2,17 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sn2nlib.errors import SamplingError
-from sn2nlib.sampling import acs_region
-from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, RawSource
+from sn2nlib.errors import ChoiceError, SamplingError
+from sn2nlib.sampling import Mask, acs_region, split_kz
+from sn2nlib.scans.raw.layouts import LayoutFacts
+from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, Lengths, RawSource, Sizes, listed
 from sn2nlib.scans.raw.plan import Plan
 
 _COPIES = 5  # of k-space that the reconstruction holds at its peak
 _RECON_BYTES_PER_SECOND = 50e6  # of k-space, on two cores
+_FILLING = {
+    "zero": "stays zero (homodyne or pocs fill it when asked)",
+    "homodyne": "is filled by homodyne, with one phase map of the original for the halves too",
+    "pocs": "is filled by projections (POCS), with one phase map of the original for the halves too",
+}  # of partial Fourier
+_UNREAD = "reading, and so reconstruction and training: "
 
 
 @dataclass(frozen=True)
@@ -53,49 +61,192 @@ class RawReport:
         return "\n".join(lines)
 
 
-def scan_report(values: Mapping[str, Any]) -> RawReport:
-    """Of a scan file, from what `inspect_scan` tells."""
-    reason = values.get("not for training")
-    return RawReport(values, cannot=(f"training: {reason}",) if reason else ())
+def scan_report(values: Mapping[str, Any], mask: Mask, *, partial_fourier: str = "zero") -> RawReport:
+    """Of a scan file, from what `inspect_scan` tells, and the mask in it."""
+    acceleration, shift = values["acceleration (Ry, Rz)"], values["CAIPIRINHA shift"]
+    acs = values["separate calibration (kz, ky, kx)"]
+    told = {**values, **sampling_values(mask, acceleration, shift, acs_size=acs and acs[:2])}
+    told["time for reconstruction s"] = _seconds(values["k-space MiB"])
+    reasons = cannot(mask, acceleration, shift, has_acs=acs is not None, not_for_training=values["not for training"])
+    return RawReport(told, does=filling(mask, acceleration, partial_fourier), cannot=reasons)
 
 
-def raw_report(source: RawSource, plan: Plan) -> RawReport:
+def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") -> RawReport:
     """Of a raw file, from its line table and the plan; no samples are read."""
     header, lines, readout = source.header, source.lines, plan.readout
     mebibytes = 8 * readout.coils * float(np.prod(plan.shape)) / 2**20
     working = mebibytes * readout.full / readout.n
+    acs_size = None if plan.acs_box is None else tuple(part.stop - part.start for part in plan.acs_box)
     values = {
         "format": header.kind,
         "lines": _line_counts(source),
         "coils": readout.coils,
         "samples per line": readout.samples,
-        "matrix (kz, ky, kx)": plan.shape,
-        "field of view (z, y, x) mm": "unknown" if plan.geometry_unknown else _rounded(
-            n * size for n, size in zip(plan.shape, plan.voxel_size, strict=True)
+        **geometry_values(
+            plan.shape, None if plan.geometry == "unknown" else plan.voxel_size, plan.affine, plan.geometry
         ),
-        "voxel size (z, y, x) mm": "unknown" if plan.geometry_unknown else _rounded(plan.voxel_size),
-        "geometry": "unknown" if plan.geometry_unknown else "from the header",
-        "affine rows": "unknown" if plan.geometry_unknown else [_rounded(row) for row in plan.affine[:3]],
         "readout oversampling": f"{header.oversampling:g} ({header.oversampling_source})",
-        "acceleration (Ry, Rz)": plan.acceleration,
-        "CAIPIRINHA shift": plan.caipi_shift,
+        **sampling_values(plan.mask, plan.acceleration, plan.caipi_shift, acs_size=acs_size),
         "declared acceleration": header.acceleration or "not declared",
-        "calibration": _calibration(plan),
-        "partial Fourier (ky, kz)": (_fraction(lines, plan, "ky"), _fraction(lines, plan, "kz")),
-        "sampled share %": round(100 * float(plan.mask.mean()), 1),
         "noise scan": plan.noise_from or "none",
-        "repetitions": len(plan.counts["repetition"]),
-        "averages": len(plan.counts["average"]),
-        "contrasts": len(plan.counts["contrast"]),
-        "slices": len(plan.counts["slice"]),
+        **{f"{name}s": len(plan.counts[name]) for name in ("repetition", "average", "contrast", "slice")},
         "field strength T": header.field_strength or "unknown",
         "dwell time µs": round(float(np.median(lines["dwell_us"][plan.rows])), 3) or "unknown",
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + bool(plan.repeat_rows.size)) + min(192, 3 * working)),
         "memory for reconstruction MiB": round(_COPIES * mebibytes),
-        "time for reconstruction s": max(1, round(mebibytes * 2**20 / _RECON_BYTES_PER_SECOND)),
+        "time for reconstruction s": _seconds(mebibytes),
     }
-    return RawReport(values, plan.does, _cannot(plan), plan.doubts, plan.notes)
+    reasons = cannot(
+        plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
+        not_for_training=plan.not_for_training, geometry=plan.geometry,
+    )  # fmt: skip
+    does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier))
+    return RawReport(values, does, reasons, plan.doubts, plan.notes)
+
+
+def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawReport:
+    """Of a file of a public layout, from what `inspect_layout` found."""
+    layout, geometry, mask = facts.layout, facts.geometry, facts.mask
+    mebibytes = 8 * facts.n_coils * float(np.prod(facts.shape)) / 2**20
+    values = {
+        "format": layout.title,
+        "coils": facts.n_coils,
+        **geometry_values(facts.shape, geometry.voxel_size, geometry.affine, geometry.source),
+        "axes already in image space": ", ".join(name[1:] for name in layout.image_axes) or "none",
+        **sampling_values(mask, facts.acceleration, facts.caipi_shift, acs_size=facts.acs_size),
+        "noise scan": "none" if facts.noise_samples is None else f"{facts.noise_samples} samples per coil",
+        "repetitions": 1 + facts.has_repeat,
+        "k-space MiB": round(mebibytes, 1),
+        "memory for reading MiB": round(mebibytes * (1 + facts.has_repeat)),
+        "memory for reconstruction MiB": round(_COPIES * mebibytes),
+        "time for reconstruction s": _seconds(mebibytes),
+        "licence": layout.licence,
+    }
+    reasons = cannot(
+        mask, facts.acceleration, facts.caipi_shift, has_acs=facts.acs_size is not None,
+        not_for_training=facts.not_for_training, geometry=geometry.source,
+    )  # fmt: skip
+    return RawReport(values, (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier)), reasons)
+
+
+def closed_report(kind: str, path: Path, reason: str) -> RawReport:
+    """Of a file of a known form that cannot be opened, for the reason given."""
+    values = {"format": kind, "file MiB": round(path.stat().st_size / 2**20, 1)}
+    return RawReport(values, cannot=(_UNREAD + reason,))
+
+
+def unread_report(source: RawSource, reason: str) -> RawReport:
+    """Of a raw file whose lines can be listed, but not be made a scan of, for the reason given."""
+    header, lines = source.header, source.lines
+    image = lines[lines["role"] != NOISE] if (lines["role"] != NOISE).any() else lines
+    sizes = {name: sorted({int(value) for value in image[name]}) for name in ("coils", "samples")}
+    values = {
+        "format": header.kind,
+        "lines": _line_counts(source),
+        "coils": listed(sizes["coils"]),
+        "samples per line": listed(sizes["samples"]),
+        "trajectory": header.trajectory,
+        "declared matrix (z, y, x)": header.matrix if all(header.matrix) else "not declared",
+        "declared field of view mm": _rounded(header.fov) if all(header.fov) else "not declared",
+        "readout oversampling": f"{header.oversampling:g} ({header.oversampling_source})",
+        "declared acceleration": header.acceleration or "not declared",
+        "noise scan": "this measurement" if (lines["role"] == NOISE).any()
+        else "none" if source.noise is None else "another measurement",
+        **{f"{name}s": len(np.unique(image[name])) for name in ("repetition", "average", "contrast", "slice")},
+        "field strength T": header.field_strength or "unknown",
+        "file MiB": round(source.file_bytes / 2**20, 1),
+    }  # fmt: skip
+    return RawReport(values, (), (_UNREAD + reason,), header.doubts, header.notes)
+
+
+def geometry_values(
+    shape: Sizes, voxel_size: Lengths | None, affine: np.ndarray | None, source: str
+) -> dict[str, Any]:
+    """Matrix, field of view, voxel size and affine, as far as they are known, and whose they are."""
+    lengths = None if voxel_size is None else (n * size for n, size in zip(shape, voxel_size, strict=True))
+    known = affine is not None and "unknown" not in source
+    return {
+        "matrix (kz, ky, kx)": shape,
+        "field of view (z, y, x) mm": "unknown" if lengths is None else _rounded(lengths),
+        "voxel size (z, y, x) mm": "unknown" if voxel_size is None else _rounded(voxel_size),
+        "geometry": source,
+        "affine rows": [_rounded(row) for row in affine[:3]] if known and affine is not None else "unknown",
+    }
+
+
+def sampling_values(
+    mask: Mask, acceleration: tuple[int, int], caipi_shift: int, *, acs_size: tuple[int, ...] | None
+) -> dict[str, Any]:
+    """What was acquired: lattice, calibration lines, partial Fourier, share; `acs_size` (kz, ky) of a separate scan."""
+    return {
+        "acceleration (Ry, Rz)": acceleration,
+        "CAIPIRINHA shift": caipi_shift,
+        "calibration": _calibration(mask, acs_size),
+        "partial Fourier (ky, kz)": partial_shares(mask, acceleration),
+        "sampled share %": round(100 * float(mask.mean()), 1),
+    }
+
+
+def partial_shares(mask: Mask, acceleration: tuple[int, int]) -> tuple[float, float]:
+    """Shares (ky, kz) of a symmetric extent that were acquired; the wider side ends where the matrix does, if near."""
+    ky, kz = (_share(np.flatnonzero(mask.any(axis=axis)), mask.shape[1 - axis], acceleration[axis]) for axis in (0, 1))
+    return ky, kz
+
+
+def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str, ...]:
+    """What becomes of the sides of k-space that were not acquired.
+
+    Raises
+    ------
+    ChoiceError
+        If the method is unknown.
+    """
+    if method not in _FILLING:
+        raise ChoiceError(f"partial Fourier filling is one of {', '.join(_FILLING)}, got {method!r}")
+    shares = zip(("ky", "kz"), partial_shares(mask, acceleration), strict=True)
+    return tuple(f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
+                 "sampled" for axis, share in shares if share < 1)  # fmt: skip
+
+
+def cannot(
+    mask: Mask, acceleration: tuple[int, int], caipi_shift: int, *, has_acs: bool, not_for_training: str | None,
+    geometry: str = "",
+) -> tuple[str, ...]:  # fmt: skip
+    """What the scan cannot serve for, with the reason, a sentence each."""
+    told = []
+    if not_for_training:
+        told.append(f"training: {not_for_training}")
+    else:
+        try:
+            split_kz(mask, acceleration=acceleration, caipi_shift=caipi_shift)
+        except SamplingError as error:
+            told.append(f"training: {error}")
+    if acceleration != (1, 1) and not has_acs and _calibration(mask, None) == "none":
+        told.append("reconstruction: undersampled, without calibration lines at the centre of k-space")
+    if "unknown" in geometry:
+        what = "orientation and voxel size" if geometry == "unknown" else "orientation"
+        told.append(f"{what} of the images, unless given (--voxel-size, --affine-from)")
+    return tuple(told)
+
+
+def _layout_does(facts: LayoutFacts) -> tuple[str, ...]:
+    layout, told = facts.layout, []
+    if layout.image_axes:
+        axes = ", ".join(name[1:] for name in layout.image_axes)
+        told.append(f"{axes}, stored as image, transformed back to k-space")
+    moved = [name for name, place in layout.dc.items() if place != "centre"]
+    if moved:
+        told.append(f"zero frequency of {', '.join(moved)} moved to the middle, wherever it is stored")
+    for name, share in layout.sampled.get("collected", {}).items():
+        told.append(f"{name} beyond {100 * share:.0f} % was filled by the scanner: it does not count as sampled")
+    if facts.noise_samples is None:
+        told.append("no noise scan: the noise is taken from the corners of k-space, where signal may be left")
+    else:
+        told.append(f"pre-whitening with the noise scan of the file, {facts.noise_samples} samples per coil")
+    if facts.acs_size is not None:
+        told.append(f"a separate calibration scan of (kz, ky) = {facts.acs_size} lines is taken along")
+    return tuple(told)
 
 
 def _line_counts(source: RawSource) -> str:
@@ -106,39 +257,28 @@ def _line_counts(source: RawSource) -> str:
     return ", ".join(f"{n} {name}" for n, name in counts if n)
 
 
-def _calibration(plan: Plan) -> str:
-    if plan.acs_box is not None:
-        return f"separate, (kz, ky) = {tuple(part.stop - part.start for part in plan.acs_box)}"
+def _calibration(mask: Mask, acs_size: tuple[int, ...] | None) -> str:
+    if acs_size is not None:
+        return f"separate, (kz, ky) = {acs_size}"
     try:
-        box = acs_region(plan.mask)
+        box = acs_region(mask)
     except SamplingError:
         return "none"
     size = tuple(part.stop - part.start for part in box)
-    return f"integrated, (kz, ky) = {size} fully sampled" if size != plan.mask.shape else "not needed: fully sampled"
+    return f"integrated, (kz, ky) = {size} fully sampled" if size != mask.shape else "not needed: fully sampled"
 
 
-def _fraction(lines: np.ndarray, plan: Plan, name: str) -> float:
-    """Share of a symmetric extent that was acquired; the wider side ends where the matrix does, if near."""
-    axis = plan.ky if name == "ky" else plan.kz
-    below = axis.centre - int(lines[name][plan.rows].min())
-    above = int(lines[name][plan.rows].max()) - axis.centre + 1
-    step = plan.acceleration[0 if name == "ky" else 1]
+def _share(acquired: np.ndarray, n: int, step: int) -> float:
+    below, above = n // 2 - int(acquired[0]), int(acquired[-1]) - n // 2 + 1
     narrow, wide = sorted((below, above))
     if wide - narrow <= max(2, 2 * step):  # a lattice need not end where it begins
         return 1.0
-    reach = axis.n / 2 if axis.n / 2 - wide <= step else wide
+    reach = n / 2 if n / 2 - wide <= step else wide
     return round((reach + narrow) / (2 * reach), 2)
 
 
-def _cannot(plan: Plan) -> tuple[str, ...]:
-    told = []
-    if plan.not_for_training:
-        told.append(f"training: {plan.not_for_training}")
-    if plan.acceleration != (1, 1) and plan.acs_box is None and _calibration(plan) == "none":
-        told.append("reconstruction: undersampled, without calibration lines at the centre of k-space")
-    if plan.geometry_unknown:
-        told.append("orientation and voxel size of the images, unless given (voxel_size, affine)")
-    return tuple(told)
+def _seconds(mebibytes: float) -> int:
+    return max(1, round(mebibytes * 2**20 / _RECON_BYTES_PER_SECOND))
 
 
 def _rounded(values: Any) -> tuple[float, ...]:

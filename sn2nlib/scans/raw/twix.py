@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sn2nlib.errors import ScanError
+from sn2nlib.errors import ChoiceError, ScanError
 from sn2nlib.scans.raw.geometry import quaternion_directions
 from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, LineTable, RawSource
 from sn2nlib.scans.raw.protocol import read_protocol, twix_header
@@ -103,7 +103,7 @@ def open_twix(path: Path, *, measurement: int = -1) -> RawSource:
     """
     found = find_measurements(path)
     if not -len(found) <= measurement < len(found):
-        raise ScanError(f"there is no measurement {measurement}; the file holds {len(found)}, counted from 0")
+        raise ChoiceError(f"there is no measurement {measurement}; the file holds {len(found)}, counted from 0")
     chosen = measurement % len(found)
     protocol = read_protocol(path, found[chosen].start, found[chosen].end)
     lines, read, centre = _read_lines(path, found[chosen], protocol)

@@ -1,0 +1,121 @@
+"""Geometry that the user gives for a raw file whose own is unknown, checked against what the file says."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sn2nlib.errors import ChoiceError
+from sn2nlib.scans.dicom import is_dicom, series_affine
+from sn2nlib.scans.images import stored_affine
+from sn2nlib.scans.raw.lines import Lengths, Sizes
+
+_TOLERANCE = 0.01  # of a length: headers round
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Voxel size (z, y, x) in mm and affine of a scan, None where unknown; `source` says whose they are."""
+
+    voxel_size: Lengths | None
+    affine: NDArray[np.float64] | None
+    source: str
+
+
+def settle_geometry(
+    known: Geometry,
+    *,
+    shape: Sizes,
+    voxel_size: Lengths | None = None,
+    affine: ArrayLike | None = None,
+    affine_from: str | os.PathLike[str] | None = None,
+) -> Geometry:
+    """What the file says, filled up with what the user gives.
+
+    Parameters
+    ----------
+    known
+        Of the file.
+    shape
+        (kz, ky, kx) of the scan.
+    voxel_size
+        (z, y, x) in mm.
+    affine : (4, 4)
+        NIfTI affine (RAS+ mm) of the image stored as (x, y, z) = (readout, lines, partitions).
+    affine_from
+        NIfTI image stored so, or DICOM series, of the same matrix: its affine.
+
+    Raises
+    ------
+    ChoiceError
+        If the file knows better, or sizes contradict each other.
+    """
+    if affine is not None and affine_from is not None:
+        raise ChoiceError("affine and affine_from are two ways to say the same; give one of them")
+    if (affine is not None or affine_from is not None) and known.affine is not None:
+        raise ChoiceError("the file says where the image lies; an affine is for files that do not")
+    voxels = known.voxel_size
+    if voxel_size is not None:
+        given = _lengths(voxel_size)
+        if voxels is not None and not _same(given, voxels):
+            raise ChoiceError(f"voxel_size {_told(given)} mm was given, the file says {_told(voxels)} mm: "
+                              "it is for files that do not say it")  # fmt: skip
+        voxels = voxels or given
+    if affine is not None or affine_from is not None:
+        placed = _checked(affine) if affine is not None else image_affine(Path(affine_from), shape)  # type: ignore[arg-type]
+        x, y, z = (float(length) for length in np.linalg.norm(placed[:3, :3], axis=0))
+        if voxels is not None and not _same((z, y, x), voxels):
+            raise ChoiceError(
+                f"the voxels of the affine are {_told((z, y, x))} mm, those of the scan {_told(voxels)} mm (z, y, x): "
+                "they are not of one scan"
+            )
+        return Geometry((z, y, x), placed, "an image that was given" if affine is None else "given")
+    source = "the voxel size given; position and orientation unknown"
+    return Geometry(voxels, known.affine, known.source if voxels == known.voxel_size else source)
+
+
+def image_affine(path: Path, shape: Sizes) -> NDArray[np.float64]:
+    """Affine of an image of the matrix (z, y, x) = `shape`, for the axes (readout, lines, partitions).
+
+    The axes of a NIfTI are taken as they are stored. Those of a DICOM series are columns, rows and slices, of which
+    the columns count the lines if the header calls the direction of the rows its phase encoding. In which direction an
+    axis of the raw data runs, the image cannot tell: it is taken to be that of the image.
+
+    Raises
+    ------
+    FileNotFoundError, ImageError
+        If there is no such image, or it does not say where it lies.
+    ChoiceError
+        If its matrix is another one.
+    """
+    affine, stored = series_affine(path) if is_dicom(path) else stored_affine(path)
+    if stored != shape[::-1]:
+        raise ChoiceError(
+            f"{path}: has (x, y, z) = {stored} voxels, the scan {shape[::-1]} (readout, lines, partitions): take an "
+            "image of this scan with the matrix and the order of axes of the raw data, or give the voxel size alone"
+        )
+    return affine
+
+
+def _checked(affine: ArrayLike | None) -> NDArray[np.float64]:
+    values = np.asarray(affine, dtype=float)
+    if values.shape != (4, 4) or not np.isfinite(values).all() or abs(np.linalg.det(values)) < 1e-12:
+        raise ChoiceError("affine: needs a finite 4×4 matrix whose axes span the space")
+    return values
+
+
+def _lengths(values: Lengths) -> Lengths:
+    lengths = tuple(float(value) for value in values)
+    if len(lengths) != 3 or not all(0 < length < 1e4 for length in lengths):
+        raise ChoiceError(f"voxel_size: needs three numbers (z, y, x) in mm above 0, got {_told(lengths)}")
+    return lengths
+
+
+def _same(some: Lengths, others: Lengths) -> bool:
+    return bool(np.allclose(some, others, rtol=_TOLERANCE))
+
+
+def _told(lengths: tuple[float, ...]) -> str:
+    return " × ".join(f"{length:.4g}" for length in lengths)
