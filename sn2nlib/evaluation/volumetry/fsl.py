@@ -156,4 +156,4 @@ def _output(base: Path, program: str) -> Path:
         path = base.with_name(base.name + ending)
         if path.is_file():
             return path
-    raise SegmentationError(f"the FSL program {program} ended without writing {base.name}; see whether FSL runs by hand")
+    raise SegmentationError(f"the FSL program {program} ended without writing {base.name}; try it by hand")

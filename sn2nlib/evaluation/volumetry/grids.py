@@ -91,7 +91,7 @@ def _onto(
     turned = nib.orientations.apply_orientation(labels, turn)
     moved = stored @ nib.orientations.inv_ornt_aff(turn, labels.shape)
     corners = np.array([[i, j, k, 1] for i in (0, wanted[0]) for j in (0, wanted[1]) for k in (0, wanted[2])])
-    if turned.shape == wanted and np.abs((corners @ (moved - affine).T)).max() < _TOLERANCE:
+    if turned.shape == wanted and np.abs(corners @ (moved - affine).T).max() < _TOLERANCE:
         return np.ascontiguousarray(turned.transpose(2, 1, 0))
     centres = [grid @ [*((np.array(size) - 1) / 2), 1] for grid, size in ((stored, labels.shape), (affine, wanted))]
     extent = np.linalg.norm((affine @ [*wanted, 0])[:3])
