@@ -142,7 +142,8 @@ def _written_as_nifti_gz() -> Iterator[None]:
 def _run(program: str, *arguments: str, **options: Any) -> None:
     wrapper = getattr(_wrappers(), program)
     try:
-        said, complaint, code = wrapper(*arguments, exitcode=True, log={"tee": False}, **options)
+        # fslpy keeps what its runner returns, all of it, under this name
+        said, complaint, code = wrapper(*arguments, exitcode=True, log={"tee": False}, **options).stdout
     except (OSError, RuntimeError) as error:
         raise SegmentationError(f"the FSL program {program} could not be run: {error}") from error
     if code != 0:
