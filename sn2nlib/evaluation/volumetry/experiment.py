@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from sn2nlib.provenance import atomic_write
 PAIR = ("original", "sN2N")
 REFERENCE = "full_sampled"  # segmented once per scan, as is the noise-free image
 TRUTH = "truth"  # as an arm: the noise-free image, the ceiling; as a reference: a digital head's own labels
+_AFTERWARDS = ("__init__", "choice", "elsewhere", "experiment", "measures", "truth")  # sources that make no labels
 _MEMORY = 2.0e9  # bytes that a segmentation needs at its peak, its libraries included
 
 
@@ -102,16 +103,33 @@ def identity(segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
-def label_file(folder: Path, case: Case, segmenter: Segmenter, *, code: str = "") -> Path:
-    """Where the labels of a case are kept: another image, engine, version, setting or code is another file."""
-    digest = hashlib.sha256(json.dumps([identity(segmenter), code], sort_keys=True).encode())
+def code_digest() -> str:
+    """Of the sources that decide labels; a change in what is done with labels leaves them valid."""
+    here = Path(__file__).parent
+    sources = sorted(path for path in here.glob("*.py") if path.stem not in _AFTERWARDS)
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def image_digest(case: Case) -> str:
+    """Of an image and where it lies."""
     image = np.ascontiguousarray(case.image())
-    digest.update(str(image.shape).encode() + image.tobytes() + np.ascontiguousarray(case.affine, float).tobytes())
-    return Path(folder) / f"{case.name}_{segmenter.kind}_{digest.hexdigest()[:16]}.npz"
+    content = str(image.shape).encode() + image.tobytes() + np.ascontiguousarray(case.affine, float).tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
-def segment_case(case: Case, segmenter: Segmenter, path: Path) -> float:
-    """Segment one image and keep the labels; older labels of the same case and kind go. Returns the seconds it took."""
+def label_file(folder: Path, case: Case, segmenter: Segmenter, *, image: str, code: str) -> Path:
+    """Where the labels of a case are kept: another image, engine, version, setting or code is another file."""
+    key = json.dumps([identity(segmenter), image, code], sort_keys=True)
+    return Path(folder) / f"{case.name}_{segmenter.kind}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+
+
+def segment_case(case: Case, segmenter: Segmenter, path: Path) -> tuple[float, str]:
+    """Segment one image and keep the labels; older labels of the same case and kind go.
+
+    Returns
+    -------
+    seconds, failure
+    """
     begun = time.monotonic()
     made = segment(case.image(), segmenter, affine=case.affine)
     seconds = time.monotonic() - begun
@@ -119,7 +137,7 @@ def segment_case(case: Case, segmenter: Segmenter, path: Path) -> float:
     for other in path.parent.glob(f"{case.name}_{segmenter.kind}_*.npz"):
         if other != path:
             other.unlink(missing_ok=True)
-    return seconds
+    return seconds, made.failure
 
 
 def save_segmentation(made: Segmentation, path: Path, *, seconds: float = 0.0) -> None:
@@ -154,7 +172,6 @@ def segment_cases(
     folder: Path,
     *,
     workers: int | None = None,
-    code: str = "",
     report: Callable[[str], None] | None = None,
 ) -> dict[tuple[str, str], Path]:
     """Segment what has not been segmented yet, spread over processes of one thread each.
@@ -169,8 +186,6 @@ def segment_cases(
         Where labels are kept.
     workers
         Processes; None: as many as cores and memory allow.
-    code
-        What else decides the labels, for example a digest of the sources.
     report
         Takes a line after every image; by default it is printed.
 
@@ -178,13 +193,13 @@ def segment_cases(
     -------
     (case's name, kind) → file, in the order of the cases.
     """
-    say = report or _print
+    say, code = report or _print, code_digest()
     Path(folder).mkdir(parents=True, exist_ok=True)
-    files = {
-        (case.name, kind): label_file(folder, case, segmenter, code=code)
-        for case in cases
-        for kind, segmenter in segmenters.items()
-    }
+    files: dict[tuple[str, str], Path] = {}
+    for case in cases:
+        image = image_digest(case)
+        for kind, segmenter in segmenters.items():
+            files[case.name, kind] = label_file(folder, case, segmenter, image=image, code=code)
     jobs = [(case, kind) for case in cases for kind in segmenters if not files[case.name, kind].is_file()]
     n_workers = max(min(workers or workers_for_segmenting(), len(jobs)), 1)
     say(f"{len(files)} segmentations, {len(files) - len(jobs)} of them there; {len(jobs)} by {n_workers} process(es)")
@@ -238,17 +253,19 @@ def scan_rows(
 
     rows: list[dict[str, Any]] = []
     for kind in kinds:
-        reference, ceiling = made(REFERENCE, 0, kind), made(TRUTH, 0, kind)
+        reference = made(REFERENCE, 0, kind)
         against: list[tuple[str, np.ndarray, str]] = [(REFERENCE, reference.labels, _of_reference(reference.failure))]
         if truth is not None:
             against.append((TRUTH, truth[kind], ""))
         for name, labels, unusable in against:
-            constant_arm, constant = (TRUTH, ceiling) if name == REFERENCE else (REFERENCE, reference)
             options: dict[str, Any] = {"voxel_size": voxel_size, "surfaces": name == REFERENCE}
-            repeated = _measured(constant, labels, unusable, **options)
+            constant = TRUTH if name == REFERENCE else REFERENCE
+            repeated = {}
+            if (case_name(scan, constant, 0), kind) in files:
+                repeated = {constant: _measured(made(constant, 0, kind), labels, unusable, **options)}
             for level in levels:
                 compared = {arm: _measured(made(arm, level, kind), labels, unusable, **options) for arm in PAIR}
-                for arm, found in (compared | {constant_arm: repeated}).items():
+                for arm, found in (compared | repeated).items():
                     where = {"scan": scan, "reference": name, "noise_sigma": float(level), "arm": arm}
                     rows += [where | row for row in found]
     return rows
@@ -263,13 +280,12 @@ def all_rows(jobs: Sequence[Mapping[str, Any]], *, workers: int | None = None) -
 
 
 def _segment(case: Case, kind: str, segmenter: Segmenter, path: Path) -> tuple[str, str, float, str]:
-    seconds = segment_case(case, segmenter, path)
-    return case.name, kind, seconds, load_segmentation(path).failure
+    return case.name, kind, *segment_case(case, segmenter, path)
 
 
 def _measured(
     made: Segmentation, labels: np.ndarray, unusable: str, *, voxel_size: tuple[float, float, float], surfaces: bool
-) -> Iterator[dict[str, Any]] | list[dict[str, Any]]:
+) -> list[dict[str, Any]]:
     failure = made.failure or unusable
     about = {"kind": made.kind, "engine": made.engine, "version": made.version, "note": made.note, "failure": failure}
     if failure:
