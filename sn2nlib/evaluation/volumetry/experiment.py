@@ -117,10 +117,10 @@ def image_digest(case: Case) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def label_file(folder: Path, case: Case, segmenter: Segmenter, *, image: str, code: str) -> Path:
+def label_file(folder: Path, case: Case, kind: str, segmenter: Segmenter, *, image: str, code: str) -> Path:
     """Where the labels of a case are kept: another image, engine, version, setting or code is another file."""
     key = json.dumps([identity(segmenter), image, code], sort_keys=True)
-    return Path(folder) / f"{case.name}_{segmenter.kind}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+    return Path(folder) / f"{case.name}_{kind}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
 
 
 def segment_case(case: Case, segmenter: Segmenter, path: Path) -> tuple[float, str]:
@@ -134,7 +134,7 @@ def segment_case(case: Case, segmenter: Segmenter, path: Path) -> tuple[float, s
     made = segment(case.image(), segmenter, affine=case.affine)
     seconds = time.monotonic() - begun
     save_segmentation(made, path, seconds=seconds)
-    for other in path.parent.glob(f"{case.name}_{segmenter.kind}_*.npz"):
+    for other in path.parent.glob(f"{path.stem.rpartition('_')[0]}_{'[0-9a-f]' * 16}.npz"):
         if other != path:
             other.unlink(missing_ok=True)
     return seconds, made.failure
@@ -181,7 +181,8 @@ def segment_cases(
     cases
         From `scan_cases`.
     segmenters
-        Kind → engine, from `sn2nlib.evaluation.volumetry.choose_engines`.
+        Kind → engine, from `sn2nlib.evaluation.volumetry.choice.choose_engines`; another engine for a kind stands
+        under a name of its own, as "subcortical_second".
     folder
         Where labels are kept.
     workers
@@ -199,19 +200,21 @@ def segment_cases(
     for case in cases:
         image = image_digest(case)
         for kind, segmenter in segmenters.items():
-            files[case.name, kind] = label_file(folder, case, segmenter, image=image, code=code)
-    jobs = [(case, kind) for case in cases for kind in segmenters if not files[case.name, kind].is_file()]
+            files[case.name, kind] = label_file(folder, case, kind, segmenter, image=image, code=code)
+    lacking = {case.name: [kind for kind in segmenters if not files[case.name, kind].is_file()] for case in cases}
+    jobs = [case for case in cases if lacking[case.name]]
     n_workers = max(min(workers or workers_for_segmenting(), len(jobs)), 1)
-    say(f"{len(files)} segmentations, {len(files) - len(jobs)} of them there; {len(jobs)} by {n_workers} process(es)")
+    say(f"{len(cases)} images, {len(cases) - len(jobs)} segmented before; {len(jobs)} by {n_workers} process(es)")
     begun = time.monotonic()
+    # one job per image: the engines of a process share its brain mask and bias field
     with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
         results = Parallel(return_as="generator_unordered")(
-            delayed(_segment)(case, kind, segmenters[kind], files[case.name, kind]) for case, kind in jobs
+            delayed(_segment)(case, [(kind, segmenters[kind], files[case.name, kind]) for kind in lacking[case.name]])
+            for case in jobs
         )
-        for done, (name, kind, seconds, failure) in enumerate(results, start=1):
+        for done, (name, outcomes) in enumerate(results, start=1):
             left = (time.monotonic() - begun) / done * (len(jobs) - done) / 60
-            verdict = f"failed: {failure}" if failure else "plausible"
-            say(f"{done}/{len(jobs)} {name} {kind}: {seconds:.0f} s, {verdict}; about {left:.1f} min left")
+            say(f"{done}/{len(jobs)} {name}: {'; '.join(outcomes)}; about {left:.1f} min left")
     return files
 
 
@@ -233,13 +236,13 @@ def scan_rows(
     files
         From `segment_cases`.
     kinds
-        "tissue", "subcortical".
+        "tissue", "subcortical", and further engines by the names they have in `files`.
     levels
         Added noise in σ.
     voxel_size
         (z, y, x) in mm.
     truth
-        Kind → true labels (z, y, x), for digital heads.
+        "tissue", "subcortical" → true labels (z, y, x), for digital heads.
 
     Returns
     -------
@@ -256,7 +259,7 @@ def scan_rows(
         reference = made(REFERENCE, 0, kind)
         against: list[tuple[str, np.ndarray, str]] = [(REFERENCE, reference.labels, _of_reference(reference.failure))]
         if truth is not None:
-            against.append((TRUTH, truth[kind], ""))
+            against.append((TRUTH, truth[reference.kind], ""))
         for name, labels, unusable in against:
             options: dict[str, Any] = {"voxel_size": voxel_size, "surfaces": name == REFERENCE}
             constant = TRUTH if name == REFERENCE else REFERENCE
@@ -266,7 +269,7 @@ def scan_rows(
             for level in levels:
                 compared = {arm: _measured(made(arm, level, kind), labels, unusable, **options) for arm in PAIR}
                 for arm, found in (compared | repeated).items():
-                    where = {"scan": scan, "reference": name, "noise_sigma": float(level), "arm": arm}
+                    where = {"scan": scan, "kind": kind, "reference": name, "noise_sigma": float(level), "arm": arm}
                     rows += [where | row for row in found]
     return rows
 
@@ -279,15 +282,19 @@ def all_rows(jobs: Sequence[Mapping[str, Any]], *, workers: int | None = None) -
     return pd.DataFrame([row for rows in found for row in rows])
 
 
-def _segment(case: Case, kind: str, segmenter: Segmenter, path: Path) -> tuple[str, str, float, str]:
-    return case.name, kind, *segment_case(case, segmenter, path)
+def _segment(case: Case, jobs: Sequence[tuple[str, Segmenter, Path]]) -> tuple[str, list[str]]:
+    outcomes = []
+    for kind, segmenter, path in jobs:
+        seconds, failure = segment_case(case, segmenter, path)
+        outcomes.append(f"{kind} {seconds:.0f} s, {f'failed: {failure}' if failure else 'plausible'}")
+    return case.name, outcomes
 
 
 def _measured(
     made: Segmentation, labels: np.ndarray, unusable: str, *, voxel_size: tuple[float, float, float], surfaces: bool
 ) -> list[dict[str, Any]]:
     failure = made.failure or unusable
-    about = {"kind": made.kind, "engine": made.engine, "version": made.version, "note": made.note, "failure": failure}
+    about = {"engine": made.engine, "version": made.version, "note": made.note, "failure": failure}
     if failure:
         return [about | {"structure": name} for name in made.names.values()]
     return [about | row for row in compare(made.labels, labels, made.names, voxel_size=voxel_size, surfaces=surfaces)]
