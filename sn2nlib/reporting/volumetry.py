@@ -8,6 +8,7 @@ did stands beside them.
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -20,6 +21,10 @@ SECOND_METRIC = "DSC_FIRST_second_atlas"
 _METRICS = DSC_METRICS | {"subcortical_second": SECOND_METRIC}
 ENOUGH = 6  # scans: a p-value of fewer says next to nothing
 TISSUE_NAMES = ("CSF", "GM", "WM")
+_GAIN_COLUMNS = [
+    "set", "reference", "region", "metric", "noise_sigma", "n", "gain", "lowest", "ceiling", "published", "bar",
+    "statistic", "verdict",
+]  # fmt: skip
 _JUDGED = 1.0  # σ from which on the volume error of sN2N is to be the smaller one
 _FSL = ("FSL FAST", "FSL FIRST")
 
@@ -83,11 +88,13 @@ def dsc_gains(values: pd.DataFrame, published: Published, *, engines: Mapping[st
     sets = list(dict.fromkeys(values["set"]))
     where = {"reference": "full_sampled", "region": "volume", "statistic": "mean"}
     rows = pd.concat([asked.assign(set=name, **where) for name in sets] or [asked.assign(set="", **where)])
+    columns = ["share", "published_share", "share_bar", "share_verdict"]
+    if values.empty:  # every segmentation failed
+        return pd.DataFrame(columns=[*_GAIN_COLUMNS, *columns])
     table = gains(values, dataclasses.replace(published, bars=rows))
     means = values.groupby(["set", "metric", "noise_sigma", "arm"])["value"].mean()
     shares = [_share(row.set, row.metric, row.noise_sigma, means, published, bars) for row in table.itertuples()]
-    columns = ["share", "published_share", "share_bar", "share_verdict"]
-    return pd.concat([table, pd.DataFrame(shares, columns=columns)], axis=1)
+    return pd.concat([table[_GAIN_COLUMNS], pd.DataFrame(shares, columns=columns)], axis=1)
 
 
 def volume_gains(errors: pd.DataFrame) -> pd.DataFrame:
@@ -106,14 +113,16 @@ def volume_gains(errors: pd.DataFrame) -> pd.DataFrame:
     table = []
     for (name, reference, level), cell in errors.groupby(["set", "reference", "noise_sigma"], sort=False):
         arms = cell.set_index("arm")
-        row = {"set": name, "reference": reference, "noise_sigma": level, "n": int(cell["n"].max())}
+        row: dict[str, Any] = {"set": name, "reference": reference, "noise_sigma": level, "n": int(cell["n"].max())}
         row |= {arm: float(arms.loc[arm, "total_percent"]) for arm in ("original", "sN2N")}
         for arm in ("original", "sN2N"):
             row |= {f"{tissue}_{arm}": float(arms.loc[arm, tissue]) for tissue in TISSUE_NAMES}
         smaller = row["sN2N"] < row["original"]
         row["verdict"] = ("reached" if smaller else "missed") if level >= _JUDGED else ""
         table.append(row)
-    return pd.DataFrame(table)
+    biases = [f"{tissue}_{arm}" for arm in ("original", "sN2N") for tissue in TISSUE_NAMES]
+    columns = ["set", "reference", "noise_sigma", "n", "original", "sN2N", *biases, "verdict"]
+    return pd.DataFrame(table, columns=columns)
 
 
 def crossings(volumes: pd.DataFrame) -> list[str]:

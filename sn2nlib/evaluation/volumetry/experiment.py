@@ -25,6 +25,10 @@ from sn2nlib.provenance import atomic_write
 PAIR = ("original", "sN2N")
 REFERENCE = "full_sampled"  # segmented once per scan, as is the noise-free image
 TRUTH = "truth"  # as an arm: the noise-free image, the ceiling; as a reference: a digital head's own labels
+COLUMNS = (
+    "scan", "kind", "engine", "version", "note", "reference", "noise_sigma", "arm", "structure", "dice", "volume_ml",
+    "reference_ml", "bias_percent", "hd95_mm", "failure",
+)  # fmt: skip
 _AFTERWARDS = ("__init__", "choice", "elsewhere", "experiment", "measures", "truth")  # sources that make no labels
 _MEMORY = 2.0e9  # bytes that a segmentation needs at its peak, its libraries included
 
@@ -246,9 +250,9 @@ def scan_rows(
 
     Returns
     -------
-    scan, kind, engine, version, note, reference (full_sampled, truth), noise_sigma, arm, the columns of `compare`,
-    failure. A failed image, or one whose reference failed, has rows without numbers. The noise-free image (arm "truth",
-    against full_sampled) and the fully sampled one (against the truth) are repeated at every level.
+    Rows of `COLUMNS`: reference is full_sampled or truth; structure to hd95_mm are those of `compare`. A failed image,
+    or one whose reference failed, has rows without numbers. The noise-free image (arm "truth", against full_sampled)
+    and the fully sampled one (against the truth) are repeated at every level.
     """
 
     def made(arm: str, level: float, kind: str) -> Segmentation:
@@ -279,7 +283,7 @@ def all_rows(jobs: Sequence[Mapping[str, Any]], *, workers: int | None = None) -
     n_workers = max(min(workers or os.cpu_count() or 1, len(jobs)), 1)
     with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
         found = Parallel()(delayed(scan_rows)(**job) for job in jobs)
-    return pd.DataFrame([row for rows in found for row in rows])
+    return pd.DataFrame([row for rows in found for row in rows], columns=list(COLUMNS))
 
 
 def _segment(case: Case, jobs: Sequence[tuple[str, Segmenter, Path]]) -> tuple[str, list[str]]:

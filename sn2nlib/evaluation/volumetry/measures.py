@@ -19,6 +19,7 @@ import pandas as pd
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from sn2nlib.errors import ImageError, StudyError
+from sn2nlib.evaluation.volumetry.engine import TISSUES
 
 _PERCENTILE = 95
 _LIMIT = 1.96  # SDs on either side of the mean difference: 95 % of normal differences
@@ -195,7 +196,8 @@ def volume_error(rows: pd.DataFrame) -> pd.DataFrame:
         row = dict(zip(["set", "reference", "noise_sigma", "arm"], key, strict=True))
         total = wide.abs().sum(axis=1, skipna=False).mean()
         table.append(row | {"n": len(wide), "total_percent": float(total)} | wide.mean().to_dict())
-    return pd.DataFrame(table)
+    columns = ["set", "reference", "noise_sigma", "arm", "n", "total_percent", *TISSUES.values()]
+    return pd.DataFrame(table, columns=columns)
 
 
 def sign_crossings(levels: np.ndarray, bias: np.ndarray) -> list[tuple[float, float]]:

@@ -1,9 +1,15 @@
 """What is truly there: the labels of a digital head on the grid of its scan, numbered as the engines number them."""
 
+import os
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
 from sn2nlib.errors import ImageError
+from sn2nlib.evaluation.participants import participant_head
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES
+from sn2nlib.provenance import atomic_write
 from sn2nlib.scans.atlas import STRUCTURES
 from sn2nlib.scans.heads import Head
 
@@ -68,3 +74,19 @@ def majority(labels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
                 for number, label in enumerate(found):
                     votes[number] += part == label
     return found[votes.argmax(axis=0)].astype(np.uint8)
+
+
+def keep_truth(path: str | os.PathLike[str], participant: str, **who: Any) -> None:
+    """Write the true labels of a digital participant as .npz (tissue, subcortical), unless they are there.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    participant, who
+        As `sn2nlib.evaluation.participants.participant_head`; its `matrix` is the scan's.
+    """
+    if not Path(path).is_file():
+        labels = true_labels(participant_head(participant, **who), who["matrix"])
+        with atomic_write(path) as temporary:
+            np.savez_compressed(temporary, **labels)  # type: ignore[arg-type]

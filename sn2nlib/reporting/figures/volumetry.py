@@ -1,6 +1,7 @@
 """Figures of volumetry: DSC over the noise, structures one by one, volumes, and label contours on the images."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES
@@ -46,6 +48,7 @@ _DEEP_COLOURS = {
     "thalamus": _SKY, "caudate": ORANGE, "putamen": GREEN, "pallidum": _YELLOW, "brainstem": _WHITE,
     "hippocampus": VERMILION, "amygdala": PURPLE, "accumbens": BLUE,
 }  # fmt: skip
+_PITCH, _LETTERS = 4.0, 128  # mm, and letters that fit, of a line below the graphs
 _PLANES = {"tissue": "axial", "subcortical": "coronal"}
 
 
@@ -79,29 +82,29 @@ def dsc_curves(
     kinds = [kind for kind in _KINDS if DSC_METRICS[kind] in set(rows["metric"])]
     if not kinds:
         raise StudyError(f"the table has no DSC of the set {set_name!r}")
-    n = int(rows["n"].max())
+    n, lines = int(rows["n"].max()), _engine_lines({kind: engines[kind] for kind in kinds})
     what = "real head, simulated scan" if set_name == "real_head" else f"{n} digital phantoms, simulated scans"
     sheet = Sheet(
         "Agreement of segmentations with the fully sampled image’s",
         label=f"{what}; mean{' ± SD' if n > 1 else ''}; published: mean of 19 patients, FSL",
-        height=26 + 58 * len(kinds) + 4 * len(engines),
+        height=20 + 58 * len(kinds) + _PITCH * len(lines),
     )
-    grid = _graphs_above(sheet, len(kinds), 2, below=4.0 * len(kinds))
+    grid = _graphs_above(sheet, len(kinds), 2, lines)
     told = []
     for row, kind in enumerate(kinds):
         part = rows[rows["metric"] == DSC_METRICS[kind]]
         gain = gains[(gains["set"] == set_name) & (gains["metric"] == DSC_METRICS[kind])].sort_values("noise_sigma")
         _draw_dsc(grid[row, 0], part, published, DSC_METRICS[kind])
         _draw_share(grid[row, 1], gain)
-        grid[row, 0].set_title(f"DSC, {_KINDS[kind]}", loc="left", fontsize=8)
-        grid[row, 1].set_title("1 − DSC removed by sN2N", loc="left", fontsize=8)
-        add_legend(grid[row, 1], of=grid[row, 0] if row else None)
+        grid[row, 0].set_title(sentence(kind), loc="left", fontsize=8)
+        grid[row, 1].set_title("Share removed", loc="left", fontsize=8)
         told.append(f"{_KINDS[kind]}: gain " + ", ".join(
             f"{signed(value, 3)} at {level:g} σ" for level, value in zip(gain["noise_sigma"], gain["gain"], strict=True)
         ))  # fmt: skip
     for axes in grid[-1]:
         axes.set_xlabel("added noise (σ)")
-    _engine_lines(sheet, {kind: engines[kind] for kind in kinds})
+    for axes in grid[0]:
+        add_legend(axes)
     truth = "Truth: the noise-free image, segmented alike."
     sheet.caption = f"{sentence(what)}. {'; '.join(told)}. {truth} {_ran(engines)}"
     return sheet
@@ -134,8 +137,10 @@ def structure_plot(
     levels = [level for level in levels if level in set(rows["noise_sigma"])]
     if not names or not levels:
         raise StudyError("there is no structure to show")
-    sheet = Sheet("DSC of every structure with the fully sampled image’s", label=label, height=32 + 5.2 * len(names))
-    grid = _graphs_above(sheet, 1, len(levels), below=4.0 * len(engines), sharey=True)
+    lines = _engine_lines(engines)
+    height = 32 + 5.2 * len(names) + _PITCH * len(lines)
+    sheet = Sheet("DSC of every structure with the fully sampled image’s", label=label, height=height)
+    grid = _graphs_above(sheet, 1, len(levels), lines, sharey=True)
     places = np.arange(len(names))[::-1]
     worst: list[str] = []
     for axes, level in zip(grid[0], levels, strict=True):
@@ -146,11 +151,11 @@ def structure_plot(
             axes.plot(values, places, linestyle="none", label=NAMES[arm], markersize=4.5, **style)
         axes.set_title(f"+{level:g} σ", loc="left", fontsize=8)
         axes.set_xlabel("DSC")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         lost = [name for name, before, after in zip(names, *both, strict=True) if after < before]
         worst.append(f"at {level:g} σ {', '.join(lost) or 'none'}")
     grid[0, 0].set_yticks(places, names)
     add_legend(grid[0, -1])
-    _engine_lines(sheet, engines)
     sheet.caption = f"{sentence(label)}. Structures whose DSC sN2N lowers: {'; '.join(worst)}. {_ran(engines)}"
     return sheet
 
@@ -176,8 +181,10 @@ def bland_altman_plot(rows: pd.DataFrame, *, engines: Mapping[str, str], label: 
     panels = {name: part for name, part in panels.items() if len(part)}
     if not panels:
         raise StudyError("there are no volumes to show")
-    sheet = Sheet("Volumes against those of the fully sampled image (Bland–Altman)", label=label, height=136)
-    grid = _graphs_above(sheet, 2, 2, below=4.0 * len(engines))
+    lines = _engine_lines(engines)
+    title = "Volumes against those of the fully sampled image (Bland–Altman)"
+    sheet = Sheet(title, label=label, height=128 + _PITCH * len(lines))
+    grid = _graphs_above(sheet, 2, 2, lines)
     told = []
     for axes, (name, part) in zip(grid.flat, panels.items(), strict=False):
         found = _draw_differences(axes, part)
@@ -190,7 +197,6 @@ def bland_altman_plot(rows: pd.DataFrame, *, engines: Mapping[str, str], label: 
     for axes in grid[-1]:
         axes.set_xlabel("mean of both volumes (mL)")
     add_legend(grid[0, 1])
-    _engine_lines(sheet, engines)
     sheet.caption = (
         f"{sentence(label)}. Every level of added noise, fainter markers for less; lines: bias, dashed or dotted: "
         "limits of agreement, bias ± 1.96 SD of all levels, which describe these images, not a population. "
@@ -201,9 +207,9 @@ def bland_altman_plot(rows: pd.DataFrame, *, engines: Mapping[str, str], label: 
 
 def label_overlay(
     images: Mapping[float, Mapping[str, Plane]],
-    labels: Mapping[float, Mapping[str, Plane]],
+    labels: Mapping[float, Mapping[str, Plane | None]],
     reference: Plane,
-    reference_labels: Plane,
+    reference_labels: Plane | None,
     *,
     kind: str,
     voxel_size: tuple[float, float, float],
@@ -217,7 +223,7 @@ def label_overlay(
     images, labels : level → arm ("original", "sN2N") → (z, y, x)
         A level's arm without labels, because its segmentation failed, is shown without contours.
     reference, reference_labels : (z, y, x)
-        The fully sampled image, and its own labels.
+        The fully sampled image, and its own labels; None if its segmentation failed.
     kind
         "tissue" (an axial plane) or "subcortical" (a coronal one, enlarged).
     voxel_size
@@ -233,8 +239,11 @@ def label_overlay(
         If a level lacks an arm, or the reference is empty.
     """
     plane = _PLANES[kind]
+    if reference_labels is None:
+        reference_labels = np.zeros(reference.shape, np.uint8)
     index = _busiest(reference_labels, plane, kind, cut(reference, plane))
     box = head_box(reference, plane)
+    lines = _engine_lines({kind: engine})
     if kind == "subcortical" and reference_labels.any():
         box = _around(reference_labels.any(axis=AXES[plane]).T[::-1, ::-1])
     left, gap, columns = SIDE + 7, 1.0, (*_ARMS, "full_sampled")
@@ -244,8 +253,9 @@ def label_overlay(
     sheet = Sheet(
         f"Labels of {_KINDS[kind]} on original, sN2N and fully sampled image, {plane}",
         label=label,
-        height=TOP + 6 + len(images) * (height + gap) + 10 + BOTTOM,
+        height=TOP + 6 + len(images) * (height + gap) + 8 + _PITCH * len(lines) + BOTTOM,
     )
+    _write_lines(sheet, lines)
     for column, name in enumerate(columns):
         sheet.write(left + column * (width + gap) + width / 2, TOP + 1.5, _title(name), ha="center")
     top_grey, failed = window(reference), []
@@ -265,12 +275,12 @@ def label_overlay(
                 failed.append(f"{_title(name)} at {level:g} σ")
             else:
                 _contours(axes, view(found, plane, index=index)[box], kind, colours)
-    lines = [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in colours.items()]
+    handles = [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in colours.items()]
     sheet.legend(
-        handles=lines, loc="lower left", bbox_to_anchor=(SIDE / WIDTH, (BOTTOM + 4) / sheet.height), ncols=len(lines),
+        handles=handles, ncols=len(handles), loc="lower left",
+        bbox_to_anchor=(SIDE / WIDTH, (BOTTOM + _PITCH * len(lines) + 0.5) / sheet.height),
         fontsize=SMALL, frameon=True, facecolor="#888888", labelcolor="white", handlelength=1.2, columnspacing=1.2,
     )  # fmt: skip
-    sheet.write(SIDE, sheet.height - BOTTOM - 3.5, f"Engine: {engine}", size=SMALL, color=GREY)
     without = f" Without labels, since the segmentation was not plausible: {', '.join(failed)}." if failed else ""
     sheet.caption = (
         f"{sentence(label)}, {plane} plane. Every image with the labels found in itself alone; the fully sampled "
@@ -279,20 +289,26 @@ def label_overlay(
     return sheet
 
 
-def _graphs_above(sheet: Sheet, rows: int, columns: int, *, below: float, **options: Any) -> Any:
-    """Graphs that leave `below` mm above the footer for the lines that name the engines."""
+def _engine_lines(engines: Mapping[str, str]) -> list[str]:
+    """Lines that name the engines, short enough for the width of the sheet."""
+    texts = [f"Engine, {kind.replace('_', ' ')}: {name}" for kind, name in engines.items()]
+    return [line for text in texts for line in textwrap.wrap(text, _LETTERS, subsequent_indent="    ")]
+
+
+def _graphs_above(sheet: Sheet, rows: int, columns: int, lines: Sequence[str], **options: Any) -> Any:
+    """Graphs, and below them, above the footer, some lines of text."""
     grid = sheet.graphs(rows, columns, **options)
-    low = BOTTOM + below
-    rect = (0, low / sheet.height, 1, 1 - (TOP + low) / sheet.height)
+    low = BOTTOM + _PITCH * len(lines)
     engine: Any = sheet.get_layout_engine()
-    engine.set(rect=rect)
+    engine.set(rect=(0, low / sheet.height, 1, 1 - (TOP + low) / sheet.height))
+    _write_lines(sheet, lines)
     return grid
 
 
-def _engine_lines(sheet: Sheet, engines: Mapping[str, str]) -> None:
-    for number, (kind, name) in enumerate(reversed(engines.items())):
-        place = sheet.height - BOTTOM + 0.5 - 3.8 * (number + 1)
-        sheet.write(SIDE, place, f"Engine, {kind.replace('_', ' ')}: {name}", size=SMALL, color=GREY)
+def _write_lines(sheet: Sheet, lines: Sequence[str]) -> None:
+    for number, line in enumerate(lines):
+        place = sheet.height - BOTTOM - _PITCH * (len(lines) - number) + 0.5
+        sheet.write(SIDE, place, line, size=SMALL, color=GREY)
 
 
 def _ran(engines: Mapping[str, str]) -> str:
