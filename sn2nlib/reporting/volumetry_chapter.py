@@ -10,8 +10,8 @@ from sn2nlib.reporting.volumetry_html import ROW_NAMES, dsc_html, truth_html, vo
 
 TABLES = ("table2_volumetry", "volumetry_gains", "volumetry_volumes", "volumetry_engines", "volumetry_excluded")
 _BOUND = (
-    "Against the true labels: a digital head’s structures are those of the Harvard–Oxford atlas. The agreement with the "
-    "truth of an engine that uses it too is an upper bound; the same engine with a second atlas, which draws its own "
+    "Against the true labels: a digital head’s structures are those of the Harvard–Oxford atlas. What agreement an "
+    "engine reaches that uses it too is an upper bound; the same engine with a second atlas, which draws its own "
     "boundaries, stands beside it without a bound. Neither matters where images are compared with images."
 )
 _ANCHOR = "volumetry", "Volumetry (Table 2)"
