@@ -10,17 +10,19 @@ from sn2nlib.evaluation.volumetry.brain import bounding_box, find_brain
 from sn2nlib.evaluation.volumetry.engine import TISSUES
 
 BETA = 0.3  # weight of a neighbour: the one with the best labels on noise-free and on noisy validation heads
-_CEILING = 99.5  # percentile of the brain: what is brighter is a vessel
-_AIR = 0.001  # of the ceiling: what DIPY itself puts in place of zeros, but unseeded
-_ITERATIONS = 30
+_START = (0.25, 0.75)  # where DIPY's EM starts with the mean of the darkest and the brightest of three classes
+_AIR = 0.001  # what DIPY itself puts in place of zeros, but unseeded
+_BINS = 1024
+_ITERATIONS = 15  # between 10 and 30 the agreement with true labels changes by less than 0.005
 
 
 class MarkovTissues:
     """deepbet, N4, then EM on a hidden Markov random field (DIPY) in the brain's bounding box.
 
     1. The brain is extracted and its bias field removed (`find_brain`).
-    2. Intensities are scaled to [0, 1]. Background inside the box gets small positive seeded noise: DIPY would fill
-       exact zeros with noise that differs from run to run.
+    2. k-means finds three intensities, as in FAST; they are scaled to where DIPY's EM starts, which would otherwise
+       depend on the brightest vessel and end in another optimum. Background inside the box gets small positive seeded
+       noise: DIPY would fill exact zeros with noise that differs from run to run.
     3. EM estimates mean and variance of each class and the labels x that minimise [1]_
        Σ_i (y_i − μ_x)² / 2σ_x² + log σ_x − β Σ_{j ∈ N(i)} ±1, + where a neighbour agrees.
     4. The classes in order of their mean are CSF, GM, WM; a voxel of several tissues gets the likeliest of them,
@@ -98,14 +100,42 @@ def classify(image: np.ndarray, mask: np.ndarray, *, beta: float = BETA) -> np.n
     """
     from dipy.segment.tissue import TissueClassifierHMRF  # a second
 
-    ceiling = float(np.percentile(image[mask], _CEILING))
-    if not ceiling > 0:
-        raise SegmentationError("the brain has no signal to be classified")
-    air = _AIR * (1 + 0.1 * np.random.default_rng(0).standard_normal(image.shape))
-    scaled = np.where(mask, np.clip(image / ceiling, 2 * _AIR, 1), np.abs(air)).astype(np.float64)
+    dark, _, bright = cluster(image[mask])
+    scaled = _START[0] + (image - dark) * (_START[1] - _START[0]) / (bright - dark)
+    rim = [size + 2 for size in image.shape]
+    stage = np.abs(_AIR * (1 + 0.1 * np.random.default_rng(0).standard_normal(rim)))
+    stage[1:-1, 1:-1, 1:-1][mask] = np.clip(scaled[mask], 2 * _AIR, 1)
+    stage[0, 0, 0] = 1  # DIPY starts with means at 0, ¼, ½ and ¾ of the maximum
     try:
         with np.errstate(invalid="raise", divide="raise"):  # a class without voxels has no mean
-            _, found, _ = TissueClassifierHMRF(verbose=False).classify(scaled, len(TISSUES), beta, max_iter=_ITERATIONS)
+            _, found, _ = TissueClassifierHMRF(verbose=False).classify(stage, len(TISSUES), beta, max_iter=_ITERATIONS)
     except (ValueError, FloatingPointError, ZeroDivisionError) as error:
         raise SegmentationError(f"the intensities of the brain do not fall into three classes ({error})") from error
-    return np.where(mask, found, 0).astype(np.uint8)
+    return np.where(mask, found[1:-1, 1:-1, 1:-1], 0).astype(np.uint8)
+
+
+def cluster(values: np.ndarray) -> np.ndarray:
+    """Means of three classes of intensities by k-means on their histogram, in rising order.
+
+    Parameters
+    ----------
+    values : (n,)
+
+    Raises
+    ------
+    SegmentationError
+        If there are fewer than three intensities.
+    """
+    counts, edges = np.histogram(values, _BINS, range=np.percentile(values, [0.1, 99.5]).tolist())
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    means = np.percentile(values, [10, 50, 90])
+    for _ in range(200):
+        nearest = np.abs(middles[:, None] - means).argmin(1)
+        weights = np.bincount(nearest, counts, minlength=len(means))
+        if not weights.all():
+            raise SegmentationError("the intensities of the brain do not fall into three classes")
+        moved = np.bincount(nearest, counts * middles, minlength=len(means)) / weights
+        if np.array_equal(moved, means):
+            break
+        means = moved
+    return means
