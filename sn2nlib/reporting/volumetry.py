@@ -93,7 +93,8 @@ def dsc_gains(values: pd.DataFrame, published: Published, *, engines: Mapping[st
         return pd.DataFrame(columns=[*_GAIN_COLUMNS, *columns])
     table = gains(values, dataclasses.replace(published, bars=rows))
     means = values.groupby(["set", "metric", "noise_sigma", "arm"])["value"].mean()
-    shares = [_share(row.set, row.metric, row.noise_sigma, means, published, bars) for row in table.itertuples()]
+    cells: Any = table[["set", "metric", "noise_sigma"]].itertuples(index=False)
+    shares = [_share(name, metric, level, means, published, bars) for name, metric, level in cells]
     return pd.concat([table[_GAIN_COLUMNS], pd.DataFrame(shares, columns=columns)], axis=1)
 
 
@@ -111,8 +112,9 @@ def volume_gains(errors: pd.DataFrame) -> pd.DataFrame:
     tissue and arm, as `GM_original`; verdict: "reached" where sN2N's is smaller, else "missed", from 1 σ on.
     """
     table = []
-    for (name, reference, level), cell in errors.groupby(["set", "reference", "noise_sigma"], sort=False):
-        arms = cell.set_index("arm")
+    for (name, reference, _), cell in errors.groupby(["set", "reference", "noise_sigma"], sort=False):
+        arms: Any = cell.set_index("arm")
+        level = float(cell["noise_sigma"].iloc[0])
         row: dict[str, Any] = {"set": name, "reference": reference, "noise_sigma": level, "n": int(cell["n"].max())}
         row |= {arm: float(arms.loc[arm, "total_percent"]) for arm in ("original", "sN2N")}
         for arm in ("original", "sN2N"):

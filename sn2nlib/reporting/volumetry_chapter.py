@@ -1,5 +1,7 @@
 """The report's chapter about volumetry, from what notebook 06 has left."""
 
+from typing import Any
+
 import pandas as pd
 
 from sn2nlib.reporting import page
@@ -30,7 +32,7 @@ def volumetry(material: Material) -> Chapter:
         f"{kind.replace('_', ' ')}: {name}" for kind, name in told.items()
     )
     for name in [each for each in ("quantitative", "real_head") if each in set(table["set"])]:
-        where = {"provenance": material.provenance, "set_name": name}
+        where: dict[str, Any] = {"provenance": material.provenance, "set_name": name}
         notes = [excluded_sentence(tables["volumetry_excluded"], set_name=name)]
         content += f"<h3>{page.escape(NAMES[name])}</h3>\n" + _verdicts(gains[gains["set"] == name])
         pages = [dsc_html(table, gains, material.published, engines=main, notes=notes, **where)]

@@ -63,7 +63,7 @@ def dsc_html(
         cell = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
         row = {"metric": _named(metric, engines), "level": f"{level:g}"}
         row |= {arm: _mean_sd(cell, arm) for arm in ("original", "sN2N", "truth")}
-        row["p"] = format_p(float(cell.at["sN2N", "p_value"]))
+        row["p"] = format_p(float(cell["p_value"].get("sN2N", math.nan)))
         theirs = {arm: published.value(metric, arm, level) for arm in ("original", "sN2N")}
         row |= {f"p_{arm}": f"{cell_['mean']:.3f} ± {cell_['sd']:.3f}" for arm, cell_ in theirs.items()}
         row["p_p"] = str(theirs["sN2N"]["p_value"])
@@ -141,7 +141,8 @@ def volumes_html(
             shown[f"{tissue}_{arm}"] = [_signed(value, 1) for value in part[f"{tissue}_{arm}"]]
         shown[arm] = [f"{value:.1f}" for value in part[arm]]
     shown["verdict"] = [word or NOTHING for word in part["verdict"]]
-    labels = {f"{tissue}_{arm}": tissue for arm in arms for tissue in TISSUE_NAMES} | dict.fromkeys(arms, "Σ|bias|")
+    labels: dict[str, Any] = {f"{tissue}_{arm}": tissue for arm in arms for tissue in TISSUE_NAMES}
+    labels |= dict.fromkeys(arms, "Σ|bias|")
     against = "the fully sampled image" if reference == "full_sampled" else "the true labels"
     page = GT(pd.DataFrame(shown), rowname_col="level", id=f"volumes-{set_name}-{reference}")
     page = page.tab_header(
@@ -170,9 +171,9 @@ def _named(metric: str, engines: Mapping[str, str]) -> str:
 
 
 def _mean_sd(cell: pd.DataFrame, arm: str) -> str:
-    if arm not in cell.index:
+    mean, sd = (float(cell[column].get(arm, math.nan)) for column in ("mean", "sd"))
+    if math.isnan(mean):
         return NOTHING
-    mean, sd = float(cell.at[arm, "mean"]), float(cell.at[arm, "sd"])
     return f"{mean:.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
 
 

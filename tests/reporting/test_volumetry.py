@@ -237,7 +237,12 @@ def test_contours_on_the_images(kind: str) -> None:
         # the right thalamus lies at high z, the patient's right: at the left of a coronal plane
         left, right = (each.get_paths()[0].vertices[:, 0].mean() for each in sheet.axes[0].collections)
         assert right < left
-    sheet.png()
+    # the file keeps the colours apart, however few pixels a line has
+    stored = np.asarray(Image.open(io.BytesIO(sheet.png())).convert("RGB"), int).reshape(-1, 3)
+    drawn = {"tissue": ("#56B4E9", "#E69F00", "#D55E00"), "subcortical": ("#56B4E9",)}[kind]
+    for colour in drawn:
+        wanted = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+        assert (np.abs(stored - wanted).max(axis=1) <= 1).any(), colour
 
 
 def test_an_image_without_labels_is_shown_and_told() -> None:

@@ -7,10 +7,14 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["brain", "engine", "subcortical", "tissue"],
+    submodules=[
+        "brain", "choice", "command", "elsewhere", "engine", "experiment", "fsl", "grids", "measures", "subcortical",
+        "tissue", "truth",
+    ],
     submod_attrs={
+        "choice": ["choose_engines"],
         "engine": ["SUBCORTICAL", "TISSUES", "Segmentation", "Segmenter", "segment", "volumes"],
         "subcortical": ["AtlasSubcortical"],
         "tissue": ["MarkovTissues"],
     },
-)
+)  # fmt: skip

@@ -59,7 +59,8 @@ def read_labels(
 def _read(path: Path, by: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         image = nib.load(path)
-        array, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, float)  # type: ignore[attr-defined]
+        array = np.asanyarray(image.dataobj)  # type: ignore[attr-defined]
+        affine: np.ndarray = image.affine.astype(float)  # type: ignore[attr-defined]
     except (nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
         raise SegmentationError(f"the label map {path.name} of {by} cannot be read: {error}") from error
     if array.ndim > 3 and max(array.shape[3:]) == 1:

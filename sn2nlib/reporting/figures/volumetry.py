@@ -245,7 +245,7 @@ def label_overlay(
     box = head_box(reference, plane)
     lines = _engine_lines({kind: engine})
     if kind == "subcortical" and reference_labels.any():
-        box = _around(reference_labels.any(axis=AXES[plane]).T[::-1, ::-1])
+        box = _around(np.asarray(reference_labels.any(axis=AXES[plane])).T[::-1, ::-1])
     left, gap, columns = SIDE + 7, 1.0, (*_ARMS, "full_sampled")
     width = (WIDTH - left - SIDE - 2 * gap) / 3
     height = width * shape_ratio(box, plane, voxel_size)
@@ -256,6 +256,7 @@ def label_overlay(
         height=TOP + 6 + len(images) * (height + gap) + 8 + _PITCH * len(lines) + BOTTOM,
     )
     _write_lines(sheet, lines)
+    sheet.line_colours = tuple(colours.values())
     for column, name in enumerate(columns):
         sheet.write(left + column * (width + gap) + width / 2, TOP + 1.5, _title(name), ha="center")
     top_grey, failed = window(reference), []
@@ -347,11 +348,11 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> dict[str, str]:
     axes.axhline(0, color=GREY, linewidth=0.6)
     for arm in _ARMS:
         part, style = rows[rows["arm"] == arm], ARM_STYLES[arm]
-        mean = (part["volume_ml"] + part["reference_ml"]) / 2
-        shade = 0.25 + 0.75 * part["noise_sigma"] / top
-        axes.scatter(
-            mean, part["bias_percent"], s=9, marker=style["marker"], color=style["color"], alpha=shade, linewidths=0
-        )
+        marks: dict[str, Any] = {"s": 9, "marker": style["marker"], "color": style["color"], "linewidths": 0}
+        for _, same in part.groupby("noise_sigma"):
+            mean = (same["volume_ml"] + same["reference_ml"]) / 2
+            shade = 0.25 + 0.75 * float(same["noise_sigma"].iloc[0]) / top
+            axes.scatter(mean, same["bias_percent"], alpha=shade, **marks)
         found = agreement(part["bias_percent"].to_numpy())
         line = {"color": style["color"], "linewidth": 1.1}
         axes.axhline(found.bias, label=NAMES[arm], **line)
