@@ -87,6 +87,18 @@ class TrainingSettings(_Section):
     coarser: tuple[Share, ...] = ()
 
 
+class VolumetrySettings(_Section):
+    """Which test scans are segmented and at which noise levels (empty: all), and by which engines.
+
+    `engine` is "auto" (FSL where it is installed, else the built-in ones), "built-in", "fsl", or the path of a command
+    template. Relative paths start at the notebooks folder.
+    """
+
+    scans: tuple[str, ...] = ()
+    levels: tuple[float, ...] = ()
+    engine: str = "auto"
+
+
 class Profile(_Section):
     """One study: what is scanned, how it is reconstructed, trained and evaluated."""
 
@@ -99,12 +111,15 @@ class Profile(_Section):
     training: TrainingSettings
     noise_levels: tuple[float, ...] = (0, 0.5, 1, 1.5, 2, 2.5, 3)
     figure_levels: tuple[float, ...] = (0, 1, 3)
+    volumetry: VolumetrySettings = VolumetrySettings()
     alphas: tuple[float, ...] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Profile":
         if not set(self.figure_levels) <= set(self.noise_levels):
             raise ValueError(f"figure_levels {self.figure_levels} must be among noise_levels {self.noise_levels}")
+        if not set(self.volumetry.levels) <= set(self.noise_levels):
+            raise ValueError(f"levels {self.volumetry.levels} of volumetry must be among {self.noise_levels}")
         if not all(0 <= alpha <= 1 for alpha in self.alphas):
             raise ValueError("alphas lie between 0 and 1")
         return self

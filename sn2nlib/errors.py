@@ -39,3 +39,7 @@ class CheckpointError(Sn2nError):
 
 class StudyError(Sn2nError):
     """A notebook of the study failed or was called with unknown parameters."""
+
+
+class SegmentationError(Sn2nError):
+    """A segmentation engine is not installed, a step of it failed, or its own gate refuses the result."""

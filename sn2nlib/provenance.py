@@ -161,7 +161,8 @@ def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settin
     path
         The folder. It is created.
     rooms
-        Sub-packages of sn2nlib whose sources decide the files' content; Fourier transform and sampling always do.
+        Sub-packages of sn2nlib whose sources decide the files' content, or patterns of sources such as
+        "evaluation/*.py", which leaves its sub-packages out; Fourier transform and sampling always do.
     settings
         JSON-serialisable; whatever else decides it.
 
@@ -173,7 +174,8 @@ def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settin
     folder, here = Path(path), Path(__file__).resolve().parent
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     ground_floor = [here / "fourier.py", here / "sampling.py"]
-    for source in [*ground_floor, *sorted(file for room in rooms for file in (here / room).rglob("*.py"))]:
+    patterns = [room if room.endswith(".py") else f"{room}/**/*.py" for room in rooms]
+    for source in [*ground_floor, *sorted(file for pattern in patterns for file in here.glob(pattern))]:
         digest.update(source.read_bytes())
     key, stamp = digest.hexdigest(), folder / ".stage"
     if folder.is_dir() and any(folder.iterdir()):

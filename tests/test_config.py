@@ -49,6 +49,13 @@ def test_the_shipped_profiles_load(name: str) -> None:
     assert profile.training.patch % (profile.network.unshuffle * 2**profile.network.depth) == 0
 
 
+def test_who_is_segmented_at_which_levels() -> None:
+    smoke, demo, paper = (load_profile(name).volumetry for name in ("smoke", "demo", "paper"))
+    assert len(smoke.scans) == 1 and len(smoke.levels) == 2 and smoke.engine == "built-in"
+    assert {"S1"} < set(demo.scans) and len(demo.scans) >= 4 and demo.levels == () and demo.engine == "auto"
+    assert paper.scans == () and paper.levels == ()  # all
+
+
 def test_the_paper_profile_has_the_papers_sizes() -> None:
     acquisition = load_profile("paper").acquisition
     assert acquisition.coils == 64 and acquisition.voxel_size == (0.7, 0.7, 0.7)
@@ -82,6 +89,8 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path: Path) -> None:
         ({"training__ema": 1.0}, r"training\.ema: .*less than 1"),
         ({"training": {}}, r"training\.steps: Field required"),
         ({"alphas": [0, 1.2]}, "alphas lie between 0 and 1"),
+        ({"volumetry__levels": [0, 0.7]}, r"levels \(0.0, 0.7\) of volumetry must be among \(0, 0.5, 1"),
+        ({"volumetry__engines": "fsl"}, r"volumetry\.engines: Extra inputs"),
         ({"figure_levels": [0, 7]}, r"figure_levels \(0.0, 7.0\) must be among noise_levels"),
     ],
 )

@@ -171,6 +171,20 @@ def test_a_stage_drops_files_that_are_not_its_own(tmp_path: Path, package: Path,
     assert names(stage) == {".stage"}
 
 
+@pytest.mark.parametrize(("room", "stays"), [("recon/*.py", True), ("recon", False)])
+def test_a_pattern_leaves_sub_packages_out(tmp_path: Path, package: Path, room: str, stays: bool) -> None:
+    stage = tmp_path / "stage"
+    stage_folder(stage, rooms=[room], seed=1)
+    (stage / "result.csv").write_text("kept")
+    (package / "recon" / "deeper").mkdir()
+    (package / "recon" / "deeper" / "code.py").write_text("one = 1\n")
+    stage_folder(stage, rooms=[room], seed=1)
+    assert (stage / "result.csv").exists() == stays
+    (package / "recon" / "code.py").write_text("two = 2\n")
+    stage_folder(stage, rooms=[room], seed=1)
+    assert names(stage) == {".stage"}
+
+
 def test_a_folder_that_no_study_made_is_left_alone(tmp_path: Path, package: Path) -> None:
     (tmp_path / "thesis.docx").write_text("precious")
     with pytest.raises(StudyError, match="holds files that no study made"):

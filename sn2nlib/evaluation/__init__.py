@@ -4,7 +4,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["cohort", "metrics", "noise_levels", "participants", "regions", "spectrum", "statistics"],
+    submodules=["cohort", "metrics", "noise_levels", "participants", "regions", "spectrum", "statistics", "volumetry"],
     submod_attrs={
         "metrics": ["psnr", "ssim", "nrmse", "dice", "image_quality"],
         "noise_levels": ["measure_scan", "model_experiment", "prepare_head"],

@@ -112,7 +112,7 @@ def measure_participant(
         Folders.
     levels, kept_levels
         Noise levels in σ; those whose images are stored, as float16 ``original_<level>`` and ``sN2N_<level>`` beside
-        ``full_sampled``.
+        ``full_sampled`` and ``noise_free``.
     seed
         Of the added noise.
     recon
@@ -129,7 +129,7 @@ def measure_participant(
     with np.load(Path(references) / f"{participant}.npz") as stored:
         known, csf = References(stored["full_sampled"], stored["noise_free"], stored["head"]), stored["csf"]
     rows, bias = [], []
-    kept: dict[str, Any] = {"full_sampled": known.full_sampled.astype(np.float16)}
+    kept: dict[str, Any] = {name: getattr(known, name).astype(np.float16) for name in ("full_sampled", "noise_free")}
     for level, original in conventional_images(scan, levels=levels, seed=seed, recon=recon, **sampling):
         images = {"original": original, "sN2N": denoiser.denoise(original)}
         rows += measure(images, known, head=participant, noise_sigma=level)

@@ -34,6 +34,7 @@ Chapter = tuple[str, str, str]
 COUNTERPARTS = {
     "cohort": "", "preprocessing": "Figure 1a", "pairs": "Figure 1a", "noise_maps": "", "learning_curve": "Figure 1b",
     "alpha": "Figure 1c and Appendix 3", "noise_levels": "Table 2", "bias": "",
+    "volumetry_dsc": "Table 2", "volumetry_structures": "", "volumetry_bland_altman": "", "volumetry_labels": "",
     "comparison": "Figures 3 and 5, S4 to S6", "montage": "Figure S3",
 }  # fmt: skip
 _WHERE = [(reference, region) for region in ("volume", "head") for reference in ("full_sampled", "noise_free")]
@@ -128,7 +129,7 @@ def headline(material: Material) -> Chapter:
         + page.paragraph(CEILING, kind="note")
         + page.paragraph(PAPER, kind="note")
     )
-    return "results", "What came out", content if material.sets else _lacking("table2", "05_noise_levels")
+    return "results", "What came out", content if material.sets else lacking("table2", "05_noise_levels")
 
 
 def people(material: Material) -> Chapter:
@@ -148,7 +149,7 @@ def people(material: Material) -> Chapter:
 def noise(material: Material) -> Chapter:
     """Noise of every scan."""
     if "noise" not in material.tables:
-        return "noise", "Noise of the scans", _lacking("noise", "01_data")
+        return "noise", "Noise of the scans", lacking("noise", "01_data")
     caption = "Noise of every scan. Scale: 99th percentile of the object’s intensity."
     return "noise", "Noise of the scans", plain_table(material.tables["noise"], caption)
 
@@ -160,14 +161,14 @@ def pairs(material: Material) -> Chapter:
         caption = "The half images of every training and validation scan, inside the head"
         content += plain_table(material.tables["pairs"], caption)
     else:
-        content += _lacking("pairs", "02_pairs")
+        content += lacking("pairs", "02_pairs")
     return "pairs", "Half images and their noise (Figure 1a)", content
 
 
 def checks(material: Material) -> Chapter:
     """What the reconstruction promises: measured values, goals, verdicts."""
     if "checks" not in material.tables:
-        return "checks", "Checks of the reconstruction", _lacking("checks", "02_pairs")
+        return "checks", "Checks of the reconstruction", lacking("checks", "02_pairs")
     rows = material.tables["checks"]
     counts = ", ".join(f"{verdict} {n}" for verdict, n in rows["verdict"].value_counts().items())
     content = page.paragraph(f"Of {len(rows)} checks: {counts}. Reported: measured, but nothing is asked of it.")
@@ -185,7 +186,7 @@ def alpha(material: Material) -> Chapter:
     """The α curve and its numbers."""
     content = material.figures("alpha")
     if "alpha" not in material.tables:
-        return "alpha", "The choice of α (Appendix 3)", content + _lacking("alpha", "04_alpha")
+        return "alpha", "The choice of α (Appendix 3)", content + lacking("alpha", "04_alpha")
     means = material.tables["alpha"].groupby(["alpha", "definition"])["psnr"].mean().unstack()
     rows = pd.DataFrame({"α": [f"{value:g}" for value in means.index]})
     for name in (name for name in _DEFINITIONS if name in means):
@@ -212,7 +213,7 @@ def quality(material: Material) -> Chapter:
                 tables.append(gains_html(material.tables["table2_gains"], **where))
             label = f"{NAMES[name]}, {NAMES[region]}, against the {NAMES[reference]}"
             content += "".join(page.scrollable(table.as_raw_html(), label=label) for table in tables)
-    content += "" if material.sets else _lacking("table2", "05_noise_levels")
+    content += "" if material.sets else lacking("table2", "05_noise_levels")
     content += material.figures("bias") + _bias_tables(material)
     return "quality", "Image quality over the noise level (Table 2)", content
 
@@ -325,7 +326,7 @@ def _verdicts(gains: pd.DataFrame) -> str:
 def _bias_tables(material: Material) -> str:
     """Mean bias per set: digital and real heads are never pooled."""
     if "bias" not in material.tables:
-        return _lacking("bias", "05_noise_levels")
+        return lacking("bias", "05_noise_levels")
     sets = material.participants.set_index("participant")["set"]
     bias, content = material.tables["bias"], ""
     for name, rows in bias.groupby(bias["head"].map(sets), sort=False):
@@ -341,7 +342,8 @@ def _bias_tables(material: Material) -> str:
     return content
 
 
-def _lacking(table: str, notebook: str) -> str:
+def lacking(table: str, notebook: str) -> str:
+    """A paragraph that says which table is missing, and who makes it."""
     return page.paragraph(f"tables/{table}.csv is missing: notebook {notebook} makes it.", kind="missing")
 
 

@@ -35,6 +35,9 @@ class Published:
     bars
         Gains asked of this study: set, reference, region, metric, noise_sigma, statistic (mean, lowest), bar
         (dB for PSNR, percent of the original's for NRMSE).
+    volumetry_bars
+        The same for DSC, which depends on the engine: engine (fsl, other), metric (DSC_FAST, DSC_FIRST), noise_sigma,
+        quantity (gain; share_percent, of what 1 − DSC loses), bar.
     """
 
     table1: pd.DataFrame
@@ -42,6 +45,7 @@ class Published:
     figures: pd.DataFrame
     inconsistencies: pd.DataFrame
     bars: pd.DataFrame
+    volumetry_bars: pd.DataFrame
 
     def value(self, metric: str, arm: str, noise_sigma: float) -> pd.Series:
         """Published mean, sd and p_value of one cell of Table 2.
@@ -108,6 +112,14 @@ _SCHEMAS = {
         },
         strict=True, unique=["set", "reference", "region", "metric", "noise_sigma"],
     ),
+    "bars_volumetry.csv": pa.DataFrameSchema(
+        {
+            "engine": pa.Column(str, pa.Check.isin(["fsl", "other"])),
+            "metric": pa.Column(str, pa.Check.isin(["DSC_FAST", "DSC_FIRST"])), "noise_sigma": _NUMBER,
+            "quantity": pa.Column(str, pa.Check.isin(["gain", "share_percent"])), "bar": _NUMBER,
+        },
+        strict=True, unique=["engine", "metric", "noise_sigma", "quantity"],
+    ),
     "published.csv": pa.DataFrameSchema(
         dict.fromkeys(
             ("where", "quantity", "original", "sN2N", "low", "high", "detail"), pa.Column(nullable=True)
@@ -121,7 +133,7 @@ _SCHEMAS = {
 
 
 def load_published(folder: str | os.PathLike[str]) -> Published:
-    """Read ``published/`` and ``bars.csv`` of a ``data_manifest`` folder.
+    """Read ``published/``, ``bars.csv`` and ``bars_volumetry.csv`` of a ``data_manifest`` folder.
 
     Raises
     ------
@@ -135,6 +147,7 @@ def load_published(folder: str | os.PathLike[str]) -> Published:
         figures=_read(folder / "published" / "published.csv"),
         inconsistencies=_read(folder / "published" / "inconsistencies.csv"),
         bars=_read(folder / "bars.csv"),
+        volumetry_bars=_read(folder / "bars_volumetry.csv"),
     )
 
 

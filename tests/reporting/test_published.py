@@ -73,6 +73,8 @@ def test_copied_tables_have_all_rows(published: Published) -> None:
         ("published/table2.csv", "PSNR_dB,network,4,31.8,1.0,<0.001", "network"),
         ("published/table2.csv", "PSNR_dB,sN2N,4,much,1.0,<0.001", "much"),
         ("bars.csv", "quantitative,full_sampled,volume,SSIM,9,median,0.1", "median"),
+        ("bars_volumetry.csv", "spm,DSC_FAST,9,gain,0.1", "spm"),
+        ("bars_volumetry.csv", "fsl,DSC_FAST,3,gain,0.1", "noise_sigma"),  # a second time
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, name: str, line: str, message: str) -> None:

@@ -16,7 +16,8 @@ from great_tables import GT
 from sn2nlib.config import load_profile
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.checks import check
-from sn2nlib.reporting import figures, page
+from sn2nlib.evaluation.volumetry.measures import complete_pairs, volume_error
+from sn2nlib.reporting import figures, page, volumetry
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.report import build_report
 from sn2nlib.reporting.tables import gains, per_scan, save_csv, table2
@@ -80,8 +81,26 @@ def published() -> Published:
     return load_published(MANIFEST)
 
 
+def volumetry_tables(rows: pd.DataFrame, published: Published) -> dict[str, pd.DataFrame]:
+    """What notebook 06 leaves for the report."""
+    kept, excluded = complete_pairs(rows)
+    values = volumetry.dsc_per_scan(kept)
+    told = {
+        "tissue": "HMRF, dipy 1", "subcortical": "FIRST substitute, ants 2",
+        "subcortical_second": "FIRST substitute (DK)",
+    }  # fmt: skip
+    return {
+        "table2_volumetry": volumetry.dsc_table(values),
+        "volumetry_gains": volumetry.dsc_gains(values, published, engines=told),
+        "volumetry_volumes": volumetry.volume_gains(volume_error(kept)), "volumetry_excluded": excluded,
+        "volumetry_engines": pd.DataFrame({"kind": list(told), "engine": list(told.values())}),
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, published: Published) -> Path:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, published: Published, volumetry_rows: pd.DataFrame
+) -> Path:
     """A finished study: tables, two figures, a model with its α, two executed notebooks, and the report."""
     out = tmp_path_factory.mktemp("finished") / "demo"
     values = per_scan(quality_rows())
@@ -105,7 +124,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, published: Published) -> 
             "bias_percent": [1.0, 3.0, -9.0],
         }),
     }  # fmt: skip
-    for name, table in tables.items():
+    for name, table in (tables | volumetry_tables(volumetry_rows, published)).items():
         save_csv(table, out / "tables" / f"{name}.csv")
     volume = np.zeros((12, 14, 16), np.float32)
     volume[2:10, 2:12, 3:13] = 1
@@ -179,8 +198,8 @@ def test_the_page_is_accessible(html: str) -> None:
 def test_the_order_is_the_readers(html: str) -> None:
     order = [
         "What came out", "Who was scanned", "Noise of the scans", "Half images", "Checks of", "Training",
-        "The choice of α", "Image quality over", "Images (", "Conventions", "Inconsistencies", "What differs",
-        "Further", "Where this",
+        "The choice of α", "Image quality over", "Volumetry", "Images (", "Conventions", "Inconsistencies",
+        "What differs", "Further", "Where this",
     ]  # fmt: skip
     headings = re.findall(r"<h2>(.*?)</h2>", html)
     assert len(headings) == len(order)
@@ -219,6 +238,29 @@ def test_real_heads_are_not_averaged_with_digital_ones(html: str) -> None:
     text = words(html)
     assert "Quantitative test (digital heads), n = 2 Added noise (σ) air, sN2N 3 +2.0" in text
     assert "Real head, n = 1 Added noise (σ) air, sN2N 3 −9.0" in text
+
+
+def test_volumetry_stands_beside_the_published(html: str) -> None:
+    text = words(html)
+    part = text[text.index("Volumetry (Table 2) Engines that made the labels:") : text.rindex("Images (Figures 3, 5")]
+    for expected in (
+        "subcortical second: FIRST substitute (DK)", "Table 2, volumetry. Quantitative test (digital heads)",
+        "Table 2, volumetry. Real head", "0.911 ± 0.001 0.931 ± 0.001 – 0.951 ± 0.001 0.923 ± 0.008",
+        "No segmentation had to be excluded.", "is an upper bound; the same engine with a second atlas",
+        "DSC of GM, WM, CSF (the paper’s FAST), gain: reached at 6 of 6 levels.", "Bias of tissue volumes. Real head",
+    ):  # fmt: skip
+        assert expected in part, expected
+
+
+def test_a_volumetry_in_which_everything_failed(
+    out: Path, published: Published, volumetry_rows: pd.DataFrame
+) -> None:
+    for name, table in volumetry_tables(volumetry_rows.assign(failure="no brain"), published).items():
+        save_csv(table, out / "tables" / f"{name}.csv")
+    text = words(build(out, published))
+    assert "No segmentation was plausible; nothing can be compared." in text
+    assert "D167 at 0 σ, tissue: original: no brain; truth: no brain" not in text
+    assert "D167 at 0 σ, tissue: original: no brain; sN2N: no brain" in text
 
 
 def test_checks_stand_beside_their_goals(html: str) -> None:
@@ -273,6 +315,9 @@ def test_run_record_is_valid_json_with_the_provenance(finished: Path) -> None:
         if (row["set"], row["reference"], row["region"], row["metric"], row["noise_sigma"])
         == ("quantitative", "full_sampled", "volume", "PSNR_dB", 0.5)
     ]  # fmt: skip
+    told = run["volumetry"]
+    assert told["engines"]["tissue"] == "HMRF, dipy 1" and told["excluded"] == 0
+    assert len(told["gains"]) == 2 * 2 * 7 and len(told["volumes"]) == 3 * 7
     assert row["gain"] == pytest.approx(2.05) and row["published"] == 1.0 and row["verdict"] == "reached"
 
 

@@ -221,13 +221,13 @@ def test_all_bad_sources_are_named_at_once(folder: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         manifest.load_sources(folder)
     for expected in (
-        "entry 11: file = '../x', allowed: a plain file name",
-        "entry 11: sha256 = '12', allowed: 64 hex digits",
-        "entry 11: size = '0', allowed: bytes",
-        "entry 11: licence = '', allowed: the licence",
-        "entry 11: url = 'http://h/a b', allowed: an http(s) address, percent-encoded",
-        "entry 12: unknown key 'colour'",
-        "entry 12: package = '', allowed: a value, for kinds 'package' and 'pypi'",
+        "entry 13: file = '../x', allowed: a plain file name",
+        "entry 13: sha256 = '12', allowed: 64 hex digits",
+        "entry 13: size = '0', allowed: bytes",
+        "entry 13: licence = '', allowed: the licence",
+        "entry 13: url = 'http://h/a b', allowed: an http(s) address, percent-encoded",
+        "entry 14: unknown key 'colour'",
+        "entry 14: package = '', allowed: a value, for kinds 'package' and 'pypi'",
     ):
         assert expected in str(caught.value)
 
@@ -326,7 +326,7 @@ def test_sources_are_chosen_by_name_each_once() -> None:
     assert [entry.name for entry in manifest.choose_sources(LISTED, ["S1", "S1", "harvard-oxford"])] == [
         "S1", "harvard-oxford"
     ]  # fmt: skip
-    assert manifest.choose_sources(LISTED) == [] and len(manifest.choose_sources(LISTED, everything=True)) == 10
+    assert manifest.choose_sources(LISTED) == [] and len(manifest.choose_sources(LISTED, everything=True)) == 12
     with pytest.raises(ManifestError, match="no source is called S2, S3; listed are icbm152-t1, "):
         manifest.choose_sources(LISTED, ["S1", "S2", "S3"])
 

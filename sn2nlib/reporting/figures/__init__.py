@@ -10,15 +10,19 @@ from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, floor_in_wo
 from sn2nlib.reporting.figures.levels import noise_level_curves
 from sn2nlib.reporting.figures.preparation import noise_maps, pairs, preprocessing, preprocessing_panels
 from sn2nlib.reporting.figures.sheet import Sheet, save_figure, stamp_text
+from sn2nlib.reporting.figures.volumetry import bland_altman_plot, dsc_curves, label_overlay, structure_plot
 
 __all__ = [
     "Sheet",
     "alpha_curve",
     "before_after",
     "bias_plot",
+    "bland_altman_plot",
     "cohort",
     "comparison",
+    "dsc_curves",
     "floor_in_words",
+    "label_overlay",
     "learning_curve",
     "montage",
     "noise_level_curves",
@@ -28,4 +32,5 @@ __all__ = [
     "preprocessing_panels",
     "save_figure",
     "stamp_text",
+    "structure_plot",
 ]

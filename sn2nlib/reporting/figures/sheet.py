@@ -2,13 +2,14 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from PIL import Image
@@ -55,12 +56,15 @@ class Sheet(Figure):
     title : str
     caption : str
         What is to be seen, with the numbers of the data; plain text.
+    line_colours : tuple of str
+        Thin coloured lines on grey images, whose colours the file must not merge.
     """
 
     def __init__(self, title: str, *, label: str, height: float) -> None:
         super().__init__(figsize=(WIDTH / _MM_PER_INCH, height / _MM_PER_INCH), dpi=_SCREEN_DPI)
         FigureCanvasAgg(self)
         self.title, self.caption, self.height = title, "", height
+        self.line_colours: tuple[str, ...] = ()
         self.write(SIDE, 1.5, title, size=LARGE, weight="bold")
         self.write(SIDE, 6.5, label, size=NORMAL, color=GREY)
         self._footer = self.write(SIDE, height - 1.2, "", size=SMALL, color=GREY, va="bottom")
@@ -107,19 +111,40 @@ class Sheet(Figure):
         fields.add_itxt("Title", self.title)
         fields.add_itxt("Description", self.caption)
         stream = io.BytesIO()
-        _few_colours(pixels).save(stream, "PNG", optimize=True, pnginfo=fields, dpi=(dpi, dpi))
+        _few_colours(pixels, self.line_colours).save(stream, "PNG", optimize=True, pnginfo=fields, dpi=(dpi, dpi))
         return stream.getvalue()
 
     def _repr_png_(self) -> bytes:
         return self.png()
 
 
-def _few_colours(pixels: np.ndarray) -> Image.Image:
+def _few_colours(pixels: np.ndarray, line_colours: Sequence[str] = ()) -> Image.Image:
     """An image that compresses well, from (row, column, RGB) uint8."""
     if (pixels == pixels[..., :1]).all():
         step = 255 / (_GREYS - 1)
         return Image.fromarray(np.round(np.round(pixels[..., 0] / step) * step).astype(np.uint8))
-    return Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE)
+    image = Image.fromarray(pixels)
+    if not line_colours:
+        return image.quantize(256, dither=Image.Dither.NONE)
+    # few pixels are of a line: a palette chosen by their number would merge its colour with another
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(_palette(line_colours).ravel().tolist())
+    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
+def _palette(line_colours: Sequence[str]) -> np.ndarray:
+    """Half greys, half the colours and what their soft edges make of them on grey, (256, RGB) uint8."""
+    greys = np.repeat(np.linspace(0, 255, _GREYS)[:, None], 3, axis=1)
+    share = (256 - _GREYS) // len(line_colours)
+    cover, under = np.linspace(1, 0.3, max(share // 5, 1)), np.linspace(0, 255, 5)
+    mixed = [
+        part * 255 * np.array(to_rgb(colour)) + (1 - part) * grey
+        for colour in line_colours
+        for part in cover
+        for grey in under
+    ]
+    entries = np.concatenate([greys, np.reshape(mixed, (-1, 3))])
+    return np.rint(np.pad(entries, ((0, 256 - len(entries)), (0, 0)), mode="edge")).astype(np.uint8)
 
 
 def stamp_text(provenance: Mapping[str, Any]) -> str:

@@ -1,0 +1,68 @@
+"""The report's chapter about volumetry, from what notebook 06 has left."""
+
+from typing import Any
+
+import pandas as pd
+
+from sn2nlib.reporting import page
+from sn2nlib.reporting.chapters import Chapter, Material, lacking
+from sn2nlib.reporting.html import NAMES
+from sn2nlib.reporting.volumetry import excluded_sentence
+from sn2nlib.reporting.volumetry_html import ROW_NAMES, dsc_html, truth_html, volumes_html
+
+TABLES = ("table2_volumetry", "volumetry_gains", "volumetry_volumes", "volumetry_engines", "volumetry_excluded")
+_BOUND = (
+    "Against the true labels: a digital head’s structures are those of the Harvard–Oxford atlas. What agreement an "
+    "engine reaches that uses it too is an upper bound; the same engine with a second atlas, which draws its own "
+    "boundaries, stands beside it without a bound. Neither matters where images are compared with images."
+)
+_ANCHOR = "volumetry", "Volumetry (Table 2)"
+
+
+def volumetry(material: Material) -> Chapter:
+    """The DSC rows of Table 2, volumes, structures, and labels on images."""
+    missing = [name for name in TABLES if name not in material.tables]
+    if missing:
+        return *_ANCHOR, "".join(lacking(name, "06_volumetry") for name in missing)
+    tables = material.tables
+    table, gains, volumes = (tables[name] for name in TABLES[:3])
+    told = engines(tables["volumetry_engines"])
+    main = {kind: name for kind, name in told.items() if kind in ("tissue", "subcortical")}
+    content = page.paragraph("Engines that made the labels:") + page.bullets(
+        f"{kind.replace('_', ' ')}: {name}" for kind, name in told.items()
+    )
+    for name in [each for each in ("quantitative", "real_head") if each in set(table["set"])]:
+        where: dict[str, Any] = {"provenance": material.provenance, "set_name": name}
+        notes = [excluded_sentence(tables["volumetry_excluded"], set_name=name)]
+        content += f"<h3>{page.escape(NAMES[name])}</h3>\n" + _verdicts(gains[gains["set"] == name])
+        pages = [dsc_html(table, gains, material.published, engines=main, notes=notes, **where)]
+        if (volumes["set"] == name).any() and "tissue" in main:
+            pages.append(volumes_html(volumes, engines=main, **where))
+        if ((table["set"] == name) & (table["reference"] == "truth")).any():
+            pages.append(truth_html(table, engines=told, notes=[_BOUND], **where))
+        content += "".join(page.scrollable(each.as_raw_html(), label=f"Volumetry, {NAMES[name]}") for each in pages)
+    if table.empty:
+        content += page.paragraph("No segmentation was plausible; nothing can be compared.", kind="missing")
+        content += page.bullets(_reasons(tables["volumetry_excluded"]))
+        return *_ANCHOR, content
+    kinds = ("volumetry_dsc", "volumetry_structures", "volumetry_bland_altman", "volumetry_labels")
+    return *_ANCHOR, content + "".join(material.figures(kind) for kind in kinds)
+
+
+def engines(table: pd.DataFrame) -> dict[str, str]:
+    """Kind → name and version of its engine, from ``volumetry_engines.csv``."""
+    return dict(zip(table["kind"], table["engine"], strict=True))
+
+
+def _verdicts(gains: pd.DataFrame) -> str:
+    texts = []
+    for column, what in (("verdict", "gain"), ("share_verdict", "share of 1 − DSC removed")):
+        judged = gains[gains[column] != ""]
+        for metric, rows in judged.groupby("metric", sort=False):
+            counts = ", ".join(f"{verdict} at {n}" for verdict, n in rows[column].value_counts().items())
+            texts.append(f"{ROW_NAMES[str(metric)]}, {what}: {counts} of {len(rows)} levels.")
+    return page.bullets(texts)
+
+
+def _reasons(excluded: pd.DataFrame) -> list[str]:
+    return [f"{row.scan} at {row.noise_sigma:g} σ, {row.kind}: {row.reason}" for row in excluded.itertuples()]

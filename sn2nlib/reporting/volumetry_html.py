@@ -1,0 +1,208 @@
+"""Volumetry as HTML: the two DSC rows of Table 2 beside the published ones, volumes, and the truth of digital heads."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from great_tables import GT
+
+from sn2nlib.errors import StudyError
+from sn2nlib.reporting.html import DIGITAL, NAMES, NOTHING, PAPER, REAL, format_p, provenance_note
+from sn2nlib.reporting.published import Published
+from sn2nlib.reporting.volumetry import DSC_METRICS, ENOUGH, SECOND_METRIC, TISSUE_NAMES, crossings
+
+_KIND = {metric: kind for kind, metric in DSC_METRICS.items()} | {SECOND_METRIC: "subcortical_second"}
+ROW_NAMES = {
+    "DSC_FAST": "DSC of GM, WM, CSF (the paper’s FAST)", "DSC_FIRST": "DSC of 15 subcortical structures (FIRST)",
+    SECOND_METRIC: "DSC of 15 subcortical structures, with a second atlas",
+}  # fmt: skip
+DSC_CONVENTION = (
+    "DSC: 2|A∩B| / (|A| + |B|) of each structure, averaged over the structures. Every image is segmented from its own "
+    "voxels alone, with its own brain mask, bias field and registration."
+)
+SHARE = "Share removed: (DSC of sN2N − DSC of the original) / (1 − DSC of the original)."
+CEILING = "Truth: the noise-free image segmented in the same way, against the fully sampled one, which is noisy itself."
+
+
+def dsc_html(
+    table: pd.DataFrame,
+    gains: pd.DataFrame,
+    published: Published,
+    *,
+    provenance: Mapping[str, Any],
+    engines: Mapping[str, str],
+    set_name: str = "quantitative",
+    notes: Sequence[str] = (),
+) -> GT:
+    """The two DSC rows of Table 2 against the fully sampled image, with gains, shares and verdicts.
+
+    Parameters
+    ----------
+    table, gains
+        From `sn2nlib.reporting.volumetry`.
+    published
+        The paper's numbers.
+    provenance
+        As returned by `sn2nlib.provenance.provenance`.
+    engines
+        Kind → name and version of its engine, as `sn2nlib.evaluation.volumetry.choice.told` has it.
+    set_name
+        Which set.
+    notes
+        Further sentences below the table, for example what was excluded.
+
+    Raises
+    ------
+    StudyError
+        If the table has no rows of this set.
+    """
+    part = _part(table[table["metric"].isin(DSC_METRICS.values())], set_name, "full_sampled")
+    rows = []
+    for metric, level in part[["metric", "noise_sigma"]].drop_duplicates().itertuples(index=False):
+        cell = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
+        row = {"metric": _named(metric, engines), "level": f"{level:g}"}
+        row |= {arm: _mean_sd(cell, arm) for arm in ("original", "sN2N", "truth")}
+        row["p"] = format_p(float(cell["p_value"].get("sN2N", math.nan)))
+        theirs = {arm: published.value(metric, arm, level) for arm in ("original", "sN2N")}
+        row |= {f"p_{arm}": f"{cell_['mean']:.3f} ± {cell_['sd']:.3f}" for arm, cell_ in theirs.items()}
+        row["p_p"] = str(theirs["sN2N"]["p_value"])
+        rows.append(row | _gain_cells(gains, set_name, metric, level))
+    n = int(part["n"].max())
+    shown = (
+        GT(pd.DataFrame(rows), groupname_col="metric", rowname_col="level", id=f"volumetry-{set_name}")
+        .tab_header(
+            f"Table 2, volumetry. {NAMES[set_name]}, against the fully sampled image",
+            f"{n} scan{'s' if n > 1 else ''}; mean ± SD at each level of added noise",
+        )
+        .tab_stubhead("Added noise (σ)")
+        .cols_label(
+            original="Original", sN2N="sN2N", p="p", truth="Truth (ceiling)", p_original="Original", p_sN2N="sN2N",
+            p_p="p", gain="Gain", published="Published", verdict="Verdict", share="Share removed (%)",
+            published_share="Published", share_verdict="Verdict",
+        )
+        .cols_move(columns="p", after="sN2N")
+        .tab_spanner("This study", columns=["original", "sN2N", "p", "truth"])
+        .tab_spanner("Published (19 patients)", columns=["p_original", "p_sN2N", "p_p"])
+        .tab_spanner("Gain in DSC", columns=["gain", "published", "verdict"])
+        .tab_spanner("Of 1 − DSC", columns=["share", "published_share", "share_verdict"])
+    )  # fmt: skip
+    few = [f"p-values need {ENOUGH} scans; there are {n}."] if n < ENOUGH else []
+    return _noted(shown, [DSC_CONVENTION, SHARE, CEILING, *few, *notes], engines, provenance, set_name, published=True)
+
+
+def truth_html(
+    table: pd.DataFrame,
+    *,
+    provenance: Mapping[str, Any],
+    engines: Mapping[str, str],
+    set_name: str = "quantitative",
+    notes: Sequence[str] = (),
+) -> GT:
+    """DSC against the true labels of digital heads: original, sN2N and the fully sampled image.
+
+    Parameters and errors as `dsc_html`.
+    """
+    part = _part(table, set_name, "truth")
+    rows = []
+    for metric, level in part[["metric", "noise_sigma"]].drop_duplicates().itertuples(index=False):
+        cell = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
+        row = {"metric": _named(metric, engines), "level": f"{level:g}"}
+        rows.append(row | {arm: _mean_sd(cell, arm) for arm in ("original", "sN2N", "full_sampled")})
+    n = int(part["n"].max())
+    shown = (
+        GT(pd.DataFrame(rows), groupname_col="metric", rowname_col="level", id=f"volumetry-truth-{set_name}")
+        .tab_header("DSC against the true labels of digital heads", f"{n} scan{'s' if n > 1 else ''}; mean ± SD")
+        .tab_stubhead("Added noise (σ)")
+        .cols_label(original="Original", sN2N="sN2N", full_sampled="Fully sampled image")
+    )
+    return _noted(shown, [DSC_CONVENTION, *notes], engines, provenance, set_name, published=False)
+
+
+def volumes_html(
+    volumes: pd.DataFrame,
+    *,
+    provenance: Mapping[str, Any],
+    engines: Mapping[str, str],
+    set_name: str = "quantitative",
+    reference: str = "full_sampled",
+) -> GT:
+    """Bias of the tissue volumes of original and sN2N, each tissue with its sign, and the sum of absolute values.
+
+    Parameters and errors as `dsc_html`; `volumes` from `sn2nlib.reporting.volumetry.volume_gains`.
+    """
+    part = volumes[(volumes["set"] == set_name) & (volumes["reference"] == reference)]
+    if part.empty:
+        raise StudyError(f"The volumes have no rows of {set_name!r} against {reference!r}")
+    shown: dict[str, list[str]] = {"level": [f"{level:g}" for level in part["noise_sigma"]]}
+    arms = ("original", "sN2N")
+    for arm in arms:
+        for tissue in TISSUE_NAMES:
+            shown[f"{tissue}_{arm}"] = [_signed(value, 1) for value in part[f"{tissue}_{arm}"]]
+        shown[arm] = [f"{value:.1f}" for value in part[arm]]
+    shown["verdict"] = [word or NOTHING for word in part["verdict"]]
+    labels: dict[str, Any] = {f"{tissue}_{arm}": tissue for arm in arms for tissue in TISSUE_NAMES}
+    labels |= dict.fromkeys(arms, "Σ|bias|")
+    against = "the fully sampled image" if reference == "full_sampled" else "the true labels"
+    page = GT(pd.DataFrame(shown), rowname_col="level", id=f"volumes-{set_name}-{reference}")
+    page = page.tab_header(
+        f"Bias of tissue volumes. {NAMES[set_name]}", f"Percent of the volume in {against}, mean over scans"
+    )
+    page = page.tab_stubhead("Added noise (σ)").cols_label(labels | {"verdict": "Verdict"})
+    for arm in arms:
+        page = page.tab_spanner(NAMES[arm], columns=[*(f"{tissue}_{arm}" for tissue in TISSUE_NAMES), arm])
+    notes = [
+        "Σ|bias|: sum over GM, WM and CSF of |volume − reference| / reference, of each scan, averaged; from 1 σ on "
+        "it is to be smaller for sN2N than for the original.",
+        *crossings(part),
+    ]
+    return _noted(page, notes, {"tissue": engines["tissue"]}, provenance, set_name, published=False)
+
+
+def _part(table: pd.DataFrame, set_name: str, reference: str) -> pd.DataFrame:
+    part = table[(table["set"] == set_name) & (table["reference"] == reference)]
+    if part.empty:
+        raise StudyError(f"The table has no rows of {set_name!r} against {reference!r}")
+    return part
+
+
+def _named(metric: str, engines: Mapping[str, str]) -> str:
+    return f"{ROW_NAMES[metric]}; here: {engines[_KIND[metric]]}"
+
+
+def _mean_sd(cell: pd.DataFrame, arm: str) -> str:
+    mean, sd = (float(cell[column].get(arm, math.nan)) for column in ("mean", "sd"))
+    if math.isnan(mean):
+        return NOTHING
+    return f"{mean:.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
+
+
+def _gain_cells(gains: pd.DataFrame, set_name: str, metric: str, level: float) -> dict[str, str]:
+    chosen = (gains["set"] == set_name) & (gains["metric"] == metric) & (gains["noise_sigma"] == level)
+    row = gains[chosen].iloc[0]
+    return {
+        "gain": _signed(row["gain"], 3), "published": _signed(row["published"], 3),
+        "verdict": row["verdict"] or NOTHING,
+        "share": _signed(row["share"], 0), "published_share": _signed(row["published_share"], 0),
+        "share_verdict": row["share_verdict"] or NOTHING,
+    }  # fmt: skip
+
+
+def _signed(value: float, digits: int) -> str:
+    return NOTHING if math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _noted(
+    table: GT,
+    notes: Sequence[str],
+    engines: Mapping[str, str],
+    provenance: Mapping[str, Any],
+    set_name: str,
+    *,
+    published: bool,
+) -> GT:
+    ran = "Engines: " + "; ".join(f"{kind}: {name}" for kind, name in engines.items()) + "."
+    every = [ran, *notes, REAL if set_name == "real_head" else DIGITAL, *([PAPER] if published else [])]
+    for note in [*every, provenance_note(provenance)]:
+        table = table.tab_source_note(note)
+    return table
