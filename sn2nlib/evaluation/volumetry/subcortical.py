@@ -32,7 +32,9 @@ _SOFT = 1.5  # mm: how sure a label atlas, which has no probabilities, is of its
 _OVERLAP, _SIMILARITY = 0.85, 0.5  # least Dice of the brains, and correlation of their intensities, once registered
 _FAINT = 0.02  # probability below which a structure is not considered
 _CORE = 0.7  # probability above which a voxel tells the structure's intensity
-_TRUST = 0.5  # exponent of the intensities' likelihood: neighbouring voxels are not independent
+# Exponent of the intensities' likelihood, since neighbouring voxels are not independent. On a validation head the mean
+# Dice with the truth is 0.880 at 0, 0.909 at 0.25, 0.914 at 0.5 and 0.903 at 1.
+_TRUST = 0.5
 _NEIGHBOUR = 0.3  # weight of each of the six neighbours
 _ROUNDS = 5
 _BINS = 64

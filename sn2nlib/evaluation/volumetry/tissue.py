@@ -9,7 +9,7 @@ from sn2nlib.errors import SegmentationError
 from sn2nlib.evaluation.volumetry.brain import bounding_box, find_brain
 from sn2nlib.evaluation.volumetry.engine import TISSUES
 
-BETA = 0.3  # weight of a neighbour: the one with the best labels on noise-free and on noisy validation heads
+BETA = 0.3  # weight of a neighbour; on a validation head 0.2 to 0.45 agree equally well with the truth, 0.1 less
 _START = (0.25, 0.75)  # where DIPY's EM starts with the mean of the darkest and the brightest of three classes
 _AIR = 0.001  # what DIPY itself puts in place of zeros, but unseeded
 _BINS = 1024
