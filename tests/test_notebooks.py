@@ -24,6 +24,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from sn2nlib.config import load_profile
 from sn2nlib.denoiser import Denoiser
 from sn2nlib.reporting.notebooks import run_notebook
 
@@ -34,6 +35,7 @@ KEYS = ["set", "metric", "arm", "reference", "region", "noise_sigma"]
 # how far a number may move between machines: other processors add floats in another order, and training
 # amplifies that
 TOLERANCES = {"PSNR_dB": 0.3, "SSIM": 0.01, "NRMSE_percent": 0.5}
+DSC_TOLERANCE = 0.03
 ALPHA_TOLERANCE = 0.15
 
 pytestmark = pytest.mark.study
@@ -59,11 +61,13 @@ def folder(reports: Path) -> Path:
 
 
 def headline(folder: Path) -> dict[str, Any]:
-    """The numbers that are held: Table 2's means of original and sN2N, and the chosen α."""
+    """The numbers that are held: Table 2's means of original and sN2N, DSC among them, and the chosen α."""
     table = pd.read_csv(folder / "tables" / "table2.csv")
     held = table[table["arm"].isin(["original", "sN2N"]) & (table["set"] == "quantitative")]
     rows = held[[*KEYS, "mean"]].round(4).to_dict("records")
-    return {"alpha": Denoiser.load(folder / "model").alpha, "table2": rows}
+    dsc = pd.read_csv(folder / "tables" / "table2_volumetry.csv")
+    dsc_rows = dsc[dsc["arm"] != "truth"][[*KEYS, "mean"]].round(4).to_dict("records")
+    return {"alpha": Denoiser.load(folder / "model").alpha, "table2": rows, "volumetry": dsc_rows}
 
 
 def test_every_notebook_was_run_without_a_warning(folder: Path) -> None:
@@ -122,6 +126,28 @@ def test_numbers_are_the_stored_ones(folder: Path) -> None:
         if rows[key] != pytest.approx(mean, abs=TOLERANCES[key[1]])
     }
     assert moved == {}
+    dsc, expected_dsc = (
+        {tuple(row[key] for key in KEYS): row["mean"] for row in each["volumetry"]} for each in (found, stored)
+    )
+    assert dsc == pytest.approx(expected_dsc, abs=DSC_TOLERANCE)
+
+
+def test_volumetry_leaves_its_tables_and_figures(folder: Path) -> None:
+    settings = load_profile("smoke").volumetry
+    table = pd.read_csv(folder / "tables" / "table2_volumetry.csv")
+    assert list(table) == TABLE2
+    assert {"DSC_FAST", "DSC_FIRST"} < set(table["metric"]) and set(table["reference"]) == {"full_sampled", "truth"}
+    assert set(table["noise_sigma"]) == set(settings.levels) and table["mean"].between(0.2, 1).all()
+    rows = pd.read_csv(folder / "tables" / "volumetry_rows.csv")
+    assert set(rows["scan"]) == set(settings.scans)
+    assert rows.groupby("kind")["structure"].nunique().to_dict() == {
+        "subcortical": 15, "subcortical_second": 15, "tissue": 3,
+    }  # fmt: skip
+    drawn = {path.stem for path in (folder / "figures").glob("volumetry_*.png")}
+    assert {f"volumetry_{kind}_quantitative" for kind in ("dsc", "structures", "bland_altman")} < drawn
+    assert {f"volumetry_labels_D167_{kind}" for kind in ("tissue", "subcortical")} < drawn
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "FIRST substitute" in page and "Table 2, volumetry" in page
 
 
 class Links(HTMLParser):

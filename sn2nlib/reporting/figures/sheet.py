@@ -129,7 +129,11 @@ def _few_colours(pixels: np.ndarray, line_colours: Sequence[str] = ()) -> Image.
     # few pixels are of a line: a palette chosen by their number would merge its colour with another
     palette = Image.new("P", (1, 1))
     palette.putpalette(_palette(line_colours).ravel().tolist())
-    return image.quantize(palette=palette, dither=Image.Dither.NONE)
+    indices = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
+    indices[(pixels == 255).all(axis=-1)] = _GREYS - 1  # paper stays white: the library's search is not exact
+    found = Image.fromarray(indices, mode="P")
+    found.putpalette(palette.getpalette() or [])
+    return found
 
 
 def _palette(line_colours: Sequence[str]) -> np.ndarray:

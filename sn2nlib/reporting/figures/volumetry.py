@@ -48,6 +48,7 @@ _DEEP_COLOURS = {
     "thalamus": _SKY, "caudate": ORANGE, "putamen": GREEN, "pallidum": _YELLOW, "brainstem": _WHITE,
     "hippocampus": VERMILION, "amygdala": PURPLE, "accumbens": BLUE,
 }  # fmt: skip
+_ENOUGH = 5  # differences that limits of agreement need
 _PITCH, _LETTERS = 4.0, 128  # mm, and letters that fit, of a line below the graphs
 _PLANES = {"tissue": "axial", "subcortical": "coronal"}
 
@@ -83,7 +84,9 @@ def dsc_curves(
     if not kinds:
         raise StudyError(f"the table has no DSC of the set {set_name!r}")
     n, lines = int(rows["n"].max()), _engine_lines({kind: engines[kind] for kind in kinds})
-    what = "real head, simulated scan" if set_name == "real_head" else f"{n} digital phantoms, simulated scans"
+    plural = "s" if n > 1 else ""
+    digital = f"{n} digital phantom{plural}, simulated scan{plural}"
+    what = "real head, simulated scan" if set_name == "real_head" else digital
     sheet = Sheet(
         "Agreement of segmentations with the fully sampled image’s",
         label=f"{what}; mean{' ± SD' if n > 1 else ''}; published: mean of 19 patients, FSL",
@@ -97,7 +100,7 @@ def dsc_curves(
         _draw_dsc(grid[row, 0], part, published, DSC_METRICS[kind])
         _draw_share(grid[row, 1], gain)
         grid[row, 0].set_title(sentence(kind), loc="left", fontsize=8)
-        grid[row, 1].set_title("Share removed", loc="left", fontsize=8)
+        grid[row, 1].set_title("Removed", loc="left", fontsize=8)
         told.append(f"{_KINDS[kind]}: gain " + ", ".join(
             f"{signed(value, 3)} at {level:g} σ" for level, value in zip(gain["noise_sigma"], gain["gain"], strict=True)
         ))  # fmt: skip
@@ -328,8 +331,8 @@ def _draw_dsc(axes: Axes, rows: pd.DataFrame, published: Published, metric: str)
             axes.errorbar(ours["noise_sigma"], ours["mean"], yerr=yerr, fmt="none", ecolor=style["color"])
     for arm in _ARMS:
         theirs = published.table2[(published.table2["metric"] == metric) & (published.table2["arm"] == arm)]
-        label = "published" if arm == "sN2N" else None
-        axes.plot(theirs["noise_sigma"], theirs["mean"], label=label, marker=ARM_STYLES[arm]["marker"], **_OPEN)
+        # explained beside, where there is room
+        axes.plot(theirs["noise_sigma"], theirs["mean"], marker=ARM_STYLES[arm]["marker"], **_OPEN)
     axes.set_ylabel("DSC", size=8)
 
 
@@ -356,10 +359,11 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame) -> dict[str, str]:
         found = agreement(part["bias_percent"].to_numpy())
         line = {"color": style["color"], "linewidth": 1.1}
         axes.axhline(found.bias, label=NAMES[arm], **line)
-        if not math.isnan(found.sd):
+        if found.n >= _ENOUGH:
             for limit in (found.low, found.high):
                 axes.axhline(limit, linestyle=":" if arm == "sN2N" else "--", **line)
-        told[arm] = f"{signed(found.bias, 1)} ({signed(found.low, 1)} to {signed(found.high, 1)})"
+        limits = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= _ENOUGH else ""
+        told[arm] = f"{signed(found.bias, 1)}{limits}"
     if rows["volume_ml"].max() > 20 * max(rows["volume_ml"].min(), 1e-3):
         axes.set_xscale("log")
     return told
