@@ -19,6 +19,7 @@ from sn2nlib.sampling import Mask
 
 DEFAULT_KERNEL = (3, 2, 2)
 DEFAULT_RIDGE = 1e-4
+_MOST_SLABS = 4  # of the calibration lines at a time: each takes memory of its own
 _BLOCKS = 6  # of the triangle of the normal equations
 _CHUNK = 4096  # cells per matrix product: their gathered sources stay in the cache
 
@@ -202,7 +203,8 @@ def _normal_equations(acs: _Complex, offsets: Offsets, n_unknowns: int) -> NDArr
         return _slab_equations(acs, offsets, slab, (first_y, n_y), (first_x, n_x), chunk)
 
     # our own threads, each with matrix products of one thread: those of BLAS wait for each other on a busy machine
-    slabs = [slab.tolist() for slab in np.array_split(np.arange(first_z, first_z + n_z), n_threads()) if slab.size]
+    n_slabs = min(n_z, n_threads(), _MOST_SLABS)
+    slabs = [slab.tolist() for slab in np.array_split(np.arange(first_z, first_z + n_z), n_slabs)]
     with one_blas_thread(), ThreadPoolExecutor(len(slabs)) as pool:
         gram = np.zeros((n_columns, n_columns), dtype=np.complex128)
         for part in pool.map(of, slabs):
