@@ -3,7 +3,6 @@
 Walsh DO, Gmitro AF, Marcellin MW. Adaptive reconstruction of phased array MR imagery. MRM 2000;43:682-690.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from sn2nlib.errors import ScanError
+from sn2nlib.recon.workspace import n_threads, one_blas_thread
 
 DEFAULT_WINDOW = 7
 _PRIOR = 0.03  # share of the wide covariance added to the local one
@@ -209,11 +209,11 @@ def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Comp
         overlap = vectors @ reference.conj()
         return vectors * np.exp(-1j * np.angle(overlap))[..., None].astype(np.complex64)
 
-    n_threads, running = os.cpu_count() or 1, deque[Future[_Complex]]()
-    with ThreadPoolExecutor(n_threads) as pool:
+    running = deque[Future[_Complex]]()
+    with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
         for block, local in enumerate(_local_covariances(coil_images, window, step)):
             running.append(pool.submit(one, block, local))
-            if len(running) > n_threads:
+            if len(running) > n_threads():
                 yield running.popleft().result()
         yield from (vectors.result() for vectors in running)
 

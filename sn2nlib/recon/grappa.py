@@ -5,18 +5,22 @@ Griswold MA et al. Generalized autocalibrating partially parallel acquisitions (
 geometry is that of `cells`.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, blas, cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from sn2nlib.errors import CalibrationError, SamplingError, ScanError
 from sn2nlib.recon.cells import Cells, Offsets, acquired_lattice, source_offsets, support, target_offsets
+from sn2nlib.recon.workspace import n_threads, one_blas_thread
 from sn2nlib.sampling import Mask
 
 DEFAULT_KERNEL = (3, 2, 2)
 DEFAULT_RIDGE = 1e-4
+_MOST_SLABS = 4  # of the calibration lines at a time: each takes memory of its own
+_BLOCKS = 6  # of the triangle of the normal equations
 _CHUNK = 4096  # cells per matrix product: their gathered sources stay in the cache
 
 _Complex = NDArray[np.complex64]
@@ -194,17 +198,40 @@ def _normal_equations(acs: _Complex, offsets: Offsets, n_unknowns: int) -> NDArr
         )
     (first_z, first_y, first_x), (n_z, n_y, n_x) = -offsets.min(axis=0), counts
     n_columns, chunk = len(offsets) * n_coils, int(np.clip(_CHUNK // n_x, 1, n_y))
-    gram = np.zeros((n_columns, n_columns), dtype=np.complex128, order="F")
+
+    def of(slab: list[int]) -> NDArray[np.complex128]:
+        return _slab_equations(acs, offsets, slab, (first_y, n_y), (first_x, n_x), chunk)
+
+    # our own threads, each with matrix products of one thread: those of BLAS wait for each other on a busy machine
+    n_slabs = min(n_z, n_threads(), _MOST_SLABS)
+    slabs = [slab.tolist() for slab in np.array_split(np.arange(first_z, first_z + n_z), n_slabs)]
+    with one_blas_thread(), ThreadPoolExecutor(len(slabs)) as pool:
+        gram = np.zeros((n_columns, n_columns), dtype=np.complex128)
+        for part in pool.map(of, slabs):
+            gram += part
+    return gram
+
+
+def _slab_equations(
+    acs: _Complex, offsets: Offsets, slab: list[int], ky: tuple[int, int], kx: tuple[int, int], chunk: int
+) -> NDArray[np.complex128]:
+    """`_normal_equations` over the windows at the kz of a slab, and (first, number) along ky and kx."""
+    (first_y, n_y), (first_x, n_x) = ky, kx
+    n_coils, n_columns = acs.shape[0], len(offsets) * acs.shape[0]
+    gram, step = np.zeros((n_columns, n_columns), dtype=np.complex128), -(-n_columns // _BLOCKS)
     buffer = np.empty(n_columns * chunk * n_x, dtype=np.complex128)
-    for z in range(first_z, first_z + n_z):
+    for z in slab:
         for y in range(first_y, first_y + n_y, chunk):
             rows = min(chunk, first_y + n_y - y)
             windows = buffer[: n_columns * rows * n_x].reshape(len(offsets), n_coils, rows, n_x)
             for window, (dz, dy, dx) in zip(windows, offsets, strict=True):
                 window[:] = acs[:, z + dz, y + dy : y + dy + rows, first_x + dx : first_x + dx + n_x]
-            # the transpose of a C-ordered block is Fortran-ordered: BLAS takes it without a copy
-            columns = windows.reshape(n_columns, -1).T
-            gram = blas.zherk(1.0, columns, beta=1.0, c=gram, trans=2, overwrite_c=1)
+            columns = windows.reshape(n_columns, -1)
+            # blocks of rows from the diagonal on: little more work than the triangle, and, unlike zherk of scipy,
+            # numpy's product lets other threads run
+            for first in range(0, n_columns, step):
+                block = slice(first, first + step)
+                gram[block, first:] += columns[block].conj() @ columns[first:].T
     return gram
 
 

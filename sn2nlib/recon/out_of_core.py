@@ -37,7 +37,7 @@ from sn2nlib.recon.pairs import (
     with_phase,
 )
 from sn2nlib.recon.partial_fourier import PartialFourier, check_method, known_region, noise_factor, phase_map
-from sn2nlib.recon.workspace import Workspace, default_limit, reported
+from sn2nlib.recon.workspace import Workspace, default_limit, n_threads, one_blas_thread, reported
 from sn2nlib.sampling import Mask, acs_region
 from sn2nlib.scans.stream import ScanHeader, read_box, read_header, read_partitions
 
@@ -134,7 +134,8 @@ def image_pair(
     check_method(partial_fourier)
     header = read_header(path)
     masks = half_masks(header, pairing, has_repeat=header.has_repeat) if halves else None
-    prepare = _preparation(header, virtual_coils, compression)
+    with one_blas_thread():
+        prepare = _preparation(header, virtual_coils, compression)
     n_coils = header.n_coils if prepare.compression is None else prepare.compression.n_virtual
     limit = default_limit() if memory_limit is None else memory_limit
     with Workspace(max(0, limit - _working_set(header, n_coils)), scratch) as space:
@@ -194,7 +195,7 @@ def _working_set(header: ScanHeader, n_coils: int) -> int:
     """Bytes that are in memory whatever the limit: results, planes of each thread, one partition, calibration."""
     nz, ny, nx = header.shape
     results = 5 * 8 * nz * ny * nx
-    threads = 12 * 8 * n_coils * nz * ny * _n_threads()
+    threads = 12 * 8 * n_coils * nz * ny * n_threads()
     partitions = 8 * ny * nx * (2 * header.n_coils + 2 * _BLOCK * n_coils)
     calibration = 8 * n_coils * nx * 2 * 24 * max(nz, ny)
     return results + max(threads, partitions) + calibration + 2**28
@@ -227,10 +228,6 @@ def _corner_noise(header: ScanHeader) -> _Complex:
         chosen = kz == z
         noise[:, chosen] = partition[:, ky[chosen], kx[chosen]]
     return noise
-
-
-def _n_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _combined(images: _Complex, weights: _Complex) -> _Complex:
@@ -291,7 +288,7 @@ class _Job:
             block[:, :, kz % _BLOCK] = hybrid.transpose(2, 0, 1)
 
         partitions = reported(read_partitions(header, name), "reading partitions", nz, enabled=self.progress)
-        with ThreadPoolExecutor(_n_threads()) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
             running = []
             for kz, partition in partitions:
                 running.append(pool.submit(one, kz, partition[:, columns]))
@@ -354,7 +351,7 @@ class _Job:
             if not failed.is_set():
                 task(x)
 
-        with ThreadPoolExecutor(_n_threads()) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
             try:
                 for _ in reported(pool.map(unless_failed, range(nx)), f"{what} planes", nx, enabled=self.progress):
                     pass

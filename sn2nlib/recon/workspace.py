@@ -1,4 +1,7 @@
-"""Large arrays of a reconstruction that is to stay within a memory limit: in memory while they fit, else on disk."""
+"""Large arrays of a reconstruction that is to stay within a memory limit: in memory while they fit, else on disk.
+
+Beside them what else the machine gives: its memory, and threads.
+"""
 
 import errno
 import os
@@ -13,6 +16,7 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 _UNTOLD = 2**32
 _EVERY = 20.0  # seconds between two lines of progress
@@ -24,6 +28,20 @@ def default_limit() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):
         return _UNTOLD
+
+
+def n_threads() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def one_blas_thread() -> Any:
+    """A context in which matrix products use one thread each, for where there is a thread for every core already.
+
+    With as many of them in each of our threads they would wait for one another; on a machine with other work, where
+    they wait for cores too, they take several times as long.
+    """
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 class Workspace:

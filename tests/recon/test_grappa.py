@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.linalg
+import threadpoolctl
 
 from sn2nlib.errors import CalibrationError, SamplingError, ScanError
 from sn2nlib.fourier import fft, ifft
 from sn2nlib.recon import calibrate, fill
 from sn2nlib.recon.grappa import DEFAULT_RIDGE
+from sn2nlib.recon.workspace import one_blas_thread
 from sn2nlib.sampling import acs_region, lattice_mask, split_kz
 
 
@@ -107,6 +109,22 @@ def test_equals_the_direct_solution(shape, acceleration, shift, offset, acs, siz
     assert kernel.size == used
     assert difference < 1e-5
     assert np.array_equal(result[:, mask], kspace[:, mask])
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 32])
+def test_the_number_of_threads_changes_nothing(n_threads: int, white_noise, monkeypatch) -> None:
+    acs = white_noise((3, 7, 12, 9), np.random.default_rng(0))
+    monkeypatch.setattr("sn2nlib.recon.grappa.n_threads", lambda: n_threads)
+    kernel = calibrate(acs, acceleration=(2, 1), kernel=(3, 2, 2))
+    monkeypatch.setattr("sn2nlib.recon.grappa.n_threads", lambda: 1)
+    alone = calibrate(acs, acceleration=(2, 1), kernel=(3, 2, 2))
+    assert np.abs(kernel.weights - alone.weights).max() < 1e-6 * np.abs(alone.weights).max()
+    assert kernel.residual == pytest.approx(alone.residual, rel=1e-9)
+    before = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+    with one_blas_thread():
+        during = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    assert during and set(during) == {1}
+    assert [pool["num_threads"] for pool in threadpoolctl.threadpool_info()] == before
 
 
 def test_recovers_samples_that_other_coils_hold() -> None:
