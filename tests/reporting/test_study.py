@@ -23,7 +23,9 @@ from sn2nlib.reporting import notebooks
 from sn2nlib.reporting.study import STUDY, find_root, parse_parameters, run_study, summary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STEPS = ["00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "09_report"]
+STEPS = [
+    "00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry", "09_report",
+]  # fmt: skip
 DODO = runpy.run_path(str(REPOSITORY / "dodo.py"))
 
 
@@ -97,12 +99,13 @@ def test_everything_runs_in_order_and_then_nothing(
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ("notebooks/04_alpha.ipynb", ["04_alpha", "05_noise_levels", "09_report"]),
+        ("notebooks/04_alpha.ipynb", ["04_alpha", "05_noise_levels", "06_volumetry", "09_report"]),
         ("notebooks/00_quickstart.ipynb", ["00_quickstart", "09_report"]),
         ("notebooks/profiles/smoke.yaml", STEPS),
         ("data_manifest/splits.csv", STEPS),
         ("sn2nlib/fourier.py", STEPS),
-        ("reports/smoke/tables/table2.csv", ["05_noise_levels", "09_report"]),
+        ("reports/smoke/tables/table2.csv", ["05_noise_levels", "06_volumetry", "09_report"]),
+        ("reports/smoke/tables/volumetry_gains.csv", ["06_volumetry", "09_report"]),
     ],
 )
 def test_a_change_reruns_what_depends_on_it(
