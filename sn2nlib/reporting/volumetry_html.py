@@ -81,6 +81,7 @@ def dsc_html(
             p_p="p", gain="Gain", published="Published", verdict="Verdict", share="Share removed (%)",
             published_share="Published", share_verdict="Verdict",
         )
+        .cols_align("right", columns=["gain", "published", "share", "published_share"])
         .cols_move(columns="p", after="sN2N")
         .tab_spanner("This study", columns=["original", "sN2N", "p", "truth"])
         .tab_spanner("Published (19 patients)", columns=["p_original", "p_sN2N", "p_p"])
@@ -149,6 +150,7 @@ def volumes_html(
         f"Bias of tissue volumes. {NAMES[set_name]}", f"Percent of the volume in {against}, mean over scans"
     )
     page = page.tab_stubhead("Added noise (σ)").cols_label(labels | {"verdict": "Verdict"})
+    page = page.cols_align("right", columns=list(labels))
     for arm in arms:
         page = page.tab_spanner(NAMES[arm], columns=[*(f"{tissue}_{arm}" for tissue in TISSUE_NAMES), arm])
     notes = [

@@ -109,6 +109,7 @@ def test_everything_runs_in_order_and_then_nothing(
         ("reports/smoke/figures/bias.png", ["05_noise_levels", "06_volumetry", "09_report"]),
         ("reports/smoke/tables/table2.html", ["05_noise_levels", "06_volumetry", "09_report"]),
         ("reports/smoke/figures/mine.png", []),  # which no notebook made
+        ("reports/smoke/tables/volumetry_gains.csv", ["06_volumetry", "09_report"]),
     ],
 )
 def test_a_change_reruns_what_depends_on_it(
