@@ -147,6 +147,18 @@ def test_an_object_that_knows_no_pixels() -> None:
     assert np.linalg.norm(error) < 0.1 * np.linalg.norm(linear)
 
 
+def test_the_positions_are_those_of_twixtools() -> None:
+    from twixtools.recon_helpers import calc_regrid_traj
+
+    meas = {"alRegridMode": [2], "alRegridDestSamples": [320], "aflRegridADCDuration": [544.0],
+            "alRegridDelaySamplesTime": [83], "alRegridRampupTime": [130], "alRegridFlattopTime": [450],
+            "alRegridRampdownTime": [130]}  # fmt: skip
+    yaps = {"sKSpace": {"lBaseResolution": 320}, "sSliceArray": {"asSlice": [{"dReadoutFOV": 1.0}]}}
+    theirs = calc_regrid_traj({"Meas": meas, "MeasYaps": yaps})  # which sums the gradient up sample by sample
+    ours, distance = Trapezoid(130, 450, 130, 83, 544, n_samples=320, n=320).positions()
+    assert np.allclose(ours, theirs, atol=5e-3) and distance == pytest.approx(1.032, abs=1e-3)
+
+
 @pytest.mark.parametrize("n", [2, 31, 32])
 def test_a_flat_top_alone_is_left_as_it_is(n: int) -> None:
     for shape in (Trapezoid(0, 64, 0, 0, 64, n_samples=n, n=n), Trapezoid(50, 80, 50, 58, 64, n_samples=n, n=n)):

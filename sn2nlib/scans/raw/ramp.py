@@ -59,7 +59,7 @@ class Trapezoid:
         late = self.total - self.delay - self.duration
         return replace(self, ramp_up=self.ramp_down, ramp_down=self.ramp_up, delay=late)
 
-    def area(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    def area(self, times: NDArray[np.floating]) -> NDArray[np.floating]:
         """Area of a gradient of amplitude 1 from its beginning to `times`."""
         rising = np.clip(times, 0, self.ramp_up)
         flat = np.clip(times - self.ramp_up, 0, self.flat_top)
@@ -67,7 +67,7 @@ class Trapezoid:
         rise, fall = max(self.ramp_up, _TINY), max(self.ramp_down, _TINY)
         return rising**2 / (2 * rise) + flat + falling - falling**2 / (2 * fall)
 
-    def positions(self) -> tuple[NDArray[np.float64], float]:
+    def positions(self) -> tuple[NDArray[np.floating], float]:
         """k_j (n_samples,) in steps of the uniform grid, and the distance of samples on the flat top."""
         dwell = self.duration / self.n_samples
         start, end, whole = self.area(np.array([self.delay, self.delay + self.duration, self.total]))
@@ -192,6 +192,6 @@ def _matrix(shape: Trapezoid, kept: int, offset: float) -> NDArray[np.complex128
     return _waves(np.arange(shape.n) - (shape.n - 1) / 2, pixels, shape.n) @ image
 
 
-def _waves(positions: NDArray[np.float64], pixels: int, n: int) -> NDArray[np.complex128]:
+def _waves(positions: NDArray[np.floating], pixels: int, n: int) -> NDArray[np.complex128]:
     """exp(-2πi k x / n) / √n (position, pixel) of the `pixels` about the middle."""
     return np.exp(-2j * np.pi / n * np.outer(positions, np.arange(pixels) - pixels // 2)) / np.sqrt(n)
