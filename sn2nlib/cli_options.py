@@ -49,6 +49,7 @@ KeepOversampling = Annotated[bool, typer.Option("--keep-oversampling", help="Lea
 NoNoiseScan = Annotated[
     bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
 ]
+NoRegridding = Annotated[bool, typer.Option("--no-regridding", help="Refuse readouts sampled on gradient ramps.")]
 GivenVoxelSize = Annotated[
     tuple[float, float, float] | None,
     typer.Option("--voxel-size", metavar="Z Y X", help="mm, of a file that does not say it."),
@@ -66,6 +67,7 @@ READING = {
     "slice_number": (Slice, None),
     "keep_oversampling": (KeepOversampling, False),
     "no_noise_scan": (NoNoiseScan, False),
+    "no_regridding": (NoRegridding, False),
     "voxel_size": (GivenVoxelSize, None),
     "affine_from": (AffineFrom, None),
 }  # parameter → what it is, and its default
@@ -107,6 +109,7 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
         given = {name: arguments.pop(name) for name in READING}
         given["remove_oversampling"] = False if given.pop("keep_oversampling") else None
         given["noise_scan"] = False if given.pop("no_noise_scan") else None
+        given["regrid"] = False if given.pop("no_regridding") else None
         if given["measurement"] == -1:
             del given["measurement"]
         command(**arguments, reading={name: value for name, value in given.items() if value is not None})

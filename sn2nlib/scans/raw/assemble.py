@@ -21,7 +21,8 @@ Reader = Callable[[Rows], NDArray[np.complex64]]
 def assemble(source: RawSource, plan: Plan) -> Scan:
     """Read the lines of a plan into a scan.
 
-    1. Reversed lines are flipped, discarded samples zeroed, asymmetric echoes filled with zeros about their centre.
+    1. Reversed lines are flipped, discarded samples zeroed, asymmetric echoes filled with zeros about their centre,
+       readouts sampled on gradient ramps regridded.
     2. Readout oversampling is removed by cropping the image of the readout: the noise per sample stays.
     3. Lines go to their places, the mean of the averages is taken.
     4. Noise readouts are scaled to the noise of a sample of k-space.
@@ -96,6 +97,8 @@ def placed_samples(samples: NDArray[np.complex64], lines: LineTable, readout: Re
     """
     if samples.shape[1:] != (readout.coils, readout.samples):
         raise ScanError(f"a line holds {samples.shape[1:]} samples (coil, kx), not {(readout.coils, readout.samples)}")
+    if readout.regridding is not None:
+        return _without_oversampling(readout.regridding.apply(samples, lines["reversed"]), readout)
     full = np.zeros((*samples.shape[:2], readout.full), dtype=np.complex64)
     inner = full[..., readout.start : readout.start + readout.samples]
     inner[...] = samples
@@ -103,6 +106,10 @@ def placed_samples(samples: NDArray[np.complex64], lines: LineTable, readout: Re
     cut = (number < lines["before"][:, None]) | (number >= readout.samples - lines["after"][:, None])
     inner[np.broadcast_to(cut[:, None], inner.shape)] = 0
     inner[lines["reversed"]] = inner[lines["reversed"]][..., ::-1]
+    return _without_oversampling(full, readout)
+
+
+def _without_oversampling(full: NDArray[np.complex64], readout: Readout) -> NDArray[np.complex64]:
     if readout.n == readout.full:
         return full
     image = fourier.crop(fourier.ifft(full, axes=(-1,)), (readout.n,))

@@ -15,7 +15,7 @@ IMAGE, ACS, ACS_AND_IMAGE, NOISE, OTHER = range(5)  # the roles of a line; OTHER
 LINE = np.dtype([
     ("ky", "i4"), ("kz", "i4"), ("slice", "i4"), ("average", "i4"), ("repetition", "i4"), ("contrast", "i4"),
     ("set", "i4"), ("phase", "i4"), ("segment", "i4"),
-    ("role", "u1"), ("reversed", "?"),
+    ("role", "u1"), ("reversed", "?"), ("even", "?"),  # even: equidistant samples, whatever the header says
     ("coils", "i4"), ("samples", "i4"),
     ("centre", "i4"),  # sample at which k = 0
     ("before", "i4"), ("after", "i4"),  # samples to be discarded at either end
@@ -59,7 +59,8 @@ class RawHeader:
     geometry_unknown
         Why position, directions and voxel size cannot be trusted; None: they can.
     ramp_sampling
-        Samples are not equidistant along the readout.
+        If samples are not equidistant along the readout: name → number that describes its gradient, as far as the
+        header has them (see `ramp.read_trapezoid`); None: they are.
     trajectory
         cartesian, or what else it is.
     record
@@ -85,7 +86,7 @@ class RawHeader:
     bandwidth_ratio: float = 1.0
     field_strength: float = 0.0
     geometry_unknown: str | None = None
-    ramp_sampling: bool = False
+    ramp_sampling: Mapping[str, float] | None = None
     trajectory: str = "cartesian"
     record: str | None = None
     variant: Layout | None = None

@@ -47,6 +47,10 @@ _TRAJECTORIES = {
     "cartesian": "cartesian", "epi": "cartesian", "radial": "radial", "goldenangle": "golden-angle radial",
     "spiral": "spiral",
 }  # fmt: skip
+_RAMPS = {
+    "ramp-up time": "rampUpTime", "flat-top time": "flatTopTime", "ramp-down time": "rampDownTime",
+    "delay of the first sample": "acqDelayTime", "number of samples": "numSamples",
+}  # name of `ramp.read_trapezoid` → user parameter of the trajectory
 _CHUNK = 256  # lines read at a time
 
 
@@ -202,13 +206,24 @@ def _header(xml: str) -> RawHeader:
         bandwidth_ratio=bandwidth or 1.0,
         field_strength=round(_number(getattr(system, "systemFieldStrength_T", None), 0.0, 30.0), 2),
         trajectory=_TRAJECTORIES.get(trajectory, "non-Cartesian"),
-        ramp_sampling=trajectory == "epi",
+        ramp_sampling=_ramps(encoding.trajectoryDescription, matrix[2]) if trajectory == "epi" else None,
         record=record,
         geometry_unknown=_unknown(record),
         variant=variant,
         parameters=user_parameters(header) if variant is not None else {},
         doubts=tuple(doubts),
     )
+
+
+def _ramps(description: Any, n: int) -> dict[str, float]:
+    """What the header of an echo-planar scan says about the gradient of its readout, to be regridded to n samples."""
+    lists = (getattr(description, f"userParameter{kind}", None) or () for kind in ("Long", "Double"))
+    values = {entry.name: entry.value for entries in lists for entry in entries}
+    told = {name: values[key] for name, key in (*_RAMPS.items(), ("dwell", "dwellTime")) if key in values}
+    known = {name: float(v) for name, v in told.items() if isinstance(v, int | float) and math.isfinite(v)}
+    if {"dwell", "number of samples"} <= set(known):
+        known["duration of the readout"] = known["dwell"] * known["number of samples"]
+    return known | ({"number of samples after regridding": float(n)} if n else {})
 
 
 def _unknown(record: str | None) -> str | None:
@@ -225,7 +240,7 @@ def _completed(header: RawHeader, lines: LineTable, notes: list[str]) -> RawHead
     image = np.isin(lines["role"], (IMAGE, ACS_AND_IMAGE))
     samples = int(lines["samples"][image].max(initial=0))
     declared, doubts = header.matrix[2], [*header.doubts]
-    if declared and samples > declared:
+    if declared and samples > declared and header.ramp_sampling is None:
         doubts.append(f"the header declares {declared} samples per line, the lines hold {samples}: these are believed")
     return replace(header, notes=tuple(notes), doubts=tuple(doubts))
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.sampling import acs_region, find_lattice
 from sn2nlib.scans.raw.lines import LineTable, RawHeader, of_equal_size
+from sn2nlib.scans.raw.ramp import WHY, Regridding, make_regridding, read_trapezoid
 
 _MOST_PADDING = 8  # a declared matrix this many times what the lines need is not believed
 _MOST_REDUCTION = 8  # per axis
@@ -40,6 +41,8 @@ class Readout:
         kx of the scan.
     doubts
         Contradictions, a sentence each.
+    regridding
+        Of the samples to `full`, if their distances are unequal.
     """
 
     coils: int
@@ -48,6 +51,7 @@ class Readout:
     start: int
     n: int
     doubts: tuple[str, ...] = ()
+    regridding: Regridding | None = None
 
 
 def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None, name: str) -> Axis:
@@ -95,12 +99,12 @@ def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None,
 
 
 def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: bool) -> Readout:
-    """Size of the readout, asymmetric echoes and oversampling considered.
+    """Size of the readout, asymmetric echoes, ramp sampling and oversampling considered.
 
     Raises
     ------
     ScanError
-        If the lines disagree in their sizes or centres.
+        If the lines disagree in their sizes or centres, or were sampled on gradient ramps and cannot be regridded.
     """
     coils, samples = of_equal_size(lines, "image")
     doubts = []
@@ -114,7 +118,12 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
             doubts.append(f"the central sample {centre} lies outside the {samples} samples of a line: ignored")
         centre = samples // 2
     full, start = samples, 0
-    if abs(centre - samples // 2) > 1:
+    ramps = None if lines["even"].all() else header.ramp_sampling
+    if ramps is not None:
+        _refuse_parts(lines, centre, samples)
+        trapezoid = read_trapezoid(ramps, n_samples=samples, dwell_us=float(np.median(lines["dwell_us"])))
+        full = trapezoid.n
+    elif abs(centre - samples // 2) > 1:
         needed = min(2 * max(centre, samples - centre), 2 * max(centre, samples - centre - 1) + 1)
         declared = header.matrix[2]
         full = declared if needed <= declared <= _MOST_PADDING * needed else needed
@@ -124,7 +133,30 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
         doubts.append(f"the header declares a readout oversampling of {factor:g}: ignored")
         factor = 1.0
     n = round(full / factor) if remove_oversampling else full
-    return Readout(coils, samples, full, start, n, tuple(doubts))
+    regridding = None
+    if ramps is not None:
+        regridding = make_regridding(trapezoid, kept=round(full / factor), offset=_off_centre(lines, header))
+    return Readout(coils, samples, full, start, n, tuple(doubts), regridding)
+
+
+def _refuse_parts(lines: LineTable, centre: int, samples: int) -> None:
+    """Of ramp-sampled readouts, only whole ones are regridded."""
+    if lines["even"].any():
+        raise ScanError(f"{WHY}, but only in some of the lines")
+    if abs(centre - samples // 2) > 1:
+        raise ScanError(f"{WHY}, and its echo is asymmetric (sample {centre} of {samples}): such are not regridded")
+    if lines["before"].any() or lines["after"].any():
+        raise ScanError(f"{WHY}, and some of the samples are to be discarded: such lines are not regridded")
+
+
+def _off_centre(lines: LineTable, header: RawHeader) -> float:
+    """Distance of the image's centre from the magnet's along the readout, over the encoded field of view."""
+    if header.geometry_unknown is not None or not header.fov[2] > 0:
+        raise ScanError(f"{WHY}; to regrid it, its field of view must be known")
+    distances = np.einsum("lx,lx->l", lines["position"], lines["directions"][:, 0])
+    if np.ptp(distances) > 0.1:
+        raise ScanError(f"{WHY}, and the lines disagree in their position along it")
+    return float(distances[0] / header.fov[2])
 
 
 def find_acceleration(

@@ -29,6 +29,7 @@ from sn2nlib.scans.raw.lines import (
     of_equal_size,
 )
 from sn2nlib.scans.raw.placement import Axis, Readout, find_acceleration, place_axis, place_readout
+from sn2nlib.scans.raw.ramp import WHY
 
 Rows = NDArray[np.int64]
 
@@ -44,6 +45,7 @@ class RawOptions:
     slice_number: int | None = None
     remove_oversampling: bool = True
     noise_scan: bool = True
+    regrid: bool = True
     voxel_size: Lengths | None = None
     affine: NDArray[np.float64] | None = None
     affine_from: str | os.PathLike[str] | None = None
@@ -124,7 +126,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
         If the file holds no such lines, contradicts itself beyond repair, or was not sampled on a Cartesian grid.
     """
     header, lines = source.header, source.lines
-    _refuse_other_sampling(header)
+    _refuse_other_sampling(header, options)
     notes, doubts = [*header.notes], [*header.doubts]
     does: list[str] = []
     wanted, counts, told = _selected(lines, options)
@@ -139,6 +141,8 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     kz = place_axis(placed["kz"], declared=header.matrix[0], centre=header.centre[0], name="kz")
     ky = place_axis(placed["ky"], declared=header.matrix[1], centre=header.centre[1], name="ky")
     doubts += [*readout.doubts, *ky.doubts, *kz.doubts]
+    if readout.regridding is not None and len(np.unique(lines["reversed"][rows])) > 1:
+        notes.append("lines read forwards and backwards differ in phase; this is not corrected: a ghost may remain")
     _check_size(source, (readout.coils, kz.n, ky.n, max(readout.n, readout.full)))
     rows, averages, told = _averaged(lines, rows, options)
     notes += told
@@ -150,8 +154,11 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     doubts += disagreement
     acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
     doubts += told
-    noise_from, noise_factor, told = _noise(source, rows, readout.coils, averages, options)
+    noise_from, noise_factor, told = _noise(source, rows, readout, averages, options)
     (does if noise_from else notes).extend(told)
+    if readout.regridding is not None and noise_from is None:
+        share = readout.regridding.noise_sd[0] / readout.regridding.noise_gain
+        notes.append(f"in the corners of k-space, regridding leaves {100 * share:.0f} % of the noise's mean SD")
     if acs_box is not None:
         size = tuple(part.stop - part.start for part in acs_box)
         does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
@@ -168,17 +175,14 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     )  # fmt: skip
 
 
-def _refuse_other_sampling(header: RawHeader) -> None:
+def _refuse_other_sampling(header: RawHeader, options: RawOptions) -> None:
     if header.trajectory != "cartesian":
         raise ScanError(
             f"a {header.trajectory} acquisition, whose samples lie on no grid; this package reconstructs Cartesian "
             "scans only: reconstruct it elsewhere and denoise the image"
         )
-    if header.ramp_sampling:
-        raise ScanError(
-            "the readout was sampled on its gradient ramps, at unequal distances; regrid the lines first "
-            "(this package does not), or acquire without ramp sampling"
-        )
+    if header.ramp_sampling is not None and not options.regrid:
+        raise ScanError(f"{WHY}; regridding was left aside, as asked: regrid the lines first")
 
 
 def _selected(lines: LineTable, options: RawOptions) -> tuple[NDArray[np.bool_], dict[str, list[int]], list[str]]:
@@ -303,9 +307,13 @@ def _acs_box(
 
 
 def _noise(
-    source: RawSource, rows: Rows, n_coils: int, averages: int, options: RawOptions
+    source: RawSource, rows: Rows, readout: Readout, averages: int, options: RawOptions
 ) -> tuple[str | None, float, list[str]]:
-    """Where noise readouts come from, and their factor √(noise dwell / image dwell / bandwidth ratio / averages)."""
+    """Where noise readouts come from, and their factor √(noise dwell / image dwell / bandwidth ratio / averages).
+
+    Of regridded readouts it is that of the mean noise along kx.
+    """
+    n_coils, regridding = readout.coils, readout.regridding
     if not options.noise_scan:
         return None, 1.0, ["the noise scan is left aside, as asked; the noise is taken from the corners of k-space"]
     noise, where = source.lines[source.lines["role"] == NOISE], "this measurement"
@@ -325,6 +333,7 @@ def _noise(
     else:
         scaling = "not scaled, since the dwell times are unknown"
     told = f"pre-whitening with the noise scan of {where}, {len(noise) * samples} samples per coil, {scaling}"
+    factor *= regridding.noise_gain if regridding is not None else 1
     return where, factor / sqrt(averages), [told]
 
 
@@ -352,7 +361,16 @@ def _geometry(
 
 def _placements(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:
     does = []
-    if readout.full > readout.samples:
+    regridding = readout.regridding
+    if regridding is not None:
+        sd, correlation = regridding.noise_sd, regridding.correlation
+        does.append(
+            f"ramp sampling: {readout.samples} samples at unequal distances regridded to {readout.full}; the noise "
+            f"along the readout is then not white (SD {sd.min():.2f} to {sd.max():.2f} of a sample's, "
+            f"{regridding.noise_gain:.2f} on the whole, neighbours correlated up to {correlation:.2f}); between "
+            "lines it is as before"
+        )
+    elif readout.full > readout.samples:
         does.append(f"asymmetric echo: {readout.full - readout.samples} of {readout.full} samples filled with zeros")
     if readout.n < readout.full:
         does.append(

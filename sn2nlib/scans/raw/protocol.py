@@ -17,6 +17,11 @@ _BANDWIDTH_RATIO = 0.793  # noise bandwidth of the receivers relative to the rea
 _INPLACE = 2.0  # sPat.ucRefScanMode: the calibration lines belong to the scan itself
 _TRAJECTORIES = {1: "cartesian", 2: "radial", 4: "spiral", 8: "PROPELLER (BLADE)"}  # sKSpace.ucTrajectory
 _REGRIDDING = 2  # Meas.alRegridMode: 1 none, 2 trapezoidal, 4 sinusoidal ramps
+_RAMPS = {
+    "regridding mode": "alRegridMode", "ramp-up time": "alRegridRampupTime", "flat-top time": "alRegridFlattopTime",
+    "ramp-down time": "alRegridRampdownTime", "delay of the first sample": "alRegridDelaySamplesTime",
+    "duration of the readout": "aflRegridADCDuration", "number of samples after regridding": "alRegridDestSamples",
+}  # name of `ramp.read_trapezoid` → Meas
 
 Protocol = Mapping[str, Any]
 
@@ -91,9 +96,10 @@ def twix_header(
     yaps, meas = protocol["MeasYaps"], protocol["Meas"]
     pulseq = _sequence(protocol).lower().endswith("pulseq")
     notes = [f"the file holds {n_measurements} measurements, of which one is read"] if n_measurements > 1 else []
+    ramps = _ramps(meas)
     columns = int(np.max(lines["samples"][lines["role"] == IMAGE], initial=0))
+    columns = int((ramps or {}).get("number of samples after regridding", columns))
     oversampling, source, doubts = _oversampling(protocol, columns, pulseq=pulseq)
-    regrid = _numbers(meas.get("alRegridMode"))
     reduction = tuple(int(_number(yaps, ("sPat", name), 1)) for name in ("lAccelFactPE", "lAccelFact3D"))
     mode = _number(yaps, ("sPat", "ucRefScanMode"), 0)
     header = RawHeader(
@@ -102,7 +108,7 @@ def twix_header(
         oversampling_source=source,
         bandwidth_ratio=_BANDWIDTH_RATIO,
         field_strength=round(_number(meas, "flMagneticFieldStrength", 0), 2),
-        ramp_sampling=bool(regrid) and regrid[0] >= _REGRIDDING,
+        ramp_sampling=ramps,
         notes=tuple(notes),
         doubts=tuple(doubts),
     )
@@ -119,6 +125,13 @@ def twix_header(
         calibration="embedded" if mode == _INPLACE else "separate" if mode > _INPLACE else None,
         trajectory=_TRAJECTORIES.get(int(_number(yaps, ("sKSpace", "ucTrajectory"), 1)), "non-Cartesian"),
     )
+
+
+def _ramps(meas: Protocol) -> dict[str, float] | None:
+    """What the protocol says about the gradient of the readout; None: its samples are equidistant."""
+    found = {name: _numbers(meas.get(key))[:1] for name, key in _RAMPS.items()}
+    known = {name: values[0] for name, values in found.items() if values and math.isfinite(values[0])}
+    return known if known.get("regridding mode", 1) >= _REGRIDDING else None
 
 
 def _told_centre(centre: tuple[int | None, int | None], lines: LineTable) -> tuple[int | None, int | None]:

@@ -45,6 +45,7 @@ def read_raw(
     slice_number: int | None = None,
     remove_oversampling: bool = True,
     noise_scan: bool = True,
+    regrid: bool = True,
     voxel_size: tuple[float, float, float] | None = None,
     affine: np.ndarray | None = None,
     affine_from: str | os.PathLike[str] | None = None,
@@ -69,6 +70,8 @@ def read_raw(
         Crop the readout to the field of view of the protocol.
     noise_scan
         Take the noise scan of the file along, scaled to the noise of the k-space samples.
+    regrid
+        Regrid readouts that were sampled on gradient ramps; otherwise their files are refused.
     voxel_size
         (z, y, x) in mm, of files that do not say it.
     affine : (4, 4)
@@ -99,8 +102,8 @@ def read_raw(
     """
     options = RawOptions(
         contrast=contrast, repetition=repetition, repeat=repeat, average=average, slice_number=slice_number,
-        remove_oversampling=remove_oversampling, noise_scan=noise_scan, voxel_size=voxel_size, affine=affine,
-        affine_from=affine_from,
+        remove_oversampling=remove_oversampling, noise_scan=noise_scan, regrid=regrid, voxel_size=voxel_size,
+        affine=affine, affine_from=affine_from,
     )  # fmt: skip
     path, kind = _readable(path)
     if kind in (FORMAT, "layout"):

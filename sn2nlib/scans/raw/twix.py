@@ -37,7 +37,7 @@ _MOST_MEASUREMENTS = 64
 _END, _FEEDBACK, _SYNC = 1 << 0, 1 << 1 | 1 << 2, 1 << 5
 _STABILISATION, _PHASE_CORRECTION = 1 << 14 | 1 << 15, 1 << 21
 _REFERENCE, _REFERENCE_AND_IMAGE, _REFLECTED, _NOISE = 1 << 22, 1 << 23, 1 << 24, 1 << 25
-_DUMMY = 1 << 51
+_DUMMY, _EVEN = 1 << 51, 1 << 55  # even: SKIP_REGRIDDING
 _LENGTH, _PACKED = 0x1FFFFFF, 1 << 26
 _NOISE_READOUT_US = 7680.0  # a noise adjustment readout lasts so long, whatever its number of samples
 
@@ -205,6 +205,7 @@ def _table(heads: np.ndarray, protocol: Mapping[str, Any]) -> LineTable:
         IMAGE,
     )
     lines["reversed"] = (flags & _REFLECTED) != 0
+    lines["even"] = (flags & _EVEN) != 0
     lines["dwell_us"] = protocol["dwell_us"]
     noise = lines["role"] == NOISE
     lines["dwell_us"][noise] = _NOISE_READOUT_US / np.maximum(1, heads["samples"][noise])
