@@ -166,7 +166,7 @@ def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.
         inside,
         mask=as_ants(mask[box], affine),
         shrink_factor=max(1, round(_SHRINK / max(inside.spacing))),
-        convergence={"iters": [50, 50, 50], "tol": 1e-6},
+        convergence={"iters": [50, 50, 50, 50], "tol": 1e-6},
     )
     result = np.zeros(image.shape, np.float32)
     result[box] = np.where(mask[box], corrected.numpy(), 0)
