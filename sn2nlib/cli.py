@@ -62,6 +62,9 @@ def simulate(
     matrix: option.Matrix = (128, 160, 160),
     voxel_size: option.VoxelSize = (1.35, 1.35, 1.35),
     acceleration: Annotated[tuple[int, int], typer.Option(metavar="RY RZ")] = (2, 1),
+    caipi_shift: Annotated[
+        int, typer.Option(min=0, help="CAIPIRINHA: kz shift from one acquired ky to the next, below RZ.")
+    ] = 0,
     acs: Annotated[int, typer.Option(min=1, help="Fully sampled lines in the centre.")] = 24,
     full: Annotated[bool, typer.Option("--full", help="No acceleration.")] = False,
     partial_fourier: Annotated[
@@ -86,8 +89,10 @@ def simulate(
         n_coils=coils,
         seed=seed,
     )
-    sampling = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
-    kept = {**sampling, "acceleration": (1, 1), "acs": None} if full else sampling
+    sampling: dict[str, Any] = {
+        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
+    }  # fmt: skip
+    kept = {**sampling, "acceleration": (1, 1), "caipi_shift": 0, "acs": None} if full else sampling
     if psnr is not None:
         clean = acquire(acceleration=(1, 1), acs=None, noise_sd=0)
         scan, reached = evaluation.cohort.scan_at_psnr(clean, psnr, seed=seed, **sampling)

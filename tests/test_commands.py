@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -121,6 +122,23 @@ def test_simulate_with_partial_fourier(folder: Path, noise: Sequence[object], tm
     mask = load_scan(tmp_path / "scan.h5").mask
     assert np.array_equal(mask, lattice_mask((40, 48), acceleration=(2, 1), acs=24, partial_fourier=(0.75, 0.9)))
     assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "image.nii.gz") == 0
+
+
+@pytest.mark.parametrize("noise", [("--noise-sd", 0.01), ("--psnr", 25)])
+def test_simulate_caipirinha(folder: Path, noise: Sequence[object], tmp_path: Path, capsys: Any) -> None:
+    head, out = folder / "head.nii.gz", tmp_path / "scan.h5"
+    options = ("--acceleration", 2, 2, "--caipi-shift", 1)
+    assert sn2n("simulate", head, out, *GRID, *options, *noise) == 0
+    scan = load_scan(out)
+    assert (scan.acceleration, scan.caipi_shift) == ((2, 2), 1)
+    assert np.array_equal(scan.mask, lattice_mask((40, 48), acceleration=(2, 2), caipi_shift=1, acs=24))
+    capsys.readouterr()
+    assert sn2n("inspect", out) == 0
+    assert "CAIPIRINHA shift 1" in " ".join(capsys.readouterr().out.split())
+    told = refused(1, capsys, "simulate", head, tmp_path / "no.h5", *GRID, *options[:3], "--caipi-shift", 2, *noise)
+    assert "the CAIPIRINHA shift lies between 0 and Rz - 1 for R = 2×2" in told
+    assert sn2n("simulate", head, tmp_path / "full.h5", *GRID, *options, "--full", *noise) == 0
+    assert load_scan(tmp_path / "full.h5").mask.all()
 
 
 def test_inspect_tells_without_reading_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

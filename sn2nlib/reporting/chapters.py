@@ -251,6 +251,7 @@ def differences(material: Material) -> Chapter:
     network, training_ = material.settings["network"], material.settings["training"]
     counts = material.participants.groupby("set", sort=False).size()
     partial = scanner["partial_fourier"]
+    shift = f" with CAIPIRINHA shift {scanner['caipi_shift']}" if scanner.get("caipi_shift") else ""
     echo = "" if min(partial) == 1 else f", partial Fourier {_by(partial)} (ky, kz)"
     here = ", ".join(f"{SET_NAMES.get(str(name), str(name)).lower()} {n}" for name, n in counts.items())
     differs = [
@@ -259,8 +260,8 @@ def differences(material: Material) -> Chapter:
         "Scans. Paper: patients at 3 T. Here: simulated from digital heads and, where listed, a real head’s image; "
         "without off-resonance, motion and flow.",
         f"Scanner. Paper: 64 channels, 0.7 mm isotropic. Here: {scanner['coils']} coils, {_by(scanner['matrix'])} "
-        f"voxels of {_by(scanner['voxel_size'])} mm (z, y, x), R = {_by(scanner['acceleration'])}, {scanner['acs']} "
-        f"calibration lines{echo}.",
+        f"voxels of {_by(scanner['voxel_size'])} mm (z, y, x), R = {_by(scanner['acceleration'])}{shift}, "
+        f"{scanner['acs']} calibration lines{echo}.",
         f"Noise of test scans: such that the original’s PSNR at +0 σ is drawn from "
         f"{_between(noise_['target_psnr'], ' ± ')} dB, the published mean and SD. "
         f"Noise of training scans: SD of {_between(noise_['training_ratio'], ' to ')} of the intensity scale, whatever "
