@@ -84,7 +84,11 @@ class NetworkSettings(_Section):
 
 
 class TrainingSettings(_Section):
-    """Noise2Noise training; `coarser`: shares of k-space at which the training scans are learnt from as well."""
+    """Noise2Noise training.
+
+    `coarser`: shares of k-space at which the training scans are learnt from as well; `extra_noise`: largest SD, in
+    intensity scales, of noise added to the network's input.
+    """
 
     steps: int = Field(ge=1)
     batch: int = Field(default=8, ge=1)
@@ -96,6 +100,7 @@ class TrainingSettings(_Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: int = Field(default=100, ge=1)
     coarser: tuple[Share, ...] = ()
+    extra_noise: float = Field(default=0, ge=0)
 
 
 class VolumetrySettings(_Section):

@@ -179,6 +179,24 @@ def test_train_beyond_the_memory_limit_leaves_a_model_and_nothing_else(folder: P
     ]
 
 
+@pytest.mark.parametrize("memory", [(), ("--memory", 0)])
+def test_train_from_a_model_with_coarser_copies_and_extra_noise(
+    folder: Path, tmp_path: Path, capsys: Any, memory: Sequence[object]
+) -> None:
+    out, name = tmp_path / "tuned", "--start-from" if memory else "--from"
+    size = ("--batch", 2, "--patch", 32, "--steps", 2)
+    options = ("--out", out, name, folder / "model", "--coarser", 0.8, "--extra-noise", 0.02, *size, *memory)
+    assert sn2n("train", folder / "other.h5", *options) == 0
+    first, tuned = Denoiser.load(folder / "model"), Denoiser.load(out)
+    assert f"α = {first.alpha:.2f}, as chosen before" in capsys.readouterr().out
+    assert tuned.network.architecture == first.network.architecture and tuned.alpha == first.alpha
+    training = tuned.description["training"]
+    assert training["start_from"] == first.description["weights_sha256"]
+    assert (training["extra_noise"], training["learning_rate"]) == (0.02, 3e-4)
+    assert [scan.split("-")[0] for scan in training["scans"]] == ["40x48x48", "32x38x38"]
+    assert sorted(path.name for path in out.iterdir()) == ["history.csv", "model.json", "model.safetensors"]
+
+
 def test_what_is_not_there_is_told(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "out.nii.gz"
     for option, value, told in (

@@ -86,6 +86,7 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path: Path) -> None:
         ({"acquisition__matrix": [8, 9]}, r"acquisition\.matrix\.2: Field required"),
         ({"acquisition__matrix": [8, 0, 10]}, r"acquisition\.matrix\.1: .*greater than or equal to 1"),
         ({"acquisition__voxel_size": [1, -1, 1]}, r"acquisition\.voxel_size\.1: .*greater than 0"),
+        ({"training__extra_noise": -1}, r"training\.extra_noise: .*greater than or equal to 0"),
         ({"acquisition__caipi_shift": 1}, r"acquisition: .*caipi_shift 1 must be smaller than Rz = 1"),
         ({"acquisition__acceleration": [0, 1]}, r"acquisition\.acceleration\.0: .*greater than or equal to 1"),
         ({"acquisition__partial_fourier": [0.5, 1]}, r"acquisition\.partial_fourier\.0: .*greater than 0\.5"),
