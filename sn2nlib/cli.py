@@ -62,6 +62,9 @@ def simulate(
     matrix: option.Matrix = (128, 160, 160),
     voxel_size: option.VoxelSize = (1.35, 1.35, 1.35),
     acceleration: Annotated[tuple[int, int], typer.Option(metavar="RY RZ")] = (2, 1),
+    caipi_shift: Annotated[
+        int, typer.Option(min=0, help="CAIPIRINHA: kz shift from one acquired ky to the next, below RZ.")
+    ] = 0,
     acs: Annotated[int, typer.Option(min=1, help="Fully sampled lines in the centre.")] = 24,
     full: Annotated[bool, typer.Option("--full", help="No acceleration.")] = False,
     partial_fourier: Annotated[
@@ -86,8 +89,10 @@ def simulate(
         n_coils=coils,
         seed=seed,
     )
-    sampling = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
-    kept = {**sampling, "acceleration": (1, 1), "acs": None} if full else sampling
+    sampling: dict[str, Any] = {
+        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
+    }  # fmt: skip
+    kept = {**sampling, "acceleration": (1, 1), "caipi_shift": 0, "acs": None} if full else sampling
     if psnr is not None:
         clean = acquire(acceleration=(1, 1), acs=None, noise_sd=0)
         scan, reached = evaluation.cohort.scan_at_psnr(clean, psnr, seed=seed, **sampling)
@@ -213,12 +218,15 @@ def train(
         list[Path] | None, typer.Option(metavar="SCAN", help="Scan for the validation loss and for α; repeatable.")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 2000,
-    width: Annotated[int, typer.Option(min=1, help="Channels of the first level.")] = 32,
-    depth: Annotated[int, typer.Option(min=1, help="Levels of the U-Net.")] = 3,
+    width: option.Width = None,
+    depth: option.Depth = None,
     batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 8,
     patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels.")] = 96,
     seed: option.Seed = 0,
-    start_from: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Model to fine-tune.")] = None,
+    start_from: option.StartFrom = None,
+    learning_rate: option.LearningRate = None,
+    extra_noise: option.ExtraNoise = 0,
+    coarser: option.Coarser = None,
     virtual_coils: option.VirtualCoils = None,
     compression: option.Compression = "svd",
     partial_fourier: option.Filling = "zero",
@@ -226,9 +234,14 @@ def train(
     memory: option.Memory = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew instead of going on.")] = False,
 ) -> None:
-    """Train a network on your own scans, one half of each against the other; no clean images needed."""
+    """Train a network on your own scans, one half of each against the other; no clean images needed.
+
+    With --from a trained model is fine-tuned to them: a few scans of another sequence or scanner will do.
+    """
     prepared = denoiser.prepare_scans(
-        [*scan, *(validation or [])],
+        scan,
+        held_out=validation or [],
+        coarser=coarser or [],
         folder=out / "volumes",
         memory_limit=option.in_bytes(memory),
         virtual_coils=option.coil_count(virtual_coils),
@@ -239,8 +252,8 @@ def train(
         reading=reading,
     )
     held_out = {f"validation scan {n}": pair for n, pair in enumerate(prepared[len(scan) :], start=1)}
-    denoiser.train(
-        prepared[: len(scan)],
+    network = denoiser.train(
+        denoiser.with_coarser(prepared[: len(scan)]),
         out=out,
         validation=list(held_out.values()),
         steps=steps,
@@ -250,10 +263,14 @@ def train(
         patch=patch,
         seed=seed,
         start_from=start_from,
+        learning_rate=learning_rate,
+        extra_noise=extra_noise,
         resume=not overwrite,
     )
     if held_out:
         print(f"α = {denoiser.fit_alpha(out, held_out):.2f}, chosen on {', '.join(held_out)}")
+    elif network.alpha is not None:
+        print(f"α = {network.alpha:.2f}, as chosen before; --validation SCAN chooses it anew")
     del prepared, held_out  # some systems keep files that are mapped into memory
     denoiser.remove_prepared(out / "volumes")
     print(f"Model: {out}")

@@ -71,6 +71,25 @@ READING = {
     "voxel_size": (GivenVoxelSize, None),
     "affine_from": (AffineFrom, None),
 }  # parameter → what it is, and its default
+StartFrom = Annotated[
+    Path | None,
+    typer.Option("--from", "--start-from", metavar="FOLDER", help="Model to fine-tune on these scans; its size and α."),
+]
+Width = Annotated[
+    int | None, typer.Option(min=1, help="Channels of the first level.", show_default="32, or that of --from")
+]
+Depth = Annotated[int | None, typer.Option(min=1, help="Levels of the U-Net.", show_default="3, or that of --from")]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Highest learning rate.", show_default="0.001, or 0.0003 with --from")
+]
+ExtraNoise = Annotated[
+    float,
+    typer.Option(min=0, help="Add noise of up to this SD to the network's input, as a share of the scan's brightness."),
+]
+Coarser = Annotated[
+    list[float] | None,
+    typer.Option(metavar="SHARE", help="Learn from this share of k-space per axis too, such as 0.8; repeatable."),
+]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 VirtualCoils = Annotated[

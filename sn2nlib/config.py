@@ -31,12 +31,16 @@ class SequenceSettings(_Section):
 
 
 class AcquisitionSettings(_Section):
-    """The simulated scanner; (z, y, x) = (right, anterior, superior), acceleration and partial Fourier (ky, kz)."""
+    """The simulated scanner; (z, y, x) = (right, anterior, superior), acceleration and partial Fourier (ky, kz).
+
+    `caipi_shift` above 0 makes the acceleration CAIPIRINHA, see `sn2nlib.sampling.Lattice`.
+    """
 
     matrix: Triple
     voxel_size: tuple[Length, Length, Length]
     coils: int = Field(ge=1)
     acceleration: tuple[Count, Count] = (2, 1)
+    caipi_shift: int = Field(default=0, ge=0)
     acs: int = Field(default=24, ge=4)
     partial_fourier: tuple[Share, Share] = (1.0, 1.0)
     sequence: SequenceSettings = SequenceSettings()
@@ -44,7 +48,14 @@ class AcquisitionSettings(_Section):
     @property
     def sampling(self) -> dict[str, Any]:
         """Keyword arguments of `sn2nlib.scans.undersample`."""
-        return {"acceleration": self.acceleration, "acs": self.acs, "partial_fourier": self.partial_fourier}
+        names = ("acceleration", "caipi_shift", "acs", "partial_fourier")
+        return {name: getattr(self, name) for name in names}
+
+    @model_validator(mode="after")
+    def _shift_within_the_lattice(self) -> "AcquisitionSettings":
+        if self.caipi_shift >= self.acceleration[1] and self.caipi_shift > 0:
+            raise ValueError(f"caipi_shift {self.caipi_shift} must be smaller than Rz = {self.acceleration[1]}")
+        return self
 
 
 class NoiseSettings(_Section):
@@ -73,7 +84,11 @@ class NetworkSettings(_Section):
 
 
 class TrainingSettings(_Section):
-    """Noise2Noise training; `coarser`: shares of k-space at which the training scans are learnt from as well."""
+    """Noise2Noise training.
+
+    `coarser`: shares of k-space at which the training scans are learnt from as well; `extra_noise`: largest SD, in
+    intensity scales, of noise added to the network's input.
+    """
 
     steps: int = Field(ge=1)
     batch: int = Field(default=8, ge=1)
@@ -85,6 +100,7 @@ class TrainingSettings(_Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpoint_every: int = Field(default=100, ge=1)
     coarser: tuple[Share, ...] = ()
+    extra_noise: float = Field(default=0, ge=0)
 
 
 class VolumetrySettings(_Section):

@@ -59,7 +59,7 @@ def lattice_mask(
     acceleration
         (Ry, Rz).
     caipi_shift
-        Shift of the kz positions from one acquired ky to the next.
+        Shift of the kz positions from one acquired ky to the next, 0 ≤ shift < Rz; above 0 it is CAIPIRINHA.
     offset
         (y0, z0) of the lattice.
     acs
@@ -71,8 +71,22 @@ def lattice_mask(
     Returns
     -------
     mask : (kz, ky) bool
+
+    Raises
+    ------
+    SamplingError
+        If an acceleration, the shift or a partial Fourier fraction is outside its range.
+
+    References
+    ----------
+    Breuer FA, et al. Controlled aliasing in volumetric parallel imaging (2D CAIPIRINHA). MRM 2006;55:549-556.
     """
     nz, ny = shape
+    if not 0 <= caipi_shift < max(1, acceleration[1]):
+        raise SamplingError(
+            f"the CAIPIRINHA shift lies between 0 and Rz - 1 for R = {acceleration[0]}×{acceleration[1]} (ky×kz), "
+            f"got {caipi_shift}"
+        )
     mask = Lattice(acceleration, caipi_shift, offset).points(shape)
     for axis, (n, fraction) in enumerate(zip((nz, ny), partial_fourier[::-1], strict=True)):
         if not 0.5 < fraction <= 1:

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -123,6 +124,23 @@ def test_simulate_with_partial_fourier(folder: Path, noise: Sequence[object], tm
     assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "image.nii.gz") == 0
 
 
+@pytest.mark.parametrize("noise", [("--noise-sd", 0.01), ("--psnr", 25)])
+def test_simulate_caipirinha(folder: Path, noise: Sequence[object], tmp_path: Path, capsys: Any) -> None:
+    head, out = folder / "head.nii.gz", tmp_path / "scan.h5"
+    options = ("--acceleration", 2, 2, "--caipi-shift", 1)
+    assert sn2n("simulate", head, out, *GRID, *options, *noise) == 0
+    scan = load_scan(out)
+    assert (scan.acceleration, scan.caipi_shift) == ((2, 2), 1)
+    assert np.array_equal(scan.mask, lattice_mask((40, 48), acceleration=(2, 2), caipi_shift=1, acs=24))
+    capsys.readouterr()
+    assert sn2n("inspect", out) == 0
+    assert "CAIPIRINHA shift 1" in " ".join(capsys.readouterr().out.split())
+    told = refused(1, capsys, "simulate", head, tmp_path / "no.h5", *GRID, *options[:3], "--caipi-shift", 2, *noise)
+    assert "the CAIPIRINHA shift lies between 0 and Rz - 1 for R = 2×2" in told
+    assert sn2n("simulate", head, tmp_path / "full.h5", *GRID, *options, "--full", *noise) == 0
+    assert load_scan(tmp_path / "full.h5").mask.all()
+
+
 def test_inspect_tells_without_reading_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sn2n("inspect", folder / "scan.h5") == 0
     told = " ".join(capsys.readouterr().out.split())
@@ -159,6 +177,24 @@ def test_train_beyond_the_memory_limit_leaves_a_model_and_nothing_else(folder: P
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         "history.csv", "model.json", "model.safetensors"
     ]
+
+
+@pytest.mark.parametrize("memory", [(), ("--memory", 0)])
+def test_train_from_a_model_with_coarser_copies_and_extra_noise(
+    folder: Path, tmp_path: Path, capsys: Any, memory: Sequence[object]
+) -> None:
+    out, name = tmp_path / "tuned", "--start-from" if memory else "--from"
+    size = ("--batch", 2, "--patch", 32, "--steps", 2)
+    options = ("--out", out, name, folder / "model", "--coarser", 0.8, "--extra-noise", 0.02, *size, *memory)
+    assert sn2n("train", folder / "other.h5", *options) == 0
+    first, tuned = Denoiser.load(folder / "model"), Denoiser.load(out)
+    assert f"α = {first.alpha:.2f}, as chosen before" in capsys.readouterr().out
+    assert tuned.network.architecture == first.network.architecture and tuned.alpha == first.alpha
+    training = tuned.description["training"]
+    assert training["start_from"] == first.description["weights_sha256"]
+    assert (training["extra_noise"], training["learning_rate"]) == (0.02, 3e-4)
+    assert [scan.split("-")[0] for scan in training["scans"]] == ["40x48x48", "32x38x38"]
+    assert sorted(path.name for path in out.iterdir()) == ["history.csv", "model.json", "model.safetensors"]
 
 
 def test_what_is_not_there_is_told(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

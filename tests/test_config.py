@@ -66,7 +66,11 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path: Path) -> None:
     assert profile.acquisition.matrix == (8, 9, 10) and profile.acquisition.voxel_size == (1, 2, 3.5)
     assert profile.acquisition.sequence.ti == 900 and profile.acquisition.sequence.tr == 2200
     assert load_profile(str(tmp_path / "profile.yaml")) == profile
-    assert profile.acquisition.sampling == {"acceleration": (2, 1), "acs": 24, "partial_fourier": (1, 1)}
+    assert profile.acquisition.sampling == {
+        "acceleration": (2, 1), "caipi_shift": 0, "acs": 24, "partial_fourier": (1, 1)
+    }  # fmt: skip
+    caipirinha = load_profile(written(tmp_path, acquisition__acceleration=[2, 2], acquisition__caipi_shift=1))
+    assert caipirinha.acquisition.sampling["caipi_shift"] == 1
     with pytest.raises(ValidationError, match="frozen"):
         profile.seed = 2  # type: ignore[misc]
 
@@ -82,6 +86,8 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path: Path) -> None:
         ({"acquisition__matrix": [8, 9]}, r"acquisition\.matrix\.2: Field required"),
         ({"acquisition__matrix": [8, 0, 10]}, r"acquisition\.matrix\.1: .*greater than or equal to 1"),
         ({"acquisition__voxel_size": [1, -1, 1]}, r"acquisition\.voxel_size\.1: .*greater than 0"),
+        ({"training__extra_noise": -1}, r"training\.extra_noise: .*greater than or equal to 0"),
+        ({"acquisition__caipi_shift": 1}, r"acquisition: .*caipi_shift 1 must be smaller than Rz = 1"),
         ({"acquisition__acceleration": [0, 1]}, r"acquisition\.acceleration\.0: .*greater than or equal to 1"),
         ({"acquisition__partial_fourier": [0.5, 1]}, r"acquisition\.partial_fourier\.0: .*greater than 0\.5"),
         ({"recon__ridge": -1.0}, r"recon\.ridge: .*greater than or equal to 0"),

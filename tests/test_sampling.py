@@ -20,6 +20,8 @@ LATTICES = [
     ((2, 2), 1, (0, 0)),
     ((2, 2), 1, (1, 1)),
     ((1, 3), 1, (0, 2)),
+    ((2, 3), 1, (1, 1)),
+    ((2, 3), 2, (0, 2)),
     ((3, 2), 1, (1, 0)),
 ]
 
@@ -253,3 +255,19 @@ def test_what_is_no_mask_is_refused() -> None:
         find_lattice(np.zeros((4, 5), bool), (2, 1))
     with pytest.raises(SamplingError, match=r"at least 1 on both axes, got \(Ry, Rz\) = \(0, 1\)"):
         lattice_mask((4, 5), acceleration=(0, 1))
+
+
+@pytest.mark.parametrize(("acceleration", "shift"), [((2, 1), 1), ((2, 2), 2), ((2, 3), -1)])
+def test_a_shift_that_the_lattice_does_not_have_is_an_error(acceleration: tuple[int, int], shift: int) -> None:
+    with pytest.raises(SamplingError, match=rf"shift lies between 0 and Rz - 1 for R = 2×{acceleration[1]}.*got"):
+        lattice_mask((12, 30), acceleration=acceleration, caipi_shift=shift)
+
+
+def test_the_shift_moves_aliases_apart() -> None:
+    """The image of the lattice: its peaks are where aliases lie, from the object, in fractions of the field of view."""
+    places = {}
+    for shift in (0, 1):
+        image = np.abs(np.fft.fft2(lattice_mask((12, 24), acceleration=(2, 2), caipi_shift=shift, acs=None)))
+        places[shift] = {(z / 12, y / 24) for z, y in np.argwhere(image > 0.5 * image.max()).tolist()} - {(0.0, 0.0)}
+    assert places[0] == {(0.5, 0.0), (0.0, 0.5), (0.5, 0.5)}
+    assert places[1] == {(0.5, 0.25), (0.0, 0.5), (0.5, 0.75)}  # along z alone nothing aliases any more

@@ -29,6 +29,12 @@ class CoarsePair:
     scale: float
 
 
+def check_share(share: float) -> None:
+    """Raise ImageError unless the share is above 0 and at most 1."""
+    if not 0 < share <= 1:
+        raise ImageError(f"a coarser image keeps a share of k-space above 0 and at most 1, not {share}")
+
+
 def coarser_pair(pair: Any, share: float) -> CoarsePair:
     """Original and halves from the centre of their k-space, intensities kept.
 
@@ -49,8 +55,7 @@ def coarser_pair(pair: Any, share: float) -> CoarsePair:
     ImageError
         If the share is outside its range.
     """
-    if not 0 < share <= 1:
-        raise ImageError(f"a coarser image keeps a share of k-space above 0 and at most 1, not {share}")
+    check_share(share)
     shape = tuple(max(1, round(share * n)) for n in pair.original.shape)
     gain: Any = np.float32(np.sqrt(np.prod(shape) / pair.original.size))
 

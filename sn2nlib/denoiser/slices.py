@@ -151,13 +151,39 @@ def window(volume: np.ndarray, partition: int, slices: int) -> np.ndarray:
     return volume[np.clip(neighbours, 0, volume.shape[0] - 1)]
 
 
+def noisier_magnitude(magnitude: np.ndarray, sd: float, rng: np.random.Generator) -> np.ndarray:
+    """The magnitude image as it would be if more complex Gaussian noise had been in its k-space.
+
+    |m + n| with the magnitude m and complex n. The image behind m had a phase, m·exp(iψ), which is not kept; since n is
+    as likely as n·exp(iψ), |m·exp(iψ) + n| and |m + n| have the same distribution: nothing is approximated. A Rician
+    magnitude of noise SD σ becomes a Rician one of √(σ² + sd²) of the same signal, floor in air and all. Gaussian noise
+    added to m itself would leave the floor where it was and make magnitudes negative.
+
+    Parameters
+    ----------
+    magnitude
+        Any shape, float32.
+    sd
+        Of the added noise per real and imaginary component, same unit; white over the voxels.
+    rng
+        What decides it.
+
+    Returns
+    -------
+    float32, a new array.
+    """
+    real, imaginary = np.float32(sd) * rng.standard_normal((2, *magnitude.shape), np.float32)
+    noisier: np.ndarray = np.hypot(magnitude + real, imaginary)
+    return noisier
+
+
 class SliceWindows(Dataset):
     """Random training windows from the halves of many scans.
 
-    Item `index` is drawn from (seed, index) alone: the scan, the direction (A → B or B → A), the partition
-    and the patch (at least a quarter head, but for every tenth window), mirroring along y, along x, and of
-    the order of partitions, and one intensity factor, log-uniform, for input and target. Patches are square,
-    `patch` wide or as wide as the smallest scan allows.
+    Item `index` is drawn from (seed, index) alone: the scan, the direction (A → B or B → A), the partition and the
+    patch (at least a quarter head, but for every tenth window), extra noise of the input if asked for, mirroring along
+    y, along x, and of the order of partitions, and one intensity factor, log-uniform, for input and target. Patches are
+    square, `patch` wide or as wide as the smallest scan allows.
 
     Parameters
     ----------
@@ -176,21 +202,30 @@ class SliceWindows(Dataset):
         apart.
     intensity
         Range of the intensity factor.
+    extra_noise
+        Largest SD, in intensity scales, of complex noise added to the input, of a new SD between 0 and this in every
+        window (see `noisier_magnitude`): scans noisier than the halves are then no news to the network. The target
+        stays as it was measured, and so does its variance: what the best answer leaves of the loss does not change, and
+        the floor that the network learns to answer in air is no higher. Drawn from numbers of its own, so that the
+        windows are the same with and without it; a partition that is repeated at the volume's end has its noise once.
+        Off (0) by default and for validation.
     """
 
     def __init__(
         self, volumes: Sequence[TrainingVolume], *, patch: int = 96, slices: int = 7, length: int = 1,
         seed: int = 0, augment: bool = True, transpose: bool = False,
-        intensity: tuple[float, float] = (0.7, 1.4),
+        intensity: tuple[float, float] = (0.7, 1.4), extra_noise: float = 0.0,
     ) -> None:
         if not volumes:
             raise ImageError("there is no scan to draw windows from; give at least one training volume")
         if slices % 2 != 1:
             raise ImageError(f"a window of {slices} partitions has no centre; use an odd number")
+        if not 0 <= extra_noise < np.inf:
+            raise ImageError(f"the extra noise is an SD in intensity scales, at least 0, not {extra_noise}")
         self.volumes = list(volumes)
         self.patch = min(patch, *(min(volume.half_a.shape[1:]) for volume in volumes))
         self.slices, self.length, self.seed = slices, length, seed
-        self.augment, self.transpose, self.intensity = augment, transpose, intensity
+        self.augment, self.transpose, self.intensity, self.extra_noise = augment, transpose, intensity, extra_noise
 
     def __len__(self) -> int:
         return self.length
@@ -216,9 +251,18 @@ class SliceWindows(Dataset):
         volume = self.volumes[rng.integers(len(self.volumes))]
         source, label = (volume.half_a, volume.half_b) if rng.integers(2) else (volume.half_b, volume.half_a)
         z, rows, columns = self._place(source, rng)
-        inputs = window(source[:, rows, columns], z, self.slices)
+        inputs = self._inputs(source[:, rows, columns], z, index)
         target, variance = label[z, rows, columns], volume.variance[z, rows, columns]
         return self._vary(inputs, target, variance, rng) if self.augment else (inputs, target, variance)
+
+    def _inputs(self, source: np.ndarray, z: int, index: int) -> np.ndarray:
+        """The partitions around z of a patch (z, y, x), with extra noise if there is to be any."""
+        if not (self.augment and self.extra_noise):
+            return window(source, z, self.slices)
+        rng = np.random.default_rng([self.seed, index, 1])  # of its own: the other draws stay what they were
+        sd, first = rng.uniform(0, self.extra_noise), max(z - self.slices // 2, 0)
+        noisier = noisier_magnitude(source[first : z + self.slices // 2 + 1], sd, rng)
+        return window(noisier, z - first, self.slices)
 
     def _place(self, source: np.ndarray, rng: np.random.Generator) -> tuple[int, slice, slice]:
         """Partition and patch; the starts reach over the edge and are cut there, else edges would be rare."""

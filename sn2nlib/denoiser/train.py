@@ -45,6 +45,8 @@ from .processes import agreed, deterministic, has_bfloat16, processes, total
 from .slices import SliceWindows, TrainingVolume
 from .unet import UNet25D
 
+ARCHITECTURE: dict[str, Any] = {"width": 32, "depth": 3, "slices": 7, "bias": False, "unshuffle": 1}
+FIRST_RATE, TUNING_RATE = 1e-3, 3e-4  # highest learning rate, of a new network and of a trained one
 CLIP = 1.0  # largest norm of a gradient
 SCALE_RULE = "99th percentile of the original's magnitude over the voxels above 10 % of its maximum"
 Settings = dict[str, Any]
@@ -52,12 +54,13 @@ Settings = dict[str, Any]
 
 def train(
     volumes: Sequence[TrainingVolume], *, out: str | Path, steps: int,
-    validation: Sequence[TrainingVolume] = (), width: int = 32, depth: int = 3, slices: int = 7,
-    unshuffle: int = 1, bias: bool = False, batch: int = 8, patch: int = 96, transpose: bool = False,
-    learning_rate: float = 1e-3, ema: float = 0.999, loss: Literal["l2", "l1"] = "l2", balance: bool = False,
+    validation: Sequence[TrainingVolume] = (), width: int | None = None, depth: int | None = None,
+    slices: int | None = None, unshuffle: int | None = None, bias: bool | None = None, batch: int = 8,
+    patch: int = 96, transpose: bool = False, extra_noise: float = 0.0, learning_rate: float | None = None,
+    ema: float = 0.999, loss: Literal["l2", "l1"] = "l2", balance: bool = False,
     seed: int = 0, device: str | None = None, precision: Literal["auto", "float32", "bfloat16"] = "float32",
     checkpoint_every: int = 200, resume: bool | Literal["matching"] = True,
-    start_from: str | Path | None = None, mirrors: int = 1, metadata: dict[str, Any] | None = None,
+    start_from: str | Path | None = None, mirrors: int | None = None, metadata: dict[str, Any] | None = None,
     progress: bool = True,
 ) -> Denoiser:
     """Train a 2.5D U-Net to predict one half from the other, both directions.
@@ -76,11 +79,12 @@ def train(
     validation
         Scans for the validation columns of the history; they do not influence the training.
     width, depth, slices, unshuffle, bias
-        The network, see `UNet25D`.
-    transpose
-        Augment by exchanging y and x, see `SliceWindows`.
+        The network, see `UNet25D`. None: as in the model to start from, else 32, 3, 7, 1 and no bias.
+    transpose, extra_noise
+        Augment by exchanging y and x, and by noise on the input; see `SliceWindows`.
     learning_rate, ema
-        Highest learning rate; decay of the average of weights (shorter in the beginning).
+        Highest learning rate (None: 0.001, or 0.0003 to start from a model, which must not be forgotten); decay of the
+        average of weights (shorter in the beginning).
     loss
         "l2" or "l1".
     balance
@@ -99,9 +103,11 @@ def train(
         True: continue what is found in `out`, or return it if finished; other settings or scans there are an error.
         "matching": continue if settings and scans are the same, else start anew. False: start anew.
     start_from
-        Model folder to begin with (fine-tuning), of the same architecture.
+        Model folder to begin with: fine-tuning to a few scans of another sequence or scanner, on their own halves. The
+        new model keeps that one's α until another is chosen.
     mirrors
-        How many mirror images the model shall average when it is used, see `Denoiser`; no matter to the training.
+        How many mirror images the model shall average when it is used, see `Denoiser`; no matter to the training. None:
+        as the model to start from, else 1.
     metadata
         Stored in `model.json`.
     progress
@@ -129,14 +135,21 @@ def train(
     out = Path(out)
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16(device) else "float32"
-    architecture = {"width": width, "depth": depth, "slices": slices, "bias": bias, "unshuffle": unshuffle}
+    origin = None if start_from is None else _origin(start_from, out)
+    asked = {"width": width, "depth": depth, "slices": slices, "bias": bias, "unshuffle": unshuffle}
+    given = {name: value for name, value in asked.items() if value is not None}
+    architecture = ARCHITECTURE | (origin["architecture"] if origin else {}) | given
+    if learning_rate is None:
+        learning_rate = TUNING_RATE if origin else FIRST_RATE
     windows = SliceWindows(
-        volumes, patch=patch, slices=slices, length=steps * batch, seed=seed, transpose=transpose
+        volumes, patch=patch, slices=architecture["slices"], length=steps * batch, seed=seed, transpose=transpose,
+        extra_noise=extra_noise,
     )
     settings = {
         **architecture, "steps": steps, "batch": batch, "patch": windows.patch, "transpose": transpose,
         "learning_rate": learning_rate, "ema": ema, "loss": loss, "balance": balance, "seed": seed,
-        "precision": precision, "start_from": _identity(start_from),
+        "precision": precision, "start_from": origin and str(origin.get("weights_sha256")),
+        **({"extra_noise": extra_noise} if extra_noise else {}),  # models from before it stay what they are
         "scans": [volume.fingerprint() for volume in volumes],
         "validation_scans": [volume.fingerprint() for volume in validation],
     }
@@ -149,13 +162,15 @@ def train(
             state = _begin(architecture, seed=seed, start_from=start_from, device=place, world=world)
             if not fresh:
                 _continue(state, out, rank=rank)
-            held_out = validation_batches(validation, patch=windows.patch, slices=slices)
+            held_out = validation_batches(validation, patch=windows.patch, slices=windows.slices)
             _run(
                 state, windows, held_out, settings, out=out, checkpoint_every=checkpoint_every,
                 rank=rank, world=world, progress=progress and rank == 0,
             )
             if rank == 0:
-                _finish(state, settings, architecture, out, mirrors=mirrors, metadata=metadata)
+                known = origin or {}
+                use = {"alpha": known.get("alpha"), "mirrors": mirrors or known.get("mirrors", 1)}
+                _finish(state, settings, architecture, out, use=use, metadata=metadata)
             if world > 1:
                 distributed.barrier()
         elif progress and rank == 0:
@@ -174,9 +189,11 @@ def _check(settings: Settings, checkpoint_every: int) -> None:
         raise Sn2nError("the learning rate must be positive and the decay 'ema' in 0 ≤ ema < 1")
 
 
-def _identity(start_from: str | Path | None) -> str | None:
-    """The weights a fine-tuning starts from, by checksum: folders may move."""
-    return None if start_from is None else str(read_description(start_from).get("weights_sha256"))
+def _origin(start_from: str | Path, out: Path) -> Settings:
+    """Description of the model to begin with; its weights are told by checksum, since folders may move."""
+    if Path(start_from).resolve() == out.resolve():
+        raise CheckpointError(f"{out} is the model to start from, which is never replaced; choose another folder")
+    return read_description(start_from)
 
 
 def _starts_anew(out: Path, settings: Settings, resume: bool | str) -> bool:
@@ -301,12 +318,12 @@ def _log(
 
 
 def _finish(
-    state: TrainingState, settings: Settings, architecture: Settings, out: Path, *, mirrors: int,
+    state: TrainingState, settings: Settings, architecture: Settings, out: Path, *, use: Settings,
     metadata: dict[str, Any] | None,
 ) -> None:
     write_history(state, out)
     description = {
-        "architecture": architecture, "alpha": None, "mirrors": mirrors, "scale": SCALE_RULE, "training": settings,
+        "architecture": architecture, **use, "scale": SCALE_RULE, "training": settings,
         "seconds": round(state.seconds, 1), "metadata": metadata or {},
         "provenance": provenance(seed=settings["seed"]),
     }

@@ -25,9 +25,11 @@ from sn2nlib.scans.raw import is_scan_file, read_raw
 from sn2nlib.scans.scan import load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
+from .coarser import check_share, coarser_pair
 from .slices import TrainingVolume, training_volume
 
-ARRAYS = ("original", "half_a", "half_b", "variance")
+HALVES = ("half_a", "half_b", "variance")
+ARRAYS = ("original", *HALVES)
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,22 @@ class PreparedScan(TrainingVolume):
         1: everything is in intensity scales already.
     pairing
         Of the pair: "kz" or "repetitions".
+    coarser
+        The halves once more at coarser resolutions (`coarser_pair`), to be learnt from too.
     """
 
     original: np.ndarray
     scale: float = 1.0
     pairing: str = "kz"
+    coarser: tuple[TrainingVolume, ...] = ()
 
 
 def prepare_scans(
     paths: Sequence[str | os.PathLike[str]],
     *,
     folder: str | os.PathLike[str],
+    held_out: Sequence[str | os.PathLike[str]] = (),
+    coarser: Sequence[float] = (),
     memory_limit: int | None = None,
     progress: bool = False,
     reading: Mapping[str, Any] | None = None,
@@ -66,6 +73,10 @@ def prepare_scans(
         Scan files, or other raw files, which must fit into memory.
     folder
         Receives the arrays where they do not all fit into half of the limit; see `remove_prepared`.
+    held_out
+        Further files, of scans that are not learnt from; they come last in what is returned.
+    coarser
+        Shares of k-space, above 0 and at most 1, at which the scans of `paths` are to be learnt from too.
     memory_limit
         Bytes; None: half of the machine's memory. A scan that would take more to reconstruct at once is reconstructed
         out of core.
@@ -76,34 +87,53 @@ def prepare_scans(
     **options
         For `make_pair`.
 
+    Returns
+    -------
+    One for each file; `with_coarser` lists what there is to learn from.
+
     Raises
     ------
     ScanError, SamplingError, CalibrationError, OSError
         As `make_pair`.
+    ImageError
+        If a share is out of range.
     """
+    for share in coarser:
+        check_share(share)
+    shares = [tuple(coarser)] * len(paths) + [()] * len(held_out)
+    paths = [*paths, *held_out]
     limit = default_limit() if memory_limit is None else memory_limit
     reading = {name: value for name, value in dict(reading or {}).items() if value is not None}
     headers = [read_header(path) if is_scan_file(path) else None for path in paths]
     if reading and any(header is not None for header in headers):
         raise ScanError(f"{', '.join(reading)}: for the scanner's files; a scan file holds what was chosen before")
-    sizes = [4 * len(ARRAYS) * int(np.prod(header.shape)) for header in headers if header is not None]
+    sizes = [_nbytes(header, own) for header, own in zip(headers, shares, strict=True) if header is not None]
     # how large a file of the scanner's becomes is known when it is read
     small = all(header is not None and fits_memory(header, limit) for header in headers)
     if small and 2 * sum(sizes) <= limit:
-        return [prepared(make_pair(load_scan(path), **options)) for path in paths]
-    pairs = zip(paths, headers, strict=True)
-    return [_stored(Path(path), header, Path(folder), limit, progress, reading, options) for path, header in pairs]
+        pairs = zip(paths, shares, strict=True)
+        return [prepared(make_pair(load_scan(path), **options), coarser=own) for path, own in pairs]
+    return [
+        _stored(Path(path), header, Path(folder), limit, progress, reading, options, own)
+        for path, header, own in zip(paths, headers, shares, strict=True)
+    ]
 
 
-def prepared(pair: Pair | ImagePair) -> PreparedScan:
-    """The arrays of one pair, in memory."""
+def with_coarser(scans: Sequence[PreparedScan]) -> list[TrainingVolume]:
+    """What a training learns from: every scan, followed by its coarser copies."""
+    return [volume for scan in scans for volume in (scan, *scan.coarser)]
+
+
+def prepared(pair: Pair | ImagePair, *, coarser: Sequence[float] = ()) -> PreparedScan:
+    """The arrays of one pair, in memory, and those of its coarser copies."""
     volume = training_volume(pair)
     original = (np.abs(pair.original) / np.float32(pair.scale)).astype(np.float32)
-    return PreparedScan(volume.half_a, volume.half_b, volume.variance, original, pairing=pair.pairing)
+    copies = tuple(training_volume(coarser_pair(pair, share)) for share in coarser)
+    return PreparedScan(volume.half_a, volume.half_b, volume.variance, original, pairing=pair.pairing, coarser=copies)
 
 
 def save_volume(scan: PreparedScan, folder: str | os.PathLike[str]) -> None:
-    """Write the arrays as a folder of `.npy` files; it appears whole or not at all.
+    """Write the arrays as a folder of `.npy` files, coarser copies in folders within; it appears whole or not at all.
 
     Raises
     ------
@@ -116,8 +146,9 @@ def save_volume(scan: PreparedScan, folder: str | os.PathLike[str]) -> None:
     if folder.exists():
         raise FileExistsError(f"{folder} exists; choose another name")
     with atomic_folder(folder) as temporary:
-        for name in ARRAYS:
-            np.save(temporary / f"{name}.npy", getattr(scan, name))
+        _save(scan, ARRAYS, temporary)
+        for number, copy in enumerate(scan.coarser):
+            _save(copy, HALVES, temporary / f"coarser{number:03d}")
 
 
 def load_volume(folder: str | os.PathLike[str], *, pairing: str = "kz") -> PreparedScan:
@@ -134,10 +165,11 @@ def load_volume(folder: str | os.PathLike[str], *, pairing: str = "kz") -> Prepa
         If a file is missing or damaged.
     """
     try:
-        arrays = {name: np.load(Path(folder) / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        arrays = _load(Path(folder), ARRAYS)
+        copies = [_load(entry, HALVES) for entry in sorted(Path(folder).glob("coarser*"))]
     except (OSError, ValueError) as error:
         raise ImageError(f"{folder} holds no whole training volume ({error}); remove it and begin again") from error
-    return PreparedScan(**arrays, pairing=pairing)
+    return PreparedScan(**arrays, pairing=pairing, coarser=tuple(TrainingVolume(**copy) for copy in copies))
 
 
 def remove_prepared(folder: str | os.PathLike[str]) -> None:
@@ -151,9 +183,10 @@ def remove_prepared(folder: str | os.PathLike[str]) -> None:
 
 def _stored(
     path: Path, header: ScanHeader | None, folder: Path, limit: int, progress: bool, reading: dict[str, Any],
-    options: dict[str, Any],
+    options: dict[str, Any], coarser: tuple[float, ...],
 ) -> PreparedScan:
-    target = folder / f"pair-{_identity(path, reading | options)}"
+    told = reading | options | ({"coarser": coarser} if coarser else {})
+    target = folder / f"pair-{_identity(path, told)}"
     if not target.is_dir():
         pair: Pair | ImagePair
         if header is None or fits_memory(header, limit):
@@ -161,8 +194,24 @@ def _stored(
         else:
             folder.mkdir(parents=True, exist_ok=True)
             pair = image_pair(path, memory_limit=limit, scratch=folder, progress=progress, **options)
-        save_volume(prepared(pair), target)
+        save_volume(prepared(pair, coarser=coarser), target)
     return load_volume(target, pairing=options.get("pairing", "kz"))
+
+
+def _nbytes(header: ScanHeader, coarser: Sequence[float]) -> int:
+    """Of the prepared arrays of a scan, in memory."""
+    copies = len(HALVES) * sum(share**3 for share in coarser)
+    return int(4 * (len(ARRAYS) + copies) * np.prod(header.shape))
+
+
+def _save(volume: TrainingVolume, names: Sequence[str], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        np.save(folder / f"{name}.npy", getattr(volume, name))
+
+
+def _load(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
 
 
 def _identity(path: Path, options: dict[str, Any]) -> str:

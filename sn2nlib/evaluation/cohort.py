@@ -95,6 +95,7 @@ def scan_at_noise_ratio(
     *,
     seed: int,
     acceleration: tuple[int, int] = (2, 1),
+    caipi_shift: int = 0,
     acs: int = 24,
     partial_fourier: tuple[float, float] = (1.0, 1.0),
     **recon: Any,
@@ -109,7 +110,7 @@ def scan_at_noise_ratio(
         Noise SD in the head over intensity scale, for example 0.03.
     seed
         Of the noise.
-    acceleration, acs, partial_fourier
+    acceleration, caipi_shift, acs, partial_fourier
         Of the retrospective undersampling.
     recon
         Passed to `make_pair`.
@@ -120,7 +121,9 @@ def scan_at_noise_ratio(
         Fully sampled scan, and the ratio reached: within 1 %, on trial scans of every fourth or fifth image plane.
     """
     trial = _trials(clean, seed)
-    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
+    sampling: dict[str, Any] = {
+        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
+    }  # fmt: skip
     noise_sd = FIRST_GUESS
     for _ in range(_TRIALS):
         found = noise_over_scale(trial_pair(undersample(trial(noise_sd), **sampling), **recon))
@@ -136,6 +139,7 @@ def scan_at_psnr(
     *,
     seed: int,
     acceleration: tuple[int, int] = (2, 1),
+    caipi_shift: int = 0,
     acs: int = 24,
     partial_fourier: tuple[float, float] = (1.0, 1.0),
     **recon: Any,
@@ -154,7 +158,7 @@ def scan_at_psnr(
         PSNR in dB of the conventional image against the fully sampled one, whole volume.
     seed
         Of the noise.
-    acceleration, acs, partial_fourier
+    acceleration, caipi_shift, acs, partial_fourier
         Of the retrospective undersampling.
     recon
         Passed to `reconstruct`.
@@ -170,7 +174,9 @@ def scan_at_psnr(
         If the conventional image stays 3 dB or more below the target; a miss of more than 0.3 dB is a warning.
     """
     trial = _trials(clean, seed)
-    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
+    sampling: dict[str, Any] = {
+        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
+    }  # fmt: skip
     headroom = _brightest(clean, trial(1.0).noise) / _brightest(trial(0.0), trial(1.0).noise)
 
     def psnr_of(scan: Scan, headroom: float = 1.0) -> float:

@@ -14,6 +14,7 @@ from sn2nlib.scans.acquire import acquire, add_noise, undersample
 from sn2nlib.scans.heads import Head
 from sn2nlib.scans.scan import Scan
 
+SAMPLING = ("acceleration", "caipi_shift", "acs", "partial_fourier")  # arguments of `undersample`
 LEVELS = (0, 0.5, 1, 1.5, 2, 2.5, 3)
 DEMO = {"matrix": (128, 160, 160), "voxel_size": (1.35, 1.35, 1.35), "coils": 10, "target_psnr": 41.2}
 Denoise = Callable[[np.ndarray], np.ndarray]
@@ -71,8 +72,7 @@ def model_experiment(
     known = DEMO | {"target_psnr": metadata.get("target_psnr") or DEMO["target_psnr"]} | acquisition
     asked = {"matrix": matrix, "voxel_size": voxel_size, "coils": n_coils, "target_psnr": target_psnr}
     chosen = {name: _as_tuple(known[name] if value is None else value) for name, value in asked.items()}
-    names = ("acceleration", "acs", "partial_fourier")
-    sampling = {name: _as_tuple(acquisition[name]) for name in names if name in acquisition}
+    sampling = {name: _as_tuple(acquisition[name]) for name in SAMPLING if name in acquisition}
     return {"n_coils": chosen.pop("coils"), **chosen}, {**sampling, "recon": recon}
 
 
@@ -82,6 +82,7 @@ def prepare_head(
     target_psnr: float = 41.2,
     seed: int = 0,
     acceleration: tuple[int, int] = (2, 1),
+    caipi_shift: int = 0,
     acs: int = 24,
     partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
@@ -97,7 +98,7 @@ def prepare_head(
         PSNR in dB that the conventional image shall have at +0 σ against the fully sampled one.
     seed
         Of coils' noise correlation, image phase, and noise.
-    acceleration, acs, partial_fourier
+    acceleration, caipi_shift, acs, partial_fourier
         Of the retrospective undersampling that `target_psnr` refers to.
     recon
         Keyword arguments of `sn2nlib.recon.reconstruct`.
@@ -110,7 +111,9 @@ def prepare_head(
         The PSNR reached, in dB.
     """
     recon = dict(recon or {})
-    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
+    sampling: dict[str, Any] = {
+        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
+    }  # fmt: skip
     clean = acquire(head, **acquisition, acceleration=(1, 1), acs=None, noise_sd=0, seed=seed)
     scan, reached = scan_at_psnr(clean, target_psnr, seed=seed, **sampling, **recon)
     return scan, make_references(clean, scan, recon=recon), reached
@@ -139,6 +142,7 @@ def conventional_images(
     levels: Sequence[float] = LEVELS,
     seed: int = 0,
     acceleration: tuple[int, int] = (2, 1),
+    caipi_shift: int = 0,
     acs: int = 24,
     partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
@@ -153,7 +157,9 @@ def conventional_images(
     ------
     level, (z, y, x) float32 magnitude
     """
-    undersampled = undersample(scan, acceleration=acceleration, acs=acs, partial_fourier=partial_fourier)
+    undersampled = undersample(
+        scan, acceleration=acceleration, caipi_shift=caipi_shift, acs=acs, partial_fourier=partial_fourier
+    )
     for level in levels:
         noisy = add_noise(undersampled, level, seed=seed * 1000 + round(100 * level))
         yield level, np.abs(reconstruct(noisy, **dict(recon or {})))
@@ -228,6 +234,7 @@ def measure_scan(
     levels: Sequence[float] = LEVELS,
     seed: int = 0,
     acceleration: tuple[int, int] = (2, 1),
+    caipi_shift: int = 0,
     acs: int = 24,
     partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
@@ -240,7 +247,9 @@ def measure_scan(
         Conventional magnitude image → sN2N image, for example `Denoiser.denoise`.
     """
     rows: list[dict[str, Any]] = []
-    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
+    sampling: dict[str, Any] = {
+        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
+    }  # fmt: skip
     series = conventional_images(scan, levels=levels, seed=seed, recon=recon, **sampling)
     for level, original in series:
         images = {"original": original, "sN2N": denoise(original)}

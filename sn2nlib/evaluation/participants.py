@@ -22,7 +22,7 @@ from sn2nlib.evaluation.cohort import (
     trial_pair,
 )
 from sn2nlib.evaluation.metrics import psnr
-from sn2nlib.evaluation.noise_levels import References, make_references
+from sn2nlib.evaluation.noise_levels import SAMPLING, References, make_references
 from sn2nlib.evaluation.regions import head_mask, tissue_core
 from sn2nlib.provenance import atomic_write, write_json
 from sn2nlib.recon.noise import g_factor
@@ -125,6 +125,7 @@ def simulate_participant(
     target_psnr: float | None = None,
     with_references: bool = True,
     acceleration: tuple[int, int] = (2, 1),
+    caipi_shift: int = 0,
     acs: int = 24,
     partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
@@ -142,7 +143,7 @@ def simulate_participant(
         One of them: noise SD over intensity scale (training and validation), or PSNR in dB (tests).
     with_references
         Also reconstruct the fully sampled and the noise-free image.
-    acceleration, acs, partial_fourier
+    acceleration, caipi_shift, acs, partial_fourier
         Of the retrospective undersampling that the noise refers to.
     recon
         Keyword arguments of `sn2nlib.recon.reconstruct`.
@@ -157,7 +158,9 @@ def simulate_participant(
     if (noise_ratio is None) == (target_psnr is None):
         raise ValueError("give either noise_ratio or target_psnr, as the participant's set asks for")
     recon = dict(recon or {})
-    sampling: dict[str, Any] = {"acceleration": acceleration, "acs": acs, "partial_fourier": partial_fourier}
+    sampling: dict[str, Any] = {
+        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
+    }  # fmt: skip
     clean = acquire(head, **acquisition, acceleration=(1, 1), acs=None, noise_sd=0, seed=seed)
     reached: float | None = None
     if noise_ratio is not None:
@@ -224,7 +227,7 @@ def scan_participant(
         own = own if head.is_digital else own_noise(truth) / intensity_scale(truth)
         save_references(Path(references) / f"{participant}.npz", made.references, csf=made.csf)
     if not keep_full:
-        sampling = {name: settings[name] for name in ("acceleration", "acs", "partial_fourier") if name in settings}
+        sampling = {name: settings[name] for name in SAMPLING if name in settings}
         scan = undersample(scan, **sampling)
     save_scan(scan, Path(scans) / f"{participant}.h5", overwrite=True)
     numbers = made.numbers | {

@@ -251,16 +251,19 @@ def differences(material: Material) -> Chapter:
     network, training_ = material.settings["network"], material.settings["training"]
     counts = material.participants.groupby("set", sort=False).size()
     partial = scanner["partial_fourier"]
+    shift = f" with CAIPIRINHA shift {scanner['caipi_shift']}" if scanner.get("caipi_shift") else ""
     echo = "" if min(partial) == 1 else f", partial Fourier {_by(partial)} (ky, kz)"
     here = ", ".join(f"{SET_NAMES.get(str(name), str(name)).lower()} {n}" for name, n in counts.items())
+    extra = training_.get("extra_noise", 0)
+    noise_added = f", inputs with extra noise of up to {extra:g} of the intensity scale" if extra else ""
     differs = [
         "Participants. Paper: 135 training, 11 validation, 20 qualitative, 19 quantitative, 18 vessel wall. "
         f"Here: {here}.",
         "Scans. Paper: patients at 3 T. Here: simulated from digital heads and, where listed, a real head’s image; "
         "without off-resonance, motion and flow.",
         f"Scanner. Paper: 64 channels, 0.7 mm isotropic. Here: {scanner['coils']} coils, {_by(scanner['matrix'])} "
-        f"voxels of {_by(scanner['voxel_size'])} mm (z, y, x), R = {_by(scanner['acceleration'])}, {scanner['acs']} "
-        f"calibration lines{echo}.",
+        f"voxels of {_by(scanner['voxel_size'])} mm (z, y, x), R = {_by(scanner['acceleration'])}{shift}, "
+        f"{scanner['acs']} calibration lines{echo}.",
         f"Noise of test scans: such that the original’s PSNR at +0 σ is drawn from "
         f"{_between(noise_['target_psnr'], ' ± ')} dB, the published mean and SD. "
         f"Noise of training scans: SD of {_between(noise_['training_ratio'], ' to ')} of the intensity scale, whatever "
@@ -271,7 +274,7 @@ def differences(material: Material) -> Chapter:
     chosen = [
         f"the loss ({training_['loss'].upper()}) and the optimiser: Adam, cosine schedule from "
         f"{training_['learning_rate']:g}, {training_['steps']} steps of {training_['batch']} windows of "
-        f"{training_['patch']} voxels, weights averaged;",
+        f"{training_['patch']} voxels, weights averaged{noise_added};",
         f"the network’s size: a U-Net of {network['depth']} levels, {network['width']} channels in the first;",
         f"GRAPPA’s ridge ({recon['ridge']:g}) and the Walsh window ({recon['window']} voxels);",
         "the range and windows of PSNR, SSIM and NRMSE (see the conventions);",

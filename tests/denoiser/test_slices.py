@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sn2nlib.denoiser import SliceWindows, TrainingVolume, rician_variance, training_volume
+from sn2nlib.denoiser import SliceWindows, TrainingVolume, noisier_magnitude, rician_variance, training_volume
 from sn2nlib.denoiser.slices import window
 from sn2nlib.errors import ImageError
 
@@ -120,6 +120,53 @@ def test_an_item_depends_on_seed_and_index_alone(volumes: list[TrainingVolume]) 
     assert not torch.equal(SliceWindows(volumes, patch=16, length=100, seed=6)[7][0], later[0][1])
     assert state[0] == str(np.random.get_state())  # noqa: NPY002
     assert torch.equal(state[1], torch.get_rng_state()) and state[2] == random.getstate()
+
+
+@pytest.mark.parametrize("signal", [0.0, 0.2, 1.0])
+def test_noise_added_to_a_magnitude_is_noise_added_to_its_image(signal: float) -> None:
+    rng = np.random.default_rng(2)
+    first, second, n = 0.2, 0.3, 400_000
+    noise = rng.standard_normal((4, n))
+    image = signal * np.exp(1j * np.linspace(0, 9, n)) + first * (noise[0] + 1j * noise[1])
+    magnitude = np.abs(image).astype(np.float32)
+    before = magnitude.copy()
+    noisier = noisier_magnitude(magnitude, second, rng)
+    expected = np.abs(image + second * (noise[2] + 1j * noise[3]))  # on the image, which has a phase
+    np.testing.assert_array_equal(magnitude, before)
+    assert noisier.dtype == np.float32 and noisier.min() >= 0
+    shares = np.linspace(0.01, 0.99, 25)
+    np.testing.assert_allclose(np.quantile(noisier, shares), np.quantile(expected, shares), atol=3e-3)
+    total = np.hypot(first, second)
+    assert noisier.var() == pytest.approx(rician_variance(np.array(signal), np.array(total)), rel=0.02)
+
+
+def test_extra_noise_is_in_the_input_alone_and_a_new_one_in_every_window() -> None:
+    flat = np.ones((9, 40, 40), np.float32)
+    volume = TrainingVolume(flat, 2 * flat, 0.1 * flat)
+    options = {"patch": 24, "length": 300, "seed": 4}
+    plain = SliceWindows([volume], **options).batch(range(300))
+    noisy = SliceWindows([volume], extra_noise=0.1, **options)
+    inputs, target, variance = noisy.batch(range(300))
+    assert torch.equal(target, plain[1]) and torch.equal(variance, plain[2])
+    factors = (variance[:, 0] / 0.1).sqrt()  # of intensity
+    middle = ((inputs - plain[0])[:, 3] / factors).numpy()
+    sds = middle.std(axis=(1, 2))
+    assert 0 <= sds.min() < 0.005 and 0.095 < sds.max() < 0.11
+    assert sds.mean() == pytest.approx(0.05, abs=0.005)
+    assert torch.equal(noisy[7][0], inputs[7])
+    assert not np.array_equal(middle[0], middle[1])
+    later = SliceWindows([volume], extra_noise=0.1, patch=24, length=8, seed=4)
+    assert torch.equal(later[7][0], inputs[7])
+    quiet = SliceWindows([volume], extra_noise=0.1, augment=False, **options)[7][0]
+    assert torch.equal(quiet, SliceWindows([volume], augment=False, **options)[7][0])
+
+
+def test_a_repeated_partition_has_its_extra_noise_once() -> None:
+    flat = np.ones((3, 20, 20), np.float32)
+    windows = SliceWindows([TrainingVolume(flat, flat, flat)], patch=16, length=20, extra_noise=0.5)
+    inputs = windows.batch(range(20))[0].numpy()
+    for item in inputs:
+        assert len(np.unique(item.reshape(7, -1), axis=0)) == 3
 
 
 def test_most_windows_hold_a_head_and_every_voxel_is_reached() -> None:

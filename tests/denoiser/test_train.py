@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
-from sn2nlib.denoiser import Denoiser, TrainingVolume, rician_variance, train, training_volume
+from sn2nlib.denoiser import Denoiser, TrainingVolume, rician_variance, set_alpha, train, training_volume
 from sn2nlib.denoiser import train as train_function
 from sn2nlib.errors import CheckpointError, ImageError, Sn2nError
 
@@ -98,7 +98,8 @@ def test_where_there_is_only_noise_the_loss_comes_down_to_the_floor(
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"precision": "bfloat16", "balance": True, "loss": "l1", "bias": True, "unshuffle": 2}]
+    "options",
+    [{}, {"precision": "bfloat16", "balance": True, "loss": "l1", "bias": True, "unshuffle": 2, "extra_noise": 0.1}],
 )
 def test_a_killed_training_ends_with_the_same_bits(
     tmp_path: Path, volumes: list[TrainingVolume], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
@@ -178,11 +179,83 @@ def test_fine_tuning_begins_with_another_model(tmp_path: Path, volumes: list[Tra
         train(volumes, out=tmp_path / "new", start_from=tmp_path / "first", **{**TINY, "width": 5})
 
 
+def test_fine_tuning_takes_over_size_alpha_and_mirrors(tmp_path: Path, volumes: list[TrainingVolume]) -> None:
+    train(volumes, out=tmp_path / "first", mirrors=2, **TINY, slices=5)
+    set_alpha(tmp_path / "first", 0.4)
+    short = {name: value for name, value in TINY.items() if name not in ("width", "depth")} | {"steps": 2}
+    tuned = train(volumes[:1], out=tmp_path / "tuned", start_from=tmp_path / "first", **short)
+    assert tuned.network.architecture == Denoiser.load(tmp_path / "first").network.architecture
+    assert (tuned.alpha, tuned.mirrors) == (0.4, 2)
+    assert tuned.description["training"]["learning_rate"] == train_module.TUNING_RATE
+    other = train(volumes[:1], out=tmp_path / "other", start_from=tmp_path / "first", mirrors=1, **short)
+    assert other.mirrors == 1
+    new = train(volumes[:1], out=tmp_path / "new", **{**TINY, "steps": 1})
+    assert new.alpha is None and new.mirrors == 1
+    assert new.description["training"]["learning_rate"] == train_module.FIRST_RATE
+    for resume in (True, False, "matching"):
+        with pytest.raises(CheckpointError, match="the model to start from, which is never replaced"):
+            train(volumes, out=tmp_path / "first", start_from=tmp_path / "first", resume=resume, **short)
+    assert Denoiser.load(tmp_path / "first").alpha == 0.4
+
+
+def sequence(rng: np.random.Generator, *, walls: bool, sd: float = 0.1) -> tuple[SimpleNamespace, np.ndarray]:
+    """A pair and its truth: plain bright tissue with darker regions, or thin bright walls in the dark."""
+    shape = (16, 48, 48)
+    smooth = gaussian_filter(rng.standard_normal(shape), 3)
+    truth = np.where(np.abs(smooth) < 0.3 * smooth.std(), 1.0, 0.4) if walls else np.where(smooth > 0, 1.0, 0.6)
+    a, b = (truth + sd * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) for _ in range(2))
+    maps = np.full(shape, sd)
+    pair = SimpleNamespace(
+        original=(a + b) / 2, half_a=a, half_b=b, scale=1.0, noise_sd=maps / np.sqrt(2), noise_sd_half=maps
+    )
+    return pair, truth
+
+
+def test_a_few_scans_of_another_sequence_are_enough_to_fine_tune(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    common: dict[str, Any] = {"patch": 32, "batch": 4, "ema": 0.98, "progress": False, "width": 8, "depth": 2}
+    plain = [training_volume(sequence(rng, walls=False)[0]) for _ in range(3)]
+    few = [training_volume(sequence(rng, walls=True)[0]) for _ in range(2)]
+    test, truth = sequence(rng, walls=True)
+    train(plain, out=tmp_path / "first", steps=150, learning_rate=5e-3, **common)
+    train(few, out=tmp_path / "alone", steps=60, learning_rate=5e-3, **common)
+    train(few, out=tmp_path / "tuned", steps=60, learning_rate=5e-3, start_from=tmp_path / "first", **common)
+    half = np.abs(test.half_a)
+    error = {
+        name: mean_squared(Denoiser.load(tmp_path / name).network_output(half, scale=1), truth)
+        for name in ("first", "alone", "tuned")
+    }
+    assert error["tuned"] < 0.9 * error["first"] < 0.9 * mean_squared(half, truth)
+    assert error["tuned"] < 0.95 * error["alone"]
+
+
+def test_extra_noise_prepares_for_noisier_scans_and_leaves_the_floor(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scans = [training_volume(sequence(rng, walls=False, sd=0.03)[0]) for _ in range(3)]
+    test, truth = sequence(rng, walls=False, sd=0.03)
+    noise = rng.standard_normal((2, *truth.shape))
+    noisier = np.abs(test.half_a + 0.2 * (noise[0] + 1j * noise[1]))
+    error, rows = {}, {}
+    for name, extra in (("without", 0.0), ("with", 0.3)):
+        denoiser = train(
+            scans, out=tmp_path / name, steps=150, extra_noise=extra, patch=32, batch=4, learning_rate=5e-3, ema=0.98,
+            progress=False, width=8, depth=2,
+        )
+        error[name] = mean_squared(denoiser.network_output(noisier, scale=1), truth)
+        rows[name] = history(tmp_path / name)
+        assert denoiser.description["training"].get("extra_noise", 0) == extra
+    assert error["with"] < 0.75 * error["without"] < mean_squared(noisier, truth)
+    # the target, and what noise leaves of the loss, are the same; the loss itself is not
+    np.testing.assert_array_equal(rows["with"]["noise_floor"], rows["without"]["noise_floor"])
+    assert (rows["with"]["loss"] > rows["with"]["noise_floor"]).all()
+    assert "extra_noise" not in Denoiser.load(tmp_path / "without").description["training"]  # as models before it
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"loss": "l3"}, "loss is 'l3'"), ({"precision": "half"}, "precision is 'half'"),
-        ({"steps": 0}, "at least 1"),
+        ({"steps": 0}, "at least 1"), ({"extra_noise": -0.1}, "extra noise .* at least 0, not -0.1"),
         ({"ema": 1.0}, "ema"), ({"learning_rate": 0.0}, "learning rate must be positive"),
         ({"learning_rate": 1e30, "steps": 9}, "the loss is .* use a smaller learning rate"),
     ],

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from sn2nlib.denoiser import (
     TrainingVolume,
     best_alphas,
+    coarser_pair,
     fit_alpha,
     load_volume,
     prepare_scans,
@@ -21,6 +22,7 @@ from sn2nlib.denoiser import (
     sweep_alpha,
     train,
     training_volume,
+    with_coarser,
 )
 from sn2nlib.denoiser import volumes as module
 from sn2nlib.denoiser.apply import ALPHAS
@@ -105,6 +107,32 @@ def test_scans_beyond_the_limit_go_through_files(files: list[Path], tmp_path: Pa
     (folder / "other.txt").touch()
     remove_prepared(folder)
     assert [entry.name for entry in folder.iterdir()] == ["other.txt"]
+
+
+def test_coarser_copies_of_what_is_learnt_from(files: list[Path], tmp_path: Path, monkeypatch: Any) -> None:
+    folder, shares = tmp_path / "volumes", (0.8, 0.6)
+    wanted = [training_volume(coarser_pair(make_pair(load_scan(files[0])), share)) for share in shares]
+    options: dict[str, Any] = {"folder": folder, "held_out": files[1:], "coarser": shares}
+    whole = prepare_scans(files[:1], **options)
+    stored = prepare_scans(files[:1], memory_limit=0, **options)
+    for learnt, held_out in (whole, stored):
+        assert held_out.coarser == () and len(learnt.coarser) == 2
+        assert [volume.half_a.shape for volume in with_coarser([learnt, held_out])] == [
+            (12, 28, 26), (10, 22, 21), (7, 17, 16), (12, 28, 26)
+        ]  # fmt: skip
+        for found, expected in zip(learnt.coarser, wanted, strict=True):
+            for name in ("half_a", "half_b", "variance"):
+                np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-3)
+    assert isinstance(stored[0].coarser[1].variance, np.memmap)
+    monkeypatch.setattr(module, "image_pair", lambda *_, **__: pytest.fail("made again"))
+    again = prepare_scans(files[:1], memory_limit=0, **options)
+    assert [copy.fingerprint() for copy in again[0].coarser] == [copy.fingerprint() for copy in stored[0].coarser]
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        prepare_scans(files[:1], memory_limit=0, **options | {"coarser": (0.7,)})
+    with pytest.raises(ImageError, match=r"share of k-space above 0 and at most 1, not 1\.2"):
+        prepare_scans(files[:1], **options | {"coarser": (1.2,)})
+    remove_prepared(folder)
+    assert not folder.exists()
 
 
 def test_many_scans_that_fit_one_by_one_are_stored_too(files: list[Path], tmp_path: Path) -> None:

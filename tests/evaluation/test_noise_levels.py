@@ -139,6 +139,9 @@ def test_levels_are_the_scans_own_noise_added_with_a_draw_of_their_own(head: Hea
     partial = dict(conventional_images(scan, levels=(0,), acs=ACS, partial_fourier=(0.75, 1)))
     expected = np.abs(reconstruct(undersample(scan, acs=ACS, partial_fourier=(0.75, 1))))
     np.testing.assert_array_equal(partial[0], expected)
+    sampling = {"acceleration": (2, 2), "caipi_shift": 1, "acs": ACS}
+    shifted = dict(conventional_images(scan, levels=(0,), **sampling))
+    np.testing.assert_array_equal(shifted[0], np.abs(reconstruct(undersample(scan, **sampling))))
 
 
 def test_the_whole_experiment_on_one_scan(head: Head, size: dict[str, Any]) -> None:

@@ -80,6 +80,10 @@ def _direct(
         ((4, 7, 16, 9), (2, 1), 0, (0, 0), (8, 7), (3, 2, 2)),
         ((3, 8, 13, 8), (2, 2), 0, (1, 1), (6, 6), (3, 2, 2)),
         ((3, 9, 14, 7), (2, 2), 1, (1, 0), (7, 7), (3, 2, 2)),
+        ((3, 11, 13, 7), (2, 2), 1, (1, 1), (7, 7), (3, 2, 2)),
+        ((3, 13, 9, 7), (1, 3), 1, (0, 2), (7, 9), (3, 2, 2)),
+        ((3, 13, 15, 7), (2, 3), 1, (1, 1), (9, 9), (3, 2, 2)),
+        ((2, 13, 15, 5), (2, 3), 2, (0, 1), (11, 13), (3, 3, 2)),
         ((2, 11, 12, 6), (2, 4), 1, (0, 2), (8, 9), (2, 2, 2)),
         ((3, 1, 25, 13), (3, 1), 0, (2, 0), (17, 1), (5, 4, 2)),
         ((1, 6, 15, 7), (1, 2), 0, (0, 1), (9, 6), (3, 3, 2)),
@@ -144,10 +148,12 @@ def test_recovers_samples_that_other_coils_hold() -> None:
 
 
 @pytest.mark.parametrize("periodic", [False, True])
-@pytest.mark.parametrize("acceleration, shift", [((2, 1), 0), ((2, 2), 1), ((1, 2), 0)])
+@pytest.mark.parametrize(
+    "acceleration, shift", [((2, 1), 0), ((2, 2), 1), ((1, 2), 0), ((1, 3), 1), ((2, 3), 1)]
+)
 def test_acquired_samples_are_bit_identical_and_inputs_unchanged(acceleration, shift, periodic, white_noise) -> None:
-    kspace = white_noise((4, 12, 16, 8), np.random.default_rng(3))
-    mask = lattice_mask((12, 16), acceleration=acceleration, caipi_shift=shift, acs=8)
+    kspace = white_noise((4, 12, 24, 8), np.random.default_rng(3))
+    mask = lattice_mask((12, 24), acceleration=acceleration, caipi_shift=shift, acs=8)
     before, mask_before = kspace.copy(), mask.copy()
     kernel = calibrate(kspace, acceleration=acceleration, caipi_shift=shift)
     filled = fill(kspace, mask, kernel, periodic=periodic)

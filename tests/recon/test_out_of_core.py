@@ -37,6 +37,7 @@ def on_disk(scan, folder: Path) -> Path:
         (ODD, {"acceleration": (2, 1), "acs": 17, "offset": (1, 0)}, {"virtual_coils": 4}),
         (SHAPE, {"acceleration": (2, 2), "caipi_shift": 1, "acs": 16}, {"virtual_coils": 4, "compression": "gcc"}),
         (ODD, {"acceleration": (2, 2), "acs": 17}, {"kernel": (5, 2, 2), "window": 5}),
+        (ODD, {"acceleration": (2, 3), "caipi_shift": 1, "acs": 19, "offset": (1, 2)}, {}),
         (SHAPE, {"acceleration": (1, 1), "acs": None}, {}),
     ],
 )

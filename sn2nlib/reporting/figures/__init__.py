@@ -8,7 +8,7 @@ from sn2nlib.reporting.figures.anatomy import cohort, comparison, montage
 from sn2nlib.reporting.figures.before_after import before_after
 from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, floor_in_words, learning_curve
 from sn2nlib.reporting.figures.levels import noise_level_curves
-from sn2nlib.reporting.figures.preparation import noise_maps, pairs, preprocessing, preprocessing_panels
+from sn2nlib.reporting.figures.preparation import g_factors, noise_maps, pairs, preprocessing, preprocessing_panels
 from sn2nlib.reporting.figures.sheet import Sheet, save_figure, stamp_text
 from sn2nlib.reporting.figures.volumetry import bland_altman_plot, dsc_curves, label_overlay, structure_plot
 
@@ -22,6 +22,7 @@ __all__ = [
     "comparison",
     "dsc_curves",
     "floor_in_words",
+    "g_factors",
     "label_overlay",
     "learning_curve",
     "montage",
