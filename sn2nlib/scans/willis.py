@@ -147,9 +147,8 @@ def _with_plaque(vessel: Vessel, rng: np.random.Generator) -> Vessel:
     _, tangent, _, _ = vessel.at(centre)
     across = np.cross(tangent, rng.standard_normal(3))
     across /= np.linalg.norm(across)
-    plaque = Plaque(
-        centre, length, rng.uniform(0.4, 1.2), tuple(float(u) for u in across), narrowing=rng.uniform(0.1, 0.4)
-    )
+    r, a, s = (float(u) for u in across)
+    plaque = Plaque(centre, length, rng.uniform(0.4, 1.2), (r, a, s), narrowing=rng.uniform(0.1, 0.4))
     reach = length / 2 + 1
     return replace(
         vessel, plaque=plaque, enhancing=(centre - reach, centre + reach) if rng.random() < 1 / 3 else None
