@@ -4,10 +4,14 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["acquire", "atlas", "bart", "dicom", "export", "heads", "images", "manifest", "raw", "scan"],
+    submodules=[
+        "acquire", "atlas", "bart", "black_blood", "dicom", "export", "heads", "images", "manifest", "raw", "scan",
+        "vessels",
+    ],
     submod_attrs={
-        "acquire": ["acquire", "undersample", "add_noise"],
+        "acquire": ["acquire", "undersample", "add_noise", "noise_replicas"],
         "bart": ["load_bart", "save_bart"],
+        "black_blood": ["BlackBloodHead", "black_blood_head"],
         "dicom": ["check_dicom_output", "is_dicom", "read_dicom", "write_dicom"],
         "export": ["export_scan", "save_ismrmrd"],
         "heads": ["Head", "digital_head", "read_head"],

@@ -5,7 +5,7 @@ centre of the field of view; a noise SD of 0.02 is 2 % of that per real and imag
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from sn2nlib.scans.coils import noise_correlation, sensitivities
 from sn2nlib.scans.fields import smooth_field
 from sn2nlib.scans.heads import Head, centred_affine
 from sn2nlib.scans.scan import Scan
-from sn2nlib.scans.sequence import MpRage
+from sn2nlib.scans.sequence import MpRage, Space
 
 NOISE_SAMPLES = 16384
 
@@ -28,13 +28,14 @@ def acquire(
     matrix: tuple[int, int, int] = (128, 160, 160),
     voxel_size: tuple[float, float, float] = (1.35, 1.35, 1.35),
     n_coils: int = 10,
-    sequence: MpRage | None = None,
+    sequence: MpRage | Space | None = None,
     acceleration: tuple[int, int] = (2, 1),
     caipi_shift: int = 0,
     acs: int | tuple[int, int] | None = 24,
     partial_fourier: tuple[float, float] = (1.0, 1.0),
     noise_sd: float = 0.02,
     seed: int = 0,
+    coil_room: float = 1.0,
 ) -> Scan:
     """Scan a head: k-space of a loop-coil helmet, cropped to the matrix, with correlated noise and a noise scan.
 
@@ -50,13 +51,15 @@ def acquire(
     n_coils
         Number of coils.
     sequence
-        Signal equation for digital heads.
+        Signal equation for digital heads; with its `modulation` of k-space if it has one and is told to.
     acceleration, caipi_shift, acs, partial_fourier
         Sampling, as in `sn2nlib.sampling.lattice_mask`; acceleration (1, 1) is fully sampled.
     noise_sd
         Noise SD per real and imaginary component, averaged over coils. 0: no noise and no noise scan.
     seed
         Decides image phase, coil noise correlation and noise.
+    coil_room
+        Size of the coils' helmet over the field of view, as in `sn2nlib.scans.coils.sensitivities`.
 
     Returns
     -------
@@ -74,8 +77,10 @@ def acquire(
     signal, matrix, sizes = _field_of_view(head, sequence, matrix, voxel_size)
     image = _image(signal, head.voxel_size, np.random.default_rng([seed, 1]))
     kspace = np.empty((n_coils, *matrix), np.complex64)
-    for coil, sensitivity in enumerate(sensitivities(image.shape, head.voxel_size, n_coils)):
+    for coil, sensitivity in enumerate(sensitivities(image.shape, head.voxel_size, n_coils, room=coil_room)):
         kspace[coil] = _cropped_kspace(image * sensitivity, matrix)
+    if isinstance(sequence, Space) and sequence.blur:
+        kspace *= sequence.modulation(matrix[:2])[:, :, None]
     mask = lattice_mask(
         matrix[:2], acceleration=acceleration, caipi_shift=caipi_shift, acs=acs, partial_fourier=partial_fourier
     )
@@ -135,9 +140,9 @@ def without_noise(scan: Scan) -> np.ndarray:
     Raises
     ------
     ScanError
-        If the scan was not simulated, or got further noise.
+        If the scan was not simulated, or got further noise, or is a replica.
     """
-    if scan.info.get("source") != "simulated" or "added_noise_sigma" in scan.info:
+    if scan.info.get("source") != "simulated" or {"added_noise_sigma", "replica"} & set(scan.info):
         raise ScanError("only a simulated scan without added noise levels knows its noise-free k-space")
     if not scan.info["noise_sd"]:
         return scan.kspace.copy()
@@ -147,12 +152,44 @@ def without_noise(scan: Scan) -> np.ndarray:
 def _noisy(scan: Scan, noise_sd: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """K-space plus noise of this SD, and the noise scan."""
     fov = [n * size for n, size in zip(scan.shape, scan.voxel_size, strict=True)]
+    # only ratios of distances count, so that the room around the field of view does not
     colour = np.linalg.cholesky(noise_correlation(scan.n_coils, fov, seed)).astype(np.complex64)
     rng = np.random.default_rng([seed, 2])
     noise_scan = np.float32(noise_sd) * (colour @ _complex_normal(rng, (scan.n_coils, NOISE_SAMPLES)))
     kspace = scan.kspace.copy()
     _add(kspace, scan.mask, np.float32(noise_sd) * colour, rng)
     return kspace, noise_scan
+
+
+def noise_replicas(scan: Scan, n: int, *, seed: int) -> Iterator[Scan]:
+    """The same simulated scan with other draws of its noise: what repeated scans of a patient who never moves give.
+
+    The coils' correlation, the noise SD and the noise scan stay, and with them whitening and intensity unit.
+
+    Parameters
+    ----------
+    scan
+        From `with_noise` (or `acquire`), possibly undersampled since.
+    n
+        Number of replicas.
+    seed
+        Of their noise.
+
+    Raises
+    ------
+    ScanError
+        If the scan was not simulated, has no noise, got further noise, or is a replica itself.
+    """
+    clean = without_noise(scan)
+    if not scan.info["noise_sd"]:
+        raise ScanError("replicas: this scan has no noise; give it some with with_noise")
+    fov = [count * size for count, size in zip(scan.shape, scan.voxel_size, strict=True)]
+    noise_sd, noise_seed = float(scan.info["noise_sd"]), int(scan.info["noise_seed"])
+    colour = np.linalg.cholesky(noise_correlation(scan.n_coils, fov, noise_seed)).astype(np.complex64)
+    for replica in range(n):
+        kspace = clean.copy()
+        _add(kspace, scan.mask, np.float32(noise_sd) * colour, np.random.default_rng([seed, 5, replica]))
+        yield replace(scan, kspace=kspace, info={**scan.info, "replica": replica})
 
 
 def add_noise(scan: Scan, level: float, *, seed: int) -> Scan:
@@ -272,7 +309,7 @@ def _check_scanner(matrix: Sequence[int], voxel_size: Sequence[float], n_coils: 
 
 
 def _field_of_view(
-    head: Head, sequence: MpRage | None, matrix: tuple[int, int, int], voxel_size: tuple[float, float, float]
+    head: Head, sequence: MpRage | Space | None, matrix: tuple[int, int, int], voxel_size: tuple[float, float, float]
 ) -> tuple[np.ndarray, tuple[int, int, int], tuple[float, float, float]]:
     """The head's signal on its fine grid filling the field of view, the matrix, and the voxel size."""
     signal = head.signal(sequence)

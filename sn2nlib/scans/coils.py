@@ -39,7 +39,9 @@ def helmet(n_coils: int, fov: Sequence[float]) -> tuple[np.ndarray, np.ndarray, 
     return directions * axes, normals, radius
 
 
-def sensitivities(shape: Sequence[int], voxel_size: Sequence[float], n_coils: int) -> Iterator[np.ndarray]:
+def sensitivities(
+    shape: Sequence[int], voxel_size: Sequence[float], n_coils: int, *, room: float = 1.0
+) -> Iterator[np.ndarray]:
     """Receive sensitivities B1⁻ = B_right − i·B_anterior of circular loops by Biot–Savart, B0 along superior.
 
     They come coil by coil: on a head's fine grid all of them would take gigabytes.
@@ -56,13 +58,16 @@ def sensitivities(shape: Sequence[int], voxel_size: Sequence[float], n_coils: in
         (z, y, x) = (right, anterior, superior) of the grid; mm.
     n_coils
         Number of loops.
+    room
+        The helmet hugs a box that is so many times larger than the field of view: above 1 for a slab or a small field
+        of view inside the head, whose corners hold tissue.
 
     Yields
     ------
     (z, y, x) complex64
     """
     fov = [n * size for n, size in zip(shape, voxel_size, strict=True)]
-    centres, normals, radius = helmet(n_coils, fov)
+    centres, normals, radius = helmet(n_coils, [room * extent for extent in fov])
     knots = [np.linspace(-extent / 2, extent / 2, max(int(extent / 6), 4)) for extent in fov]
     bases = [
         CubicSpline(knot, np.eye(len(knot)))((np.arange(n) - n // 2) * size).astype(np.float32)

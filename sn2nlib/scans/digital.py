@@ -5,7 +5,7 @@ boundaries here are hard on the fine grid, folds and layers vary from head to he
 frequency.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -68,18 +68,40 @@ def build_maps(
     age: float = 55.0,
     sex: str | None = None,
     lesions: int = 0,
+    centre: Sequence[float] | None = None,
+    cisterns: Callable[[list[np.ndarray]], np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Maps of one random head on a grid: t1, pd, t2_star, tissue, structures, lesions, and its centre in RAS mm."""
-    points = _warped_points(rng, shape, spacing, sex)
+    """Maps of one random head on a grid.
+
+    Parameters
+    ----------
+    rng, age, sex, lesions
+        As `sn2nlib.scans.heads.digital_head`.
+    shape, spacing
+        (z, y, x) = (right, anterior, superior) of the grid; mm.
+    centre
+        RAS mm of the grid's voxel n//2; None: the middle of the head.
+    cisterns
+        Given the template position (RAS mm, three arrays) of each voxel, says which voxels (z, y, x) hold CSF, whatever
+        else would lie there.
+
+    Returns
+    -------
+    t1, pd, t2_star, tissue, structures, lesions, (z, y, x); material (z, y, x), index into `MATERIALS`; centre.
+    """
+    points = _warped_points(rng, shape, spacing, sex, None if centre is None else np.asarray(centre, np.float32))
+    centre = tuple(float(c) for c in (_CENTRE if centre is None else centre))
     warped = _sample_template(points)
     code, structures = _brain(rng, shape, spacing, warped, age)
     _outside(rng, shape, spacing, warped["distance"], points, code)
+    if cisterns is not None:
+        code[cisterns(points)] = CODES["csf"]
     lesion = _lesions(rng, spacing, code, lesions)
     tissue = np.array([_tissue_index(name) for name in MATERIALS], np.uint8)[code]
     structures = np.where(tissue >= 2, structures, 0).astype(np.uint8)
     t1, pd, t2_star = _properties(rng, shape, spacing, code)
     return {"t1": t1, "pd": pd, "t2_star": t2_star, "tissue": tissue, "structures": structures, "lesions": lesion,
-            "centre": tuple(_CENTRE)}
+            "material": code, "centre": centre}
 
 
 def _tissue_index(name: str) -> int:
@@ -93,9 +115,16 @@ def _tissue_index(name: str) -> int:
 
 
 def _warped_points(
-    rng: np.random.Generator, shape: Sequence[int], spacing: Sequence[float], sex: str | None
+    rng: np.random.Generator,
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    sex: str | None,
+    centre: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """Template position (RAS mm) seen by each voxel: random affine, smooth and fine random displacement."""
+    """Template position (RAS mm) seen by each voxel: random affine, smooth and fine random displacement.
+
+    A `centre` stays within a few mm of itself, so that a small field of view shows what it is meant to.
+    """
     sex = sex or str(rng.choice(["F", "M"]))
     # template space is larger than a typical brain; women's heads are about 3 % smaller in each direction
     scale = rng.normal([1.09, 1.0, 1.0], 0.03) * (1.07 if sex == "F" else 1.04)
@@ -114,12 +143,17 @@ def _warped_points(
         for n, size in zip(shape, spacing, strict=True)
     ]
     jitter = rng.normal(0, 2.0, 3)
+    # a field's SD is 1 over the grid: where that is small, a slow field would be steep
+    extent = np.mean([n * size for n, size in zip(shape, spacing, strict=True)])
+    share = {w: 1.0 if centre is None else min(1.0, float(extent) / (2 * w)) for w in (70.0, 28.0, 11.0)}
     points = []
     for axis in range(3):
         z, y, x = (matrix[axis, k] * grid[k] for k in range(3))
         points.append(z[:, None, None] + y[None, :, None] + x[None, None, :] + np.float32(_CENTRE[axis] + jitter[axis]))
         for wavelength, amplitude in ((70.0, 4.0), (28.0, 1.8), (11.0, 0.9)):
-            points[axis] += np.float32(amplitude) * smooth_field(shape, spacing, wavelength, rng)
+            points[axis] += np.float32(amplitude * share[wavelength]) * smooth_field(shape, spacing, wavelength, rng)
+        if centre is not None:
+            points[axis] += np.float32(centre[axis] + jitter[axis]) - points[axis][tuple(n // 2 for n in shape)]
     return points
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from sn2nlib.errors import ImageError
 from sn2nlib.scans.digital import build_maps
 from sn2nlib.scans.images import read_image
-from sn2nlib.scans.sequence import MpRage
+from sn2nlib.scans.sequence import MpRage, Space
 
 TISSUES = ("air", "CSF", "GM", "WM", "other")
 
@@ -53,10 +53,18 @@ class Head:
         """Whether truth (T1, PD, labels) is known."""
         return self.intensity is None
 
-    def signal(self, sequence: MpRage | None = None) -> np.ndarray:
-        """Signal magnitude, (z, y, x) float32: the sequence's equation, or a real head's intensity."""
+    def signal(self, sequence: MpRage | Space | None = None) -> np.ndarray:
+        """Signal magnitude, (z, y, x) float32: the sequence's equation, or a real head's intensity.
+
+        Raises
+        ------
+        ImageError
+            For a spin echo of a head whose T2 is not known.
+        """
         if self.intensity is not None:
             return self.intensity
+        if isinstance(sequence, Space):
+            raise ImageError(f"{self.name}: SPACE needs a head with T2; make one with black_blood_head")
         assert self.t1 is not None and self.pd is not None and self.t2_star is not None
         return (sequence or MpRage()).signal(self.t1, self.pd, self.t2_star)
 
@@ -98,6 +106,7 @@ def digital_head(
     spacing = (fov[0] / nz, fov[1] / ny, fov[2] / nx)
     maps = build_maps(np.random.default_rng(seed), (nz, ny, nx), spacing, age=age, sex=sex, lesions=lesions)
     centre = np.array(maps.pop("centre"))
+    del maps["material"]
     return Head(
         name=name or f"digital-{seed}",
         voxel_size=spacing,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sn2nlib.scans.sequence import MpRage
+from sn2nlib.scans.sequence import MpRage, Space, echo_train
 
 T1 = np.array([250.0, 420.0, 850.0, 1400.0, 2100.0, 4000.0, 5000.0])
 
@@ -93,3 +93,75 @@ def test_a_train_that_does_not_fit_is_an_error(settings: dict[str, Any]) -> None
 def test_impossible_values_are_an_error(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="needs positive times, a positive turbo factor and a flip angle"):
         MpRage(**settings)
+
+
+def isochromats(flip_angles: np.ndarray, echo_spacing: float, t1: float, t2: float, n: int = 512) -> np.ndarray:
+    """Echoes of a CPMG train from rotations and relaxation of spins that dephase evenly; complex (echo,)."""
+    phase, magnetisation, echoes = 2 * np.pi * np.arange(n) / n, np.zeros((3, n)), []
+    magnetisation[0] = 1
+    e1, e2 = np.exp(-echo_spacing / 2 / t1), np.exp(-echo_spacing / 2 / t2)
+
+    def wait(m: np.ndarray) -> np.ndarray:
+        turned = (m[0] + 1j * m[1]) * np.exp(1j * phase) * e2
+        return np.stack([turned.real, turned.imag, 1 - (1 - m[2]) * e1])
+
+    for angle in np.deg2rad(flip_angles):
+        x, y, z = wait(magnetisation)
+        c, s = np.cos(angle), np.sin(angle)
+        magnetisation = wait(np.stack([x, c * y - s * z, s * y + c * z]))
+        echoes.append(np.mean(magnetisation[0] + 1j * magnetisation[1]))
+    return np.array(echoes)
+
+
+@pytest.mark.parametrize("flips", [Space().flip_angles, np.full(12, 180.0), np.linspace(170, 20, 15)])
+def test_echoes_are_those_of_dephasing_spins(flips: np.ndarray) -> None:
+    echoes = echo_train(flips, echo_spacing=5.84, t1=1000, t2=55)
+    np.testing.assert_allclose(echoes, isochromats(flips, 5.84, 1000, 55), atol=1e-12)
+
+
+def test_full_refocusing_decays_with_t2() -> None:
+    echoes = echo_train(np.full(9, 180.0), echo_spacing=6, t1=700, t2=40)
+    np.testing.assert_allclose(echoes, np.exp(-6 * np.arange(1, 10) / 40), rtol=1e-12)
+    # a single pulse gives the echo of Hahn
+    np.testing.assert_allclose(echo_train(np.array([60.0]), echo_spacing=6, t1=700, t2=40), 0.25 * np.exp(-6 / 40))
+
+
+def test_space_recovers_from_nothing_and_decays() -> None:
+    signal = Space().signal(np.array([850.0, 4000.0]), np.array([0.7, 0.5]), np.array([70.0, 2000.0]))
+    recovery = 800 - 40 * 5.84
+    expected = np.array([0.7 * -np.expm1(-recovery / 850) * np.exp(-23 / 70),
+                         0.5 * -np.expm1(-recovery / 4000) * np.exp(-23 / 2000)])  # fmt: skip
+    np.testing.assert_allclose(signal, expected, rtol=1e-5)
+    assert signal.dtype == np.float32 and signal[0] > 3 * signal[1]  # bright brain, dark CSF
+
+
+@pytest.mark.parametrize("shape", [(16, 20), (15, 17), (1, 9)])
+def test_modulation_falls_from_the_centre_along_the_train(shape: tuple[int, int]) -> None:
+    sequence = Space()
+    weight = sequence.modulation(shape)
+    centre = tuple(n // 2 for n in shape)
+    assert weight.shape == shape and weight.dtype == np.float32 and weight[centre] == 1
+    echoes = echo_train(sequence.flip_angles, echo_spacing=5.84, t1=1000, t2=55)
+    assert sequence.centre_echo == 4
+    np.testing.assert_allclose(weight.min(), echoes[-1] / echoes[3], rtol=0.1)
+    kz, ky = (2 * (np.arange(n) - n // 2) / n for n in shape)
+    distance = np.hypot(kz[:, None], ky[None, :]).ravel()
+    order = np.argsort(distance)
+    # early echoes swing a little on their way into the steady state
+    assert weight.max() < 1.06
+    late = weight.ravel()[order][len(order) // 3 :]
+    assert late[0] > 4 * late[-1]
+    np.testing.assert_allclose(np.sort(late)[::-1], late, atol=1e-6)
+    # samples at one distance have one weight, so that the blur is real and even
+    np.testing.assert_array_equal(weight[1 - shape[0] % 2 :, 1 - shape[1] % 2 :],
+                                  weight[1 - shape[0] % 2 :, 1 - shape[1] % 2 :][::-1, ::-1])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"tr": 200.0}, "a train of 40 echoes"), ({"te": 300.0}, "a train of 40 echoes"), ({"turbo": 0}, "positive times"),
+     ({"flip_low": 150.0}, "refocusing angles"), ({"flip_high": 190.0}, "refocusing angles")],
+)  # fmt: skip
+def test_an_impossible_space_is_an_error(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Space(**settings)
