@@ -138,6 +138,7 @@ def test_volumetry_leaves_its_tables_and_figures(folder: Path) -> None:
     assert list(table) == TABLE2
     assert {"DSC_FAST", "DSC_FIRST"} < set(table["metric"]) and set(table["reference"]) == {"full_sampled", "truth"}
     assert set(table["noise_sigma"]) == set(settings.levels) and table["mean"].between(0.2, 1).all()
+    assert (folder / "truth" / f"{settings.scans[0]}.npz").is_file()
     rows = pd.read_csv(folder / "tables" / "volumetry_rows.csv")
     assert set(rows["scan"]) == set(settings.scans)
     assert rows.groupby("kind")["structure"].nunique().to_dict() == {
