@@ -65,6 +65,27 @@ def dsc_table(values: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def with_engines(table: pd.DataFrame, engines: Mapping[str, str]) -> pd.DataFrame:
+    """A table with a last column `engine`, who made the labels: DSC_FAST and DSC_FIRST are but the paper’s names.
+
+    Parameters
+    ----------
+    table
+        With kind, or metric; without both it is of tissues. One that names its engines already stays as it is.
+    engines
+        Kind → name and version of its engine.
+    """
+    if "engine" in table:
+        return table
+    if "kind" in table:
+        kinds = table["kind"]
+    elif "metric" in table:
+        kinds = table["metric"].map({metric: kind for kind, metric in _METRICS.items()})
+    else:
+        kinds = pd.Series("tissue", index=table.index)
+    return table.assign(engine=kinds.map(dict(engines)))
+
+
 def dsc_gains(values: pd.DataFrame, published: Published, *, engines: Mapping[str, str]) -> pd.DataFrame:
     """Gains in DSC beside the published ones, and the share of 1 − DSC that they remove (``volumetry_gains.csv``).
 

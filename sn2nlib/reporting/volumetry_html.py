@@ -14,7 +14,8 @@ from sn2nlib.reporting.volumetry import DSC_METRICS, ENOUGH, SECOND_METRIC, TISS
 
 _KIND = {metric: kind for kind, metric in DSC_METRICS.items()} | {SECOND_METRIC: "subcortical_second"}
 ROW_NAMES = {
-    "DSC_FAST": "DSC of GM, WM, CSF (the paper’s FAST)", "DSC_FIRST": "DSC of 15 subcortical structures (FIRST)",
+    "DSC_FAST": "DSC of GM, WM, CSF (the paper’s FAST)",
+    "DSC_FIRST": "DSC of 15 subcortical structures (the paper’s FIRST)",
     SECOND_METRIC: "DSC of 15 subcortical structures, with a second atlas",
 }  # fmt: skip
 DSC_CONVENTION = (
@@ -61,7 +62,7 @@ def dsc_html(
     rows = []
     for metric, level in part[["metric", "noise_sigma"]].drop_duplicates().itertuples(index=False):
         cell = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
-        row = {"metric": _named(metric, engines), "level": f"{level:g}"}
+        row = {"metric": row_name(metric, engines), "level": f"{level:g}"}
         row |= {arm: _mean_sd(cell, arm) for arm in ("original", "sN2N", "truth")}
         row["p"] = format_p(float(cell["p_value"].get("sN2N", math.nan)))
         theirs = {arm: published.value(metric, arm, level) for arm in ("original", "sN2N")}
@@ -107,7 +108,7 @@ def truth_html(
     rows = []
     for metric, level in part[["metric", "noise_sigma"]].drop_duplicates().itertuples(index=False):
         cell = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
-        row = {"metric": _named(metric, engines), "level": f"{level:g}"}
+        row = {"metric": row_name(metric, engines), "level": f"{level:g}"}
         rows.append(row | {arm: _mean_sd(cell, arm) for arm in ("original", "sN2N", "full_sampled")})
     n = int(part["n"].max())
     shown = (
@@ -166,7 +167,8 @@ def _part(table: pd.DataFrame, set_name: str, reference: str) -> pd.DataFrame:
     return part
 
 
-def _named(metric: str, engines: Mapping[str, str]) -> str:
+def row_name(metric: str, engines: Mapping[str, str]) -> str:
+    """What a row shows, and who made the labels here."""
     return f"{ROW_NAMES[metric]}; here: {engines[_KIND[metric]]}"
 
 

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.volumetry.choice import SECOND
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL
-from sn2nlib.evaluation.volumetry.measures import complete_pairs, volume_error
+from sn2nlib.evaluation.volumetry.measures import bland_altman, complete_pairs, volume_error
 from sn2nlib.reporting import figures
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.volumetry import (
@@ -21,6 +22,7 @@ from sn2nlib.reporting.volumetry import (
     dsc_table,
     excluded_sentence,
     volume_gains,
+    with_engines,
 )
 from sn2nlib.reporting.volumetry_html import dsc_html, truth_html, volumes_html
 
@@ -75,6 +77,18 @@ def test_six_scans_have_a_p_value(volumetry_rows: pd.DataFrame) -> None:
     has = table["p_value"].notna()
     assert set(table.loc[has, "arm"]) == {"original", "sN2N"} and (table.loc[has, "n"] == 6).all()
     assert one(table, metric="DSC_FAST", reference="full_sampled", noise_sigma=3.0, arm="sN2N")["p_value"] < 0.001
+
+
+def test_every_table_names_its_engines(values: pd.DataFrame, volumetry_rows: pd.DataFrame) -> None:
+    told = ENGINES | {"subcortical_second": "FIRST substitute (Desikan–Killiany atlas), ants 2"}
+    table = with_engines(dsc_table(values), told)
+    assert list(table) == [*COLUMNS, "engine"]
+    for metric, kind in (("DSC_FAST", "tissue"), ("DSC_FIRST", "subcortical"), ("DSC_FIRST_second_atlas", SECOND)):
+        assert set(table.loc[table["metric"] == metric, "engine"]) == {told[kind]}
+    assert set(with_engines(volume_gains(volume_error(volumetry_rows)), told)["engine"]) == {"HMRF, dipy 1"}
+    agreed = with_engines(bland_altman(volumetry_rows), told)
+    assert set(agreed.loc[agreed["kind"] == "subcortical", "engine"]) == {told["subcortical"]}
+    assert set(with_engines(volumetry_rows, told)["engine"]) == {"Slabs"}  # has its own
 
 
 def test_gains_and_shares_beside_the_published(values: pd.DataFrame, published: Published) -> None:
