@@ -205,17 +205,31 @@ def test_curves_and_structures(values: pd.DataFrame, volumetry_rows: pd.DataFram
     assert Image.open(io.BytesIO(sheet.png())).size[0] > 700
 
 
-def test_bland_altman_shows_bias_and_limits(volumetry_rows: pd.DataFrame) -> None:
+def test_bland_altman_shows_bias_and_limits_of_each_level(volumetry_rows: pd.DataFrame) -> None:
+    options = {"levels": (0, 1, 3), "engines": ENGINES}
     rows = volumetry_rows[volumetry_rows["set"] == "quantitative"]
-    sheet = figures.bland_altman_plot(rows, engines=ENGINES, label="digital phantoms, n = 3")
+    more = rows.assign(bias_percent=rows["bias_percent"] + rows["scan"].map({"D167": -1.0, "D168": 0.0, "D169": 1.0}))
+    sheet = figures.bland_altman_plot(more, label="digital phantoms, n = 3", **options)  # type: ignore[arg-type]
     titles = [axes.get_title(loc="left") for axes in sheet.axes]
     assert titles == ["CSF", "GM", "WM", "15 subcortical structures"]
-    gm = rows[(rows["structure"] == "GM") & (rows["reference"] == "full_sampled") & (rows["arm"] == "original")]
-    bias, sd = gm["bias_percent"].mean(), gm["bias_percent"].std()
-    heights = [float(np.asarray(line.get_ydata())[0]) for line in sheet.axes[1].lines]
-    for expected in (bias, bias - 1.96 * sd, bias + 1.96 * sd):
-        assert min(abs(height - expected) for height in heights) < 1e-6
-    assert f"GM: Original {bias:+.1f} (" in sheet.caption and "1.96 SD" in sheet.caption
+    gm = more[(more["structure"] == "GM") & (more["reference"] == "full_sampled") & (more["arm"] == "original")]
+    heights = [float(np.asarray(line.get_ydata())[0]) for line in sheet.axes[1].lines if len(line.get_ydata())]
+    assert len(heights) == 1 + 2 * 2 * 3  # zero; arms, levels above 0, bias and its limits
+    for level in (1, 3):
+        bias = gm.loc[gm["noise_sigma"] == level, "bias_percent"].mean()
+        for expected in (bias, bias - 1.96, bias + 1.96):  # the scans' SD is 1, that of all levels is more
+            assert min(abs(height - expected) for height in heights) < 1e-6
+    assert "GM: Original +3.0 (+1.0 to +5.0) at 1 σ, +11.0 (+9.0 to +13.0) at 3 σ" in sheet.caption
+    said = [text.get_text() for text in sheet.texts]
+    assert any("Fainter = less added noise. Lines at 1 and 3 σ: bias; dashed" in text for text in said)
+    one_head = figures.bland_altman_plot(  # seven images of one head have no limits of agreement
+        rows[rows["scan"] == "D167"], label="real head", **options  # type: ignore[arg-type]
+    )
+    assert len([line for line in one_head.axes[1].lines if len(line.get_ydata())]) == 1 + 2 * 2
+    assert "GM: Original +3.0 at 1 σ, +11.0 at 3 σ" in one_head.caption and "limits" not in one_head.caption
+    assert [text.get_text() for text in one_head.axes[1].get_legend().get_texts()] == ["Original", "sN2N"]
+
+
 
 
 def overlay(kind: str, lost: bool = False) -> figures.Sheet:
