@@ -136,6 +136,9 @@ class Profile(_Section):
             raise ValueError(f"figure_levels {self.figure_levels} must be among noise_levels {self.noise_levels}")
         if not set(self.volumetry.levels) <= set(self.noise_levels):
             raise ValueError(f"levels {self.volumetry.levels} of volumetry must be among {self.noise_levels}")
+        if self.volumetry.levels and not set(self.volumetry.levels) & set(self.figure_levels):
+            chosen = f"levels {self.volumetry.levels} of volumetry"
+            raise ValueError(f"{chosen} need one of figure_levels {self.figure_levels}, for the figures")
         if not all(0 <= alpha <= 1 for alpha in self.alphas):
             raise ValueError("alphas lie between 0 and 1")
         return self

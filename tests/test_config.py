@@ -96,6 +96,7 @@ def test_a_profile_of_ones_own_by_its_path(tmp_path: Path) -> None:
         ({"training": {}}, r"training\.steps: Field required"),
         ({"alphas": [0, 1.2]}, "alphas lie between 0 and 1"),
         ({"volumetry__levels": [0, 0.7]}, r"levels \(0.0, 0.7\) of volumetry must be among \(0, 0.5, 1"),
+        ({"volumetry__levels": [0.5]}, r"levels \(0.5,\) of volumetry need one of figure_levels \(0, 1, 3\)"),
         ({"volumetry__engines": "fsl"}, r"volumetry\.engines: Extra inputs"),
         ({"figure_levels": [0, 7]}, r"figure_levels \(0.0, 7.0\) must be among noise_levels"),
     ],

@@ -23,7 +23,7 @@ ENOUGH = 6  # scans: a p-value of fewer says next to nothing
 TISSUE_NAMES = ("CSF", "GM", "WM")
 _GAIN_COLUMNS = [
     "set", "reference", "region", "metric", "noise_sigma", "n", "gain", "lowest", "ceiling", "published", "bar",
-    "statistic", "verdict",
+    "statistic", "verdict", "highest", "n_truth", "share", "published_share", "share_bar", "share_verdict",
 ]  # fmt: skip
 _JUDGED = 1.0  # σ from which on the volume error of sN2N is to be the smaller one
 _FSL = ("FSL FAST", "FSL FIRST")
@@ -65,6 +65,27 @@ def dsc_table(values: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def with_engines(table: pd.DataFrame, engines: Mapping[str, str]) -> pd.DataFrame:
+    """A table with a last column `engine`, who made the labels: DSC_FAST and DSC_FIRST are but the paper’s names.
+
+    Parameters
+    ----------
+    table
+        With kind, or metric; without both it is of tissues. One that names its engines already stays as it is.
+    engines
+        Kind → name and version of its engine.
+    """
+    if "engine" in table:
+        return table
+    if "kind" in table:
+        kinds = table["kind"]
+    elif "metric" in table:
+        kinds = table["metric"].map({metric: kind for kind, metric in _METRICS.items()})
+    else:
+        kinds = pd.Series("tissue", index=table.index)
+    return table.assign(engine=kinds.map(dict(engines)))
+
+
 def dsc_gains(values: pd.DataFrame, published: Published, *, engines: Mapping[str, str]) -> pd.DataFrame:
     """Gains in DSC beside the published ones, and the share of 1 − DSC that they remove (``volumetry_gains.csv``).
 
@@ -80,7 +101,9 @@ def dsc_gains(values: pd.DataFrame, published: Published, *, engines: Mapping[st
 
     Returns
     -------
-    The columns of `sn2nlib.reporting.tables.gains`, then share, published_share, share_bar (percent) and share_verdict.
+    The columns of `sn2nlib.reporting.tables.gains`; highest, the largest gain of a scan; n_truth, the scans whose
+    noise-free image could be segmented, over which `ceiling`, the gain of the truth, is the mean; share,
+    published_share, share_bar (percent) and share_verdict.
     """
     values = values[(values["reference"] == "full_sampled") & values["metric"].isin(DSC_METRICS.values())]
     bars = _bars(published, engines)
@@ -88,14 +111,14 @@ def dsc_gains(values: pd.DataFrame, published: Published, *, engines: Mapping[st
     sets = list(dict.fromkeys(values["set"]))
     where = {"reference": "full_sampled", "region": "volume", "statistic": "mean"}
     rows = pd.concat([asked.assign(set=name, **where) for name in sets] or [asked.assign(set="", **where)])
-    columns = ["share", "published_share", "share_bar", "share_verdict"]
     if values.empty:  # every segmentation failed
-        return pd.DataFrame(columns=[*_GAIN_COLUMNS, *columns])
-    table = gains(values, dataclasses.replace(published, bars=rows))
-    means = values.groupby(["set", "metric", "noise_sigma", "arm"])["value"].mean()
-    cells: Any = table[["set", "metric", "noise_sigma"]].itertuples(index=False)
-    shares = [_share(name, metric, level, means, published, bars) for name, metric, level in cells]
-    return pd.concat([table[_GAIN_COLUMNS], pd.DataFrame(shares, columns=columns)], axis=1)
+        return pd.DataFrame(columns=_GAIN_COLUMNS)
+    table = gains(values, dataclasses.replace(published, bars=rows)).drop(columns=["ceiling", "verdict"])
+    scans = values.pivot(index=["set", "metric", "noise_sigma", "scan"], columns="arm", values="value")
+    scans = scans.reindex(columns=["original", "sN2N", "truth"])
+    cells: Any = table.itertuples(index=False)
+    more = [_more(scans.loc[(row.set, row.metric, row.noise_sigma)], row, published, bars) for row in cells]
+    return pd.concat([table, pd.DataFrame(more)], axis=1)[_GAIN_COLUMNS]
 
 
 def volume_gains(errors: pd.DataFrame) -> pd.DataFrame:
@@ -169,13 +192,18 @@ def _bars(published: Published, engines: Mapping[str, str]) -> pd.DataFrame:
     return pd.concat(parts) if parts else published.volumetry_bars.iloc[:0]
 
 
-def _share(
-    set_name: str, metric: str, level: float, means: pd.Series, published: Published, bars: pd.DataFrame
-) -> tuple[float, float, float, str]:
-    arms = means[set_name, metric, level]
-    share = share_removed(float(arms["original"]), float(arms["sN2N"]))
-    ceiling = share_removed(float(arms["original"]), float(arms["truth"])) if "truth" in arms else math.nan
-    theirs = [float(published.value(metric, arm, level)["mean"]) for arm in ("original", "sN2N")]
-    asked = bars[(bars["quantity"] == "share_percent") & (bars["metric"] == metric) & (bars["noise_sigma"] == level)]
+def _more(scans: pd.DataFrame, row: Any, published: Published, bars: pd.DataFrame) -> dict[str, Any]:
+    """What the gains of a cell have besides; the truth counts over the scans that have it, for gain and share alike."""
+    with_truth, means = scans.dropna(), scans.mean()
+    original, truth = (float(with_truth[arm].mean()) for arm in ("original", "truth"))
+    share = share_removed(float(means["original"]), float(means["sN2N"]))
+    theirs = [float(published.value(row.metric, arm, row.noise_sigma)["mean"]) for arm in ("original", "sN2N")]
+    of_cell = (bars["metric"] == row.metric) & (bars["noise_sigma"] == row.noise_sigma)
+    asked = bars[of_cell & (bars["quantity"] == "share_percent")]
     bar = float(asked["bar"].iloc[0]) if len(asked) else math.nan
-    return share, share_removed(*theirs), bar, verdict(share, bar, ceiling)
+    return {
+        "highest": float((scans["sN2N"] - scans["original"]).max()), "n_truth": len(with_truth),
+        "ceiling": truth - original, "verdict": verdict(row.gain, row.bar, truth - original),
+        "share": share, "published_share": share_removed(*theirs), "share_bar": bar,
+        "share_verdict": verdict(share, bar, share_removed(original, truth)),
+    }  # fmt: skip

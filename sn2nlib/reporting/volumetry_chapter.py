@@ -1,5 +1,6 @@
 """The report's chapter about volumetry, from what notebook 06 has left."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -8,7 +9,7 @@ from sn2nlib.reporting import page
 from sn2nlib.reporting.chapters import Chapter, Material, lacking
 from sn2nlib.reporting.html import NAMES
 from sn2nlib.reporting.volumetry import excluded_sentence
-from sn2nlib.reporting.volumetry_html import ROW_NAMES, dsc_html, truth_html, volumes_html
+from sn2nlib.reporting.volumetry_html import dsc_html, row_name, truth_html, volumes_html
 
 TABLES = ("table2_volumetry", "volumetry_gains", "volumetry_volumes", "volumetry_engines", "volumetry_excluded")
 _BOUND = (
@@ -34,7 +35,7 @@ def volumetry(material: Material) -> Chapter:
     for name in [each for each in ("quantitative", "real_head") if each in set(table["set"])]:
         where: dict[str, Any] = {"provenance": material.provenance, "set_name": name}
         notes = [excluded_sentence(tables["volumetry_excluded"], set_name=name)]
-        content += f"<h3>{page.escape(NAMES[name])}</h3>\n" + _verdicts(gains[gains["set"] == name])
+        content += f"<h3>{page.escape(NAMES[name])}</h3>\n" + _verdicts(gains[gains["set"] == name], main)
         pages = [dsc_html(table, gains, material.published, engines=main, notes=notes, **where)]
         if (volumes["set"] == name).any() and "tissue" in main:
             pages.append(volumes_html(volumes, engines=main, **where))
@@ -54,13 +55,13 @@ def engines(table: pd.DataFrame) -> dict[str, str]:
     return dict(zip(table["kind"], table["engine"], strict=True))
 
 
-def _verdicts(gains: pd.DataFrame) -> str:
+def _verdicts(gains: pd.DataFrame, told: Mapping[str, str]) -> str:
     texts = []
     for column, what in (("verdict", "gain"), ("share_verdict", "share of 1 − DSC removed")):
         judged = gains[gains[column] != ""]
         for metric, rows in judged.groupby("metric", sort=False):
             counts = ", ".join(f"{verdict} at {n}" for verdict, n in rows[column].value_counts().items())
-            texts.append(f"{ROW_NAMES[str(metric)]}, {what}: {counts} of {len(rows)} levels.")
+            texts.append(f"{row_name(str(metric), told)}, {what}: {counts} of {len(rows)} levels.")
     return page.bullets(texts)
 
 

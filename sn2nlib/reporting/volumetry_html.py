@@ -14,7 +14,8 @@ from sn2nlib.reporting.volumetry import DSC_METRICS, ENOUGH, SECOND_METRIC, TISS
 
 _KIND = {metric: kind for kind, metric in DSC_METRICS.items()} | {SECOND_METRIC: "subcortical_second"}
 ROW_NAMES = {
-    "DSC_FAST": "DSC of GM, WM, CSF (the paper’s FAST)", "DSC_FIRST": "DSC of 15 subcortical structures (FIRST)",
+    "DSC_FAST": "DSC of GM, WM, CSF (the paper’s FAST)",
+    "DSC_FIRST": "DSC of 15 subcortical structures (the paper’s FIRST)",
     SECOND_METRIC: "DSC of 15 subcortical structures, with a second atlas",
 }  # fmt: skip
 DSC_CONVENTION = (
@@ -22,7 +23,11 @@ DSC_CONVENTION = (
     "voxels alone, with its own brain mask, bias field and registration."
 )
 SHARE = "Share removed: (DSC of sN2N − DSC of the original) / (1 − DSC of the original)."
-CEILING = "Truth: the noise-free image segmented in the same way, against the fully sampled one, which is noisy itself."
+CEILING = (
+    "Truth: the noise-free image segmented in the same way, against the fully sampled one, which is noisy itself. "
+    "Where its gain lies below the bar, it decides; sN2N may exceed it, for it keeps noise that the fully sampled "
+    "image has too."
+)
 
 
 def dsc_html(
@@ -61,7 +66,7 @@ def dsc_html(
     rows = []
     for metric, level in part[["metric", "noise_sigma"]].drop_duplicates().itertuples(index=False):
         cell = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
-        row = {"metric": _named(metric, engines), "level": f"{level:g}"}
+        row = {"metric": row_name(metric, engines), "level": f"{level:g}"}
         row |= {arm: _mean_sd(cell, arm) for arm in ("original", "sN2N", "truth")}
         row["p"] = format_p(float(cell["p_value"].get("sN2N", math.nan)))
         theirs = {arm: published.value(metric, arm, level) for arm in ("original", "sN2N")}
@@ -77,18 +82,20 @@ def dsc_html(
         )
         .tab_stubhead("Added noise (σ)")
         .cols_label(
-            original="Original", sN2N="sN2N", p="p", truth="Truth (ceiling)", p_original="Original", p_sN2N="sN2N",
-            p_p="p", gain="Gain", published="Published", verdict="Verdict", share="Share removed (%)",
+            original="Original", sN2N="sN2N", p="p", truth="Truth", p_original="Original", p_sN2N="sN2N",
+            p_p="p", gain="Gain", spread="Lowest … highest scan", of_truth="Gain of the truth",
+            published="Published", verdict="Verdict", share="Share removed (%)",
             published_share="Published", share_verdict="Verdict",
         )
         .cols_align("right", columns=["gain", "published", "share", "published_share"])
         .cols_move(columns="p", after="sN2N")
         .tab_spanner("This study", columns=["original", "sN2N", "p", "truth"])
         .tab_spanner("Published (19 patients)", columns=["p_original", "p_sN2N", "p_p"])
-        .tab_spanner("Gain in DSC", columns=["gain", "published", "verdict"])
+        .tab_spanner("Gain in DSC", columns=["gain", "spread", "of_truth", "published", "verdict"])
         .tab_spanner("Of 1 − DSC", columns=["share", "published_share", "share_verdict"])
     )  # fmt: skip
     few = [f"p-values need {ENOUGH} scans; there are {n}."] if n < ENOUGH else []
+    few += _without_truth(gains[gains["set"] == set_name])
     return _noted(shown, [DSC_CONVENTION, SHARE, CEILING, *few, *notes], engines, provenance, set_name, published=True)
 
 
@@ -108,7 +115,7 @@ def truth_html(
     rows = []
     for metric, level in part[["metric", "noise_sigma"]].drop_duplicates().itertuples(index=False):
         cell = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
-        row = {"metric": _named(metric, engines), "level": f"{level:g}"}
+        row = {"metric": row_name(metric, engines), "level": f"{level:g}"}
         rows.append(row | {arm: _mean_sd(cell, arm) for arm in ("original", "sN2N", "full_sampled")})
     n = int(part["n"].max())
     shown = (
@@ -168,7 +175,8 @@ def _part(table: pd.DataFrame, set_name: str, reference: str) -> pd.DataFrame:
     return part
 
 
-def _named(metric: str, engines: Mapping[str, str]) -> str:
+def row_name(metric: str, engines: Mapping[str, str]) -> str:
+    """What a row shows, and who made the labels here."""
     return f"{ROW_NAMES[metric]}; here: {engines[_KIND[metric]]}"
 
 
@@ -183,11 +191,20 @@ def _gain_cells(gains: pd.DataFrame, set_name: str, metric: str, level: float) -
     chosen = (gains["set"] == set_name) & (gains["metric"] == metric) & (gains["noise_sigma"] == level)
     row = gains[chosen].iloc[0]
     return {
-        "gain": _signed(row["gain"], 3), "published": _signed(row["published"], 3),
+        "gain": _signed(row["gain"], 3), "spread": f"{_signed(row['lowest'], 3)} … {_signed(row['highest'], 3)}",
+        "of_truth": _signed(row["ceiling"], 3), "published": _signed(row["published"], 3),
         "verdict": row["verdict"] or NOTHING,
         "share": _signed(row["share"], 0), "published_share": _signed(row["published_share"], 0),
         "share_verdict": row["share_verdict"] or NOTHING,
     }  # fmt: skip
+
+
+def _without_truth(gains: pd.DataFrame) -> list[str]:
+    """Says how many noise-free images are missing."""
+    missing = int((gains["n"] - gains["n_truth"]).max())
+    if not missing:
+        return []
+    return [f"The truth lacks {missing} scan{'s' if missing > 1 else ''}, whose noise-free image has no usable labels."]
 
 
 def _signed(value: float, digits: int) -> str:

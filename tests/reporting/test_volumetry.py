@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.volumetry.choice import SECOND
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL
-from sn2nlib.evaluation.volumetry.measures import complete_pairs, volume_error
+from sn2nlib.evaluation.volumetry.measures import bland_altman, complete_pairs, volume_error
 from sn2nlib.reporting import figures
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.volumetry import (
@@ -21,6 +22,7 @@ from sn2nlib.reporting.volumetry import (
     dsc_table,
     excluded_sentence,
     volume_gains,
+    with_engines,
 )
 from sn2nlib.reporting.volumetry_html import dsc_html, truth_html, volumes_html
 
@@ -77,6 +79,18 @@ def test_six_scans_have_a_p_value(volumetry_rows: pd.DataFrame) -> None:
     assert one(table, metric="DSC_FAST", reference="full_sampled", noise_sigma=3.0, arm="sN2N")["p_value"] < 0.001
 
 
+def test_every_table_names_its_engines(values: pd.DataFrame, volumetry_rows: pd.DataFrame) -> None:
+    told = ENGINES | {"subcortical_second": "FIRST substitute (Desikan–Killiany atlas), ants 2"}
+    table = with_engines(dsc_table(values), told)
+    assert list(table) == [*COLUMNS, "engine"]
+    for metric, kind in (("DSC_FAST", "tissue"), ("DSC_FIRST", "subcortical"), ("DSC_FIRST_second_atlas", SECOND)):
+        assert set(table.loc[table["metric"] == metric, "engine"]) == {told[kind]}
+    assert set(with_engines(volume_gains(volume_error(volumetry_rows)), told)["engine"]) == {"HMRF, dipy 1"}
+    agreed = with_engines(bland_altman(volumetry_rows), told)
+    assert set(agreed.loc[agreed["kind"] == "subcortical", "engine"]) == {told["subcortical"]}
+    assert set(with_engines(volumetry_rows, told)["engine"]) == {"Slabs"}  # has its own
+
+
 def test_gains_and_shares_beside_the_published(values: pd.DataFrame, published: Published) -> None:
     gains = dsc_gains(values, published, engines=ENGINES)
     assert set(gains["metric"]) == {"DSC_FAST", "DSC_FIRST"}
@@ -90,6 +104,19 @@ def test_gains_and_shares_beside_the_published(values: pd.DataFrame, published: 
     assert first["verdict"] == "" and np.isnan(first["bar"]) and first["share_bar"] == 12
     assert first["share_verdict"] == "reached"
     assert one(gains, set="real_head", metric="DSC_FAST", noise_sigma=0.0)["share_verdict"] == ""
+
+
+def test_the_gain_of_the_truth_is_of_the_scans_that_have_it(values: pd.DataFrame, published: Published) -> None:
+    lost = (values["arm"] == "truth") & (values["scan"] == "D169") & (values["reference"] == "full_sampled")
+    better = values.assign(value=values["value"] + 0.003 * ((values["scan"] == "D168") & (values["arm"] == "sN2N")))
+    kept = better[~lost]
+    gains = dsc_gains(kept, published, engines=ENGINES)
+    row = one(gains, set="quantitative", metric="DSC_FAST", noise_sigma=1.0)
+    assert (row["n"], row["n_truth"]) == (3, 2) and row["ceiling"] == pytest.approx(0.04)
+    assert row["lowest"] == pytest.approx(0.02) and row["highest"] == pytest.approx(0.023)
+    page = dsc_html(dsc_table(kept), gains, published, provenance=PROVENANCE, engines=ENGINES).as_raw_html()
+    assert "The truth lacks 1 scan, whose noise-free image has no usable labels." in words(page)
+    assert "+0.021 +0.020 … +0.023 +0.040 +0.024 reached" in words(page)
 
 
 def test_with_fsl_the_published_gains_are_asked(values: pd.DataFrame, published: Published) -> None:
@@ -151,7 +178,8 @@ def test_the_table_stands_beside_the_published(values: pd.DataFrame, published: 
     assert "DSC of GM, WM, CSF (the paper’s FAST); here: HMRF, dipy 1" in text
     assert "here: FIRST substitute (Harvard–Oxford atlas), ants 2" in text
     assert "0.911 ± 0.001 0.931 ± 0.001 – 0.951 ± 0.001 0.923 ± 0.008 0.947 ± 0.007" in text
-    assert "&lt;0.001 +0.020 +0.024 reached +22 +31 missed" in text or "<0.001 +0.020 +0.024 reached +22 +31" in text
+    assert "<0.001 +0.020 +0.020 … +0.020 +0.040 +0.024 reached +22 +31" in text.replace("&lt;", "<")
+    assert "Lowest … highest scan Gain of the truth" in text and "eiling" not in text and "The truth lacks" not in text
     for expected in ("p-values need 6 scans; there are 3.", "Nothing excluded.", "Digital heads are not patients",
                      "Engines: tissue: HMRF, dipy 1; subcortical: FIRST", "commit c0ffee", "Jung et al."):
         assert expected in text, expected
@@ -191,17 +219,31 @@ def test_curves_and_structures(values: pd.DataFrame, volumetry_rows: pd.DataFram
     assert Image.open(io.BytesIO(sheet.png())).size[0] > 700
 
 
-def test_bland_altman_shows_bias_and_limits(volumetry_rows: pd.DataFrame) -> None:
+def test_bland_altman_shows_bias_and_limits_of_each_level(volumetry_rows: pd.DataFrame) -> None:
+    options = {"levels": (0, 1, 3), "engines": ENGINES}
     rows = volumetry_rows[volumetry_rows["set"] == "quantitative"]
-    sheet = figures.bland_altman_plot(rows, engines=ENGINES, label="digital phantoms, n = 3")
+    more = rows.assign(bias_percent=rows["bias_percent"] + rows["scan"].map({"D167": -1.0, "D168": 0.0, "D169": 1.0}))
+    sheet = figures.bland_altman_plot(more, label="digital phantoms, n = 3", **options)  # type: ignore[arg-type]
     titles = [axes.get_title(loc="left") for axes in sheet.axes]
     assert titles == ["CSF", "GM", "WM", "15 subcortical structures"]
-    gm = rows[(rows["structure"] == "GM") & (rows["reference"] == "full_sampled") & (rows["arm"] == "original")]
-    bias, sd = gm["bias_percent"].mean(), gm["bias_percent"].std()
-    heights = [float(np.asarray(line.get_ydata())[0]) for line in sheet.axes[1].lines]
-    for expected in (bias, bias - 1.96 * sd, bias + 1.96 * sd):
-        assert min(abs(height - expected) for height in heights) < 1e-6
-    assert f"GM: Original {bias:+.1f} (" in sheet.caption and "1.96 SD" in sheet.caption
+    gm = more[(more["structure"] == "GM") & (more["reference"] == "full_sampled") & (more["arm"] == "original")]
+    heights = [float(np.asarray(line.get_ydata())[0]) for line in sheet.axes[1].lines if len(line.get_ydata())]
+    assert len(heights) == 1 + 2 * 2 * 3  # zero; arms, levels above 0, bias and its limits
+    for level in (1, 3):
+        bias = gm.loc[gm["noise_sigma"] == level, "bias_percent"].mean()
+        for expected in (bias, bias - 1.96, bias + 1.96):  # the scans' SD is 1, that of all levels is more
+            assert min(abs(height - expected) for height in heights) < 1e-6
+    assert "GM: Original +3.0 (+1.0 to +5.0) at 1 σ, +11.0 (+9.0 to +13.0) at 3 σ" in sheet.caption
+    said = [text.get_text() for text in sheet.texts]
+    assert any("Fainter = less added noise. Lines at 1 and 3 σ: bias; dashed" in text for text in said)
+    one_head = figures.bland_altman_plot(  # seven images of one head have no limits of agreement
+        rows[rows["scan"] == "D167"], label="real head", **options  # type: ignore[arg-type]
+    )
+    assert len([line for line in one_head.axes[1].lines if len(line.get_ydata())]) == 1 + 2 * 2
+    assert "GM: Original +3.0 at 1 σ, +11.0 at 3 σ" in one_head.caption and "limits" not in one_head.caption
+    assert [text.get_text() for text in one_head.axes[1].get_legend().get_texts()] == ["Original", "sN2N"]
+
+
 
 
 def overlay(kind: str, lost: bool = False) -> figures.Sheet:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
 
+from sn2nlib.errors import ImageError
 from sn2nlib.evaluation.volumetry.engine import Segmentation, Segmenter, segment
 from sn2nlib.evaluation.volumetry.measures import compare
 from sn2nlib.provenance import atomic_write
@@ -130,12 +131,18 @@ def label_file(folder: Path, case: Case, kind: str, segmenter: Segmenter, *, ima
 def segment_case(case: Case, segmenter: Segmenter, path: Path) -> tuple[float, str]:
     """Segment one image and keep the labels; older labels of the same case and kind go.
 
+    An image that no engine can take (NaN or Inf, constant) fails like one whose labels are not plausible.
+
     Returns
     -------
     seconds, failure
     """
-    begun = time.monotonic()
-    made = segment(case.image(), segmenter, affine=case.affine)
+    begun, image = time.monotonic(), case.image()
+    try:
+        made = segment(image, segmenter, affine=case.affine)
+    except ImageError as error:
+        made = Segmentation(np.zeros(image.shape, np.uint8), dict(segmenter.structures), segmenter.kind,
+                            segmenter.name, segmenter.version, str(error), segmenter.note)
     seconds = time.monotonic() - begun
     save_segmentation(made, path, seconds=seconds)
     for other in path.parent.glob(f"{path.stem.rpartition('_')[0]}_{'[0-9a-f]' * 16}.npz"):

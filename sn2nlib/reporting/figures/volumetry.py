@@ -48,7 +48,7 @@ _DEEP_COLOURS = {
     "thalamus": _SKY, "caudate": ORANGE, "putamen": GREEN, "pallidum": _YELLOW, "brainstem": _WHITE,
     "hippocampus": VERMILION, "amygdala": PURPLE, "accumbens": BLUE,
 }  # fmt: skip
-_ENOUGH = 5  # differences that limits of agreement need
+_ENOUGH = 3  # scans that limits of agreement need
 _PITCH, _LETTERS = 4.0, 128  # mm, and letters that fit, of a line below the graphs
 _PLANES = {"tissue": "axial", "subcortical": "coronal"}
 
@@ -163,13 +163,18 @@ def structure_plot(
     return sheet
 
 
-def bland_altman_plot(rows: pd.DataFrame, *, engines: Mapping[str, str], label: str) -> Sheet:
-    """Difference of volumes from the reference's over their mean, with bias and limits of agreement per arm.
+def bland_altman_plot(
+    rows: pd.DataFrame, *, levels: Sequence[float], engines: Mapping[str, str], label: str
+) -> Sheet:
+    """Difference of volumes from the reference’s over their mean, with bias and limits of agreement per level and arm.
 
     Parameters
     ----------
     rows
         As `structure_plot`; all levels, the lighter the marker the less noise was added.
+    levels
+        Those above 0 get a line at their bias and, of at least 3 scans, at the limits of agreement: images of one head
+        at several levels are no sample of heads.
     engines, label
         As `structure_plot`.
 
@@ -184,13 +189,18 @@ def bland_altman_plot(rows: pd.DataFrame, *, engines: Mapping[str, str], label: 
     panels = {name: part for name, part in panels.items() if len(part)}
     if not panels:
         raise StudyError("there are no volumes to show")
-    lines = _engine_lines(engines)
+    shown = [level for level in levels if level in set(rows["noise_sigma"])]
+    lined = [level for level in shown if level > 0] or shown
+    limits = rows["scan"].nunique() >= _ENOUGH
+    drawn = "bias" + ("; dashed or dotted: limits of agreement, bias ± 1.96 SD" if limits else "")
+    shades = f"Fainter = less added noise. Lines at {' and '.join(f'{level:g}' for level in lined)} σ: {drawn}."
+    lines = [shades, *_engine_lines(engines)]
     title = "Volumes against those of the fully sampled image (Bland–Altman)"
     sheet = Sheet(title, label=label, height=128 + _PITCH * len(lines))
     grid = _graphs_above(sheet, 2, 2, lines)
     told = []
     for axes, (name, part) in zip(grid.flat, panels.items(), strict=False):
-        found = _draw_differences(axes, part)
+        found = _draw_differences(axes, part, lined)
         axes.set_title(name, loc="left", fontsize=8)
         told.append(f"{name}: " + ", ".join(f"{NAMES[arm]} {text}" for arm, text in found.items()))
     for axes in grid.flat[len(panels) :]:
@@ -201,9 +211,8 @@ def bland_altman_plot(rows: pd.DataFrame, *, engines: Mapping[str, str], label: 
         axes.set_xlabel("mean of both volumes (mL)")
     add_legend(grid[0, 1])
     sheet.caption = (
-        f"{sentence(label)}. Every level of added noise, fainter markers for less; lines: bias, dashed or dotted: "
-        "limits of agreement, bias ± 1.96 SD of all levels, which describe these images, not a population. "
-        f"Bias in percent (limits): {'; '.join(told)}. {_ran(engines)}"
+        f"{sentence(label)}. Every level of added noise. {shades} They describe these images, not a population. "
+        f"Bias in percent{' (limits)' if limits else ''}: {'; '.join(told)}. {_ran(engines)}"
     )
     return sheet
 
@@ -345,25 +354,29 @@ def _draw_share(axes: Axes, gains: pd.DataFrame) -> None:
     axes.set_ylabel("% of 1 − DSC", size=8)
 
 
-def _draw_differences(axes: Axes, rows: pd.DataFrame) -> dict[str, str]:
-    """Draw one panel; returns each arm's bias and limits as text."""
+def _draw_differences(axes: Axes, rows: pd.DataFrame, levels: Sequence[float]) -> dict[str, str]:
+    """Draw one panel; returns each arm's bias and limits at the levels as text."""
     told, top = {}, max(float(rows["noise_sigma"].max()), 1.0)
     axes.axhline(0, color=GREY, linewidth=0.6)
     for arm in _ARMS:
-        part, style = rows[rows["arm"] == arm], ARM_STYLES[arm]
+        part, style, texts = rows[rows["arm"] == arm], ARM_STYLES[arm], []
         marks: dict[str, Any] = {"s": 9, "marker": style["marker"], "color": style["color"], "linewidths": 0}
-        for _, same in part.groupby("noise_sigma"):
-            mean = (same["volume_ml"] + same["reference_ml"]) / 2
-            shade = 0.25 + 0.75 * float(same["noise_sigma"].iloc[0]) / top
-            axes.scatter(mean, same["bias_percent"], alpha=shade, **marks)
-        found = agreement(part["bias_percent"].to_numpy())
-        line = {"color": style["color"], "linewidth": 1.1}
-        axes.axhline(found.bias, label=NAMES[arm], **line)
-        if found.n >= _ENOUGH:
-            for limit in (found.low, found.high):
-                axes.axhline(limit, linestyle=":" if arm == "sN2N" else "--", **line)
-        limits = f" ({signed(found.low, 1)} to {signed(found.high, 1)})" if found.n >= _ENOUGH else ""
-        told[arm] = f"{signed(found.bias, 1)}{limits}"
+        for level in sorted(set(part["noise_sigma"])):
+            same, shade = part[part["noise_sigma"] == level], 0.25 + 0.75 * level / top
+            axes.scatter((same["volume_ml"] + same["reference_ml"]) / 2, same["bias_percent"], alpha=shade, **marks)
+            if level not in levels:
+                continue
+            found = agreement(same["bias_percent"].to_numpy())
+            line = {"color": style["color"], "linewidth": 1.1, "alpha": shade}
+            axes.axhline(found.bias, **line)
+            limits = ""
+            if same["scan"].nunique() >= _ENOUGH:
+                for limit in (found.low, found.high):
+                    axes.axhline(limit, linestyle=":" if arm == "sN2N" else "--", **line)
+                limits = f" ({signed(found.low, 1)} to {signed(found.high, 1)})"
+            texts.append(f"{signed(found.bias, 1)}{limits} at {level:g} σ")
+        axes.plot([], [], label=NAMES[arm], marker=style["marker"], color=style["color"], markersize=4, linewidth=1.1)
+        told[arm] = ", ".join(texts)
     if rows["volume_ml"].max() > 20 * max(rows["volume_ml"].min(), 1e-3):
         axes.set_xscale("log")
     return told

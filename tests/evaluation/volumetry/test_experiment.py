@@ -175,6 +175,23 @@ def test_rows_of_a_scan(tmp_path: Path, images: Path, engine: CommandSegmenter) 
     assert set(excluded["reason"]) == {"sN2N: empty: GM"}
 
 
+def test_an_image_that_no_engine_can_take_fails_alone(tmp_path: Path, images: Path, engine: CommandSegmenter) -> None:
+    with np.load(images) as stored:
+        content = dict(stored)
+    content["sN2N_3"][0, 0, 3] = np.inf  # as a voxel beyond float16
+    content["original_3"][:] = 0
+    np.savez(images, **content)
+    cases = scan_cases("D167", images, levels=LEVELS, affine=AFFINE)
+    said: list[str] = []
+    files = segment_cases(cases, {"tissue": engine}, tmp_path / "labels", workers=1, report=said.append)
+    assert any(re.search(r"D167_sN2N_3: tissue \d+ s, failed: the image to segment holds NaN or Inf", s) for s in said)
+    job = {"scan": "D167", "files": files, "kinds": ["tissue"], "levels": LEVELS, "voxel_size": SIZE}
+    kept, excluded = complete_pairs(all_rows([job]).assign(set="quantitative"))
+    assert set(kept["noise_sigma"]) == {0.0} and len(excluded) == 1
+    assert "original: the image to segment is constant (0)" in excluded["reason"].iloc[0]
+    assert load_segmentation(files["D167_sN2N_3", "tissue"]).labels.shape == labels().shape
+
+
 def test_a_failed_reference_fails_its_comparisons(tmp_path: Path, images: Path, engine: CommandSegmenter) -> None:
     cases = scan_cases("D167", images, levels=(0.0,), affine=AFFINE)
     lost = Case("D167", "full_sampled", 0.0, images, "sN2N_3", AFFINE)
