@@ -116,8 +116,9 @@ def dsc_gains(values: pd.DataFrame, published: Published, *, engines: Mapping[st
     table = gains(values, dataclasses.replace(published, bars=rows)).drop(columns=["ceiling", "verdict"])
     scans = values.pivot(index=["set", "metric", "noise_sigma", "scan"], columns="arm", values="value")
     scans = scans.reindex(columns=["original", "sN2N", "truth"])
+    of_cell: Any = scans.loc  # a cell of the table is the rows of its scans
     cells: Any = table.itertuples(index=False)
-    more = [_more(scans.loc[(row.set, row.metric, row.noise_sigma)], row, published, bars) for row in cells]
+    more = [_more(of_cell[row.set, row.metric, row.noise_sigma], row, published, bars) for row in cells]
     return pd.concat([table, pd.DataFrame(more)], axis=1)[_GAIN_COLUMNS]
 
 
