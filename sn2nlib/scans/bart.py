@@ -61,7 +61,7 @@ def save_bart(scan: Scan | ScanHeader, basename: str | os.PathLike[str], *, over
     possible = [_part(base, name, suffix) for name in ("", "mask", *OPTIONAL) for suffix in (".cfl", ".hdr")]
     existing = [path for path in (_beside(base, ".json"), *possible) if path.exists()]
     if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} exists; choose another name or ask for overwriting")
+        raise FileExistsError(f"{existing[0]} exists; choose another name or ask for overwriting (--overwrite)")
     with ExitStack() as files:  # renamed in reverse order: the description, which makes the set complete, is the last
         record = files.enter_context(atomic_write(_beside(base, ".json")))
         check_space(record, 8 * sum(int(np.prod(shape)) for shape in shapes.values()))

@@ -88,7 +88,7 @@ def save_ismrmrd(scan: Scan | ScanHeader, path: str | os.PathLike[str], *, overw
     ismrmrd = _library()
     path = Path(path)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting")
+        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting (--overwrite)")
     if max(held(scan)["kspace"]) > _LONGEST:
         raise ScanError(f"kspace: ISMRMRD counts to {_LONGEST} at most, the shape is {held(scan)['kspace']}")
     header = _xml(ismrmrd, scan)

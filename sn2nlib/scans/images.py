@@ -255,7 +255,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     if not is_image_name(path):
         raise ImageError(f"{path}: the name of an image ends in .nii or .nii.gz")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or allow overwriting")
+        raise FileExistsError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
 
 
 def check_outputs(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool = False) -> None:

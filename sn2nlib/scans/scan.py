@@ -181,7 +181,7 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting")
+        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting (--overwrite)")
     info = json.dumps(dict(scan.info))
     with atomic_write(path) as temporary:
         check_space(temporary, scan_bytes(scan))

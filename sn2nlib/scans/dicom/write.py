@@ -42,7 +42,9 @@ def check_dicom_output(
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not overwrite:
-        raise FileExistsError(f"{path} exists and is not empty; choose another folder or allow overwriting")
+        raise FileExistsError(
+            f"{path} exists and is not empty; choose another folder or allow overwriting (--overwrite)"
+        )
     if not all(file.is_file() and file.match("IM*.dcm") for file in out.iterdir()):
         raise ImageError(f"{path}: holds other files than an earlier result; choose another folder")
 
