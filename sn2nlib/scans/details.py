@@ -239,7 +239,7 @@ def load_lesions(manifest: str | os.PathLike[str]) -> dict[str, tuple[Lesion, ..
     table = _read(path, ("participant", "lesion", "radius", "depth"))
     _raise(path, ~((table["radius"] > 0) & table["depth"].between(0, 1)), "radius (mm) is above 0, depth 0 to 1")
     return {
-        str(name): tuple(Lesion(float(row.radius), float(row.depth)) for row in rows.itertuples())
+        str(name): tuple(Lesion(float(r), float(d)) for r, d in zip(rows["radius"], rows["depth"], strict=True))
         for name, rows in table.groupby("participant", sort=False)
     }
 
