@@ -29,6 +29,10 @@ class ManifestError(Sn2nError):
     """`data_manifest/` contradicts itself; the message lists every bad row."""
 
 
+class ScoreError(Sn2nError):
+    """A table of readers' scores contradicts itself or the criteria; the message lists every bad row."""
+
+
 class ProfileError(Sn2nError):
     """A study profile has an unknown key or a value out of range."""
 

@@ -5,8 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        "cohort", "metrics", "noise_levels", "participants", "regions", "spectrum", "statistics", "vessel_scans",
-        "vessels", "volumetry",
+        "cohort", "metrics", "noise_levels", "participants", "readers", "regions", "spectrum", "statistics",
+        "vessel_scans", "vessels", "volumetry",
     ],
     submod_attrs={
         "metrics": ["psnr", "ssim", "nrmse", "dice", "image_quality"],

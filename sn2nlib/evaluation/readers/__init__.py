@@ -1,0 +1,9 @@
+"""The reader study: what is scored, the table of scores, and what comes out of it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["criteria", "scores"],
+    submod_attrs={"criteria": ["Criteria", "Parameter", "Structure", "load_criteria"]},
+)
