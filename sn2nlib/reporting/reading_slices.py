@@ -164,7 +164,7 @@ def _draw_circle(
     y = place.top + (shape[row_axis] - circle.voxel[row_axis] - 0.5) * place.pixel[1]
     radius = (circle.radius**2 - away**2) ** 0.5 * place.scale
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=_BLUE, width=2)
-    pen.text((x, y + radius + 3), circle.name, fill=_BLUE, font=_font(13), anchor="mt", stroke_width=2, stroke_fill=0)
+    pen.text((x, y + radius + 4), circle.name, fill=_BLUE, font=_font(15), anchor="mt", stroke_width=1, stroke_fill=0)
 
 
 def _write_letters(
@@ -173,8 +173,7 @@ def _write_letters(
     width, height = canvas
     ink = 255 if pen.mode == "L" else (255, 255, 255)
     dim = _GREY[0] if pen.mode == "L" else _GREY
-    left, right = LETTERS[look.plane]
-    top, bottom = UPRIGHT[look.plane]
+    left, right, top, bottom = tuple(LETTERS[look.plane] + UPRIGHT[look.plane])
     places = {left: (10, height // 2, "lm"), right: (width - 10, height // 2, "rm")}
     places |= {top: (width // 2, 6, "mt"), bottom: (width // 2, height - 6, "mb")}
     for letter, (x, y, anchor) in places.items():
