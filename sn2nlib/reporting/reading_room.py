@@ -20,7 +20,7 @@ from nibabel.affines import voxel_sizes
 from sn2nlib.evaluation.readers.criteria import SCORES
 from sn2nlib.evaluation.readers.session import SIDES, Session, open_image
 from sn2nlib.reporting.figures.planes import window
-from sn2nlib.reporting.reading_slices import Circle, Look, along, draw_slice, slice_count
+from sn2nlib.reporting.reading_slices import Circle, Look, along, draw_slice, offset, slice_count
 
 STYLE = Path(__file__).with_suffix(".css")
 PLANES = ("axial", "coronal", "sagittal")
@@ -35,10 +35,9 @@ _KEYS = {
 <kbd>Enter</kbd> go on<br><span class='waiting'>Keys work while the pointer is here.</span>""",
     "right": """<kbd>↑</kbd> <kbd>↓</kbd> wheel: slice<br><kbd>A</kbd> <kbd>C</kbd> <kbd>S</kbd> plane,
 <kbd>M</kbd> marks<br><kbd>+</kbd> <kbd>−</kbd> Ctrl+wheel: zoom, <kbd>R</kbd> reset<br>
-right drag: move, left drag: window<br><kbd>Q</kbd> <kbd>W</kbd> contrast, <kbd>D</kbd> <kbd>B</kbd> brightness""",
+right drag: move, left drag: window<br><kbd>Q</kbd> <kbd>W</kbd> contrast, <kbd>D</kbd> <kbd>B</kbd> brightness<br>
+R, the patient's right, is on the left:<br>radiological convention.""",
 }
-_CONVENTION = """Both images show the same place, window and zoom. Radiological convention: the patient's right (R) is
-on the left of the screen."""
 
 
 class ReadingRoom:
@@ -72,7 +71,7 @@ class ReadingRoom:
         self._planes = {plane: self._button(plane.capitalize(), self._choose_plane, plane) for plane in PLANES}
         self._marks = self._button("Marks", self._step_marks)
         self._parameters = _box(widgets.HBox, [], "parameters")
-        self._criteria = _html("criteria")
+        self._criteria, self._notice = _html("criteria"), _html("notice")
         self._labels = {side: widgets.HTML() for side in SIDES}
         self._grades = {
             side: [self._button(str(score), self._give_at, side, score) for score in SCORES] for side in SIDES
@@ -150,8 +149,7 @@ class ReadingRoom:
         reset = self._button("Reset view", self._reset)
         back = self._button("Take back", self._take_back)
         bar = [self._told, *self._planes.values(), self._marks, reset, back, previous, following]
-        convention = _html("keys", _CONVENTION)
-        middle = _box(widgets.VBox, [self._parameters, self._criteria, convention], "middle")
+        middle = _box(widgets.VBox, [self._parameters, self._criteria, self._notice], "middle")
         panel = [self._sides["left"], middle, self._sides["right"]]
         style = widgets.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
         style.layout.display = "none"
@@ -296,7 +294,9 @@ class ReadingRoom:
         if self._marked >= 0:
             voxel = circles[self._marked].voxel
             self._indices = {plane: round(along(plane, voxel)) for plane in PLANES}
-            self.look = replace(self.look, index=self._indices[self.look.plane])
+            centre = offset(voxel, self.look.plane, self._volumes["left"].shape, self._voxel_size)
+            centre = centre if self.look.zoom > 1 else (0.0, 0.0)
+            self.look = replace(self.look, index=self._indices[self.look.plane], centre=centre)
         self._draw()
         self._describe()
 
@@ -345,7 +345,7 @@ class ReadingRoom:
     def _describe(self) -> None:
         """Bring everything but the images up to date."""
         session, at = self.session, self.session.place
-        self._told.value = self._progress()
+        self._told.value, self._notice.value = self._progress(), self._what_next()
         for plane, button in self._planes.items():
             button.button_style = "primary" if plane == self.look.plane else ""
         self._marks.button_style = "primary" if self._marked >= 0 else ""
@@ -355,7 +355,7 @@ class ReadingRoom:
         for side in SIDES:
             score = session.score(side=side)
             told = "not scored yet" if score is None else f"score {score}"
-            self._labels[side].value = f"<span class='title'>{side.capitalize()} image</span><br>{told}"
+            self._labels[side].value = f"<span class='title'>{side.capitalize()} image</span> · {told}"
             for grade, button in zip(SCORES, self._grades[side], strict=True):
                 button.button_style = "primary" if grade == score else ""
             for box in (self._frames[side], self._sides[side]):
@@ -379,13 +379,16 @@ class ReadingRoom:
         session, number = self.session, self.session.place.reading
         given, wanted = session.progress()
         here, of_case = session.progress(reading=number)
-        told = f"{session.reader} · <b>case {number + 1} of {len(session.readings)}</b> · {here} of {of_case} scores"
-        if given == wanted:
-            told += " · <span class='done'>All cases are read, every score is saved. Thank you.</span>"
-        elif here == of_case:
-            told += " · <span class='done'>case complete: press Enter for the next</span>"
-        told += f" · {given} of {wanted} in all"
+        told = f"{session.reader} · <b>case {number + 1} of {len(session.readings)}</b>"
+        told += f" · {here} of {of_case} scores · {given} of {wanted} in all"
         return f"{told}<div class='meter'><div style='width: {100 * given / wanted:.1f}%'></div></div>"
+
+    def _what_next(self) -> str:
+        given, wanted = self.session.progress()
+        here, of_case = self.session.progress(reading=self.session.place.reading)
+        if given == wanted:
+            return "All cases are read, every score is saved. Thank you."
+        return "Case complete: Enter goes on to the next." if here == of_case else ""
 
     def _follow(self) -> "asyncio.Task[None] | None":
         """Look now and then whether another page of the same reader has scored; in a running event loop alone.
