@@ -115,6 +115,17 @@ class VolumetrySettings(_Section):
     engine: str = "auto"
 
 
+class ReadersSettings(_Section):
+    """The reader study.
+
+    `scores`: a file of readers' scores, relative to the notebooks folder; "" lets synthetic readers score. `weights`: of
+    Cohen's κ.
+    """
+
+    scores: str = ""
+    weights: Literal["linear", "quadratic"] = "linear"
+
+
 class Profile(_Section):
     """One study: what is scanned, how it is reconstructed, trained and evaluated."""
 
@@ -128,6 +139,7 @@ class Profile(_Section):
     noise_levels: tuple[float, ...] = (0, 0.5, 1, 1.5, 2, 2.5, 3)
     figure_levels: tuple[float, ...] = (0, 1, 3)
     volumetry: VolumetrySettings = VolumetrySettings()
+    readers: ReadersSettings = ReadersSettings()
     alphas: tuple[float, ...] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
     @model_validator(mode="after")
