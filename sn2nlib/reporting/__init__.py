@@ -4,7 +4,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["demographics", "figures", "html", "notebooks", "published", "report", "study", "tables"],
+    submodules=[
+        "demographics", "figures", "html", "notebooks", "published", "reading_room", "reading_server", "report",
+        "study", "tables",
+    ],
     submod_attrs={
         "demographics": ["table1", "table1_tests", "table1_html"],
         "html": ["table2_html", "gains_html", "save_html"],

@@ -19,8 +19,8 @@ from nibabel.affines import voxel_sizes
 
 from sn2nlib.evaluation.readers.criteria import SCORES
 from sn2nlib.evaluation.readers.session import SIDES, Session, open_image
-from sn2nlib.reporting.figures.planes import AXES, window
-from sn2nlib.reporting.reading_slices import Circle, Look, along, draw_slice, slice_count
+from sn2nlib.reporting.figures.planes import window
+from sn2nlib.reporting.reading_slices import Circle, Look, along, draw_slice, offset, slice_count
 
 STYLE = Path(__file__).with_suffix(".css")
 PLANES = ("axial", "coronal", "sagittal")
@@ -29,14 +29,15 @@ _CANVAS = (600, 480)  # until the browser has told the size of an image
 _LARGEST = 1400
 _NOTCH = 100.0  # deltaY of one notch of a mouse wheel
 _DRAG = 300.0  # pixels of mouse movement for the whole window
-_KEYS = """<span class='waiting'>Move the pointer onto the page, then the keys work. </span>
-<kbd>1</kbd>–<kbd>5</kbd> score · <kbd>⌫</kbd> take back · <kbd>←</kbd> <kbd>→</kbd> image ·
-<kbd>N</kbd> <kbd>P</kbd> parameter · <kbd>.</kbd> <kbd>,</kbd> case ·
-<kbd>↑</kbd> <kbd>↓</kbd> or wheel: slice · <kbd>A</kbd> <kbd>C</kbd> <kbd>S</kbd> plane ·
-<kbd>M</kbd> marks · <kbd>+</kbd> <kbd>−</kbd> or Ctrl + wheel: zoom · right drag: move ·
-left drag: window (sideways width, upwards brightness), or <kbd>W</kbd> <kbd>Q</kbd> width, <kbd>B</kbd> <kbd>D</kbd>
-brightness · <kbd>R</kbd> reset. Both images move together.
-Radiological convention: the patient's right (R) is on the left of the screen."""
+_KEYS = {
+    "left": """<kbd>1</kbd>–<kbd>5</kbd> score, <kbd>⌫</kbd> take back<br><kbd>←</kbd> <kbd>→</kbd> image to score<br>
+<kbd>N</kbd> <kbd>P</kbd> next, previous parameter<br><kbd>.</kbd> <kbd>,</kbd> next, previous case<br>
+<kbd>Enter</kbd> go on<br><span class='waiting'>Keys work while the pointer is here.</span>""",
+    "right": """<kbd>↑</kbd> <kbd>↓</kbd> wheel: slice<br><kbd>A</kbd> <kbd>C</kbd> <kbd>S</kbd> plane,
+<kbd>M</kbd> marks<br><kbd>+</kbd> <kbd>−</kbd> Ctrl+wheel: zoom, <kbd>R</kbd> reset<br>
+right drag: move, left drag: window<br><kbd>Q</kbd> <kbd>W</kbd> contrast, <kbd>D</kbd> <kbd>B</kbd> brightness<br>
+R, the patient's right, is on the left:<br>radiological convention.""",
+}
 
 
 class ReadingRoom:
@@ -51,6 +52,8 @@ class ReadingRoom:
     page
         The widget to show.
     """
+
+    look: Look
 
     def __init__(self, room: str | os.PathLike[str], reader: str) -> None:
         """Open a room where the reader stopped.
@@ -68,7 +71,7 @@ class ReadingRoom:
         self._planes = {plane: self._button(plane.capitalize(), self._choose_plane, plane) for plane in PLANES}
         self._marks = self._button("Marks", self._step_marks)
         self._parameters = _box(widgets.HBox, [], "parameters")
-        self._criteria = _html("criteria")
+        self._criteria, self._notice = _html("criteria"), _html("notice")
         self._labels = {side: widgets.HTML() for side in SIDES}
         self._grades = {
             side: [self._button(str(score), self._give_at, side, score) for score in SCORES] for side in SIDES
@@ -77,6 +80,8 @@ class ReadingRoom:
         self.page = self._assemble()
         self._drag: tuple[float, float] | None = None
         self._wheel = 0.0
+        self._marked = -1  # the mark that was gone to; -1: none is shown
+        self._stamp: tuple[str, float] | None = None
         self._event_sources = self._listen()
         self._open_case()
         self._task = self._follow()
@@ -144,9 +149,7 @@ class ReadingRoom:
         reset = self._button("Reset view", self._reset)
         back = self._button("Take back", self._take_back)
         bar = [self._told, *self._planes.values(), self._marks, reset, back, previous, following]
-        keys = _html("keys")
-        keys.value = _KEYS
-        middle = _box(widgets.VBox, [self._parameters, self._criteria, keys], "middle")
+        middle = _box(widgets.VBox, [self._parameters, self._criteria, self._notice], "middle")
         panel = [self._sides["left"], middle, self._sides["right"]]
         style = widgets.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
         style.layout.display = "none"
@@ -159,7 +162,8 @@ class ReadingRoom:
         return _box(widgets.VBox, rows, "reading-room")
 
     def _side(self, side: str) -> widgets.VBox:
-        return _box(widgets.VBox, [self._labels[side], _box(widgets.HBox, self._grades[side], "grades")], "side")
+        grades = _box(widgets.HBox, self._grades[side], "grades")
+        return _box(widgets.VBox, [self._labels[side], grades, _html("keys", _KEYS[side])], "side")
 
     def _button(self, text: str, action: Callable[..., None], *arguments: Any) -> widgets.Button:
         button = widgets.Button(description=text)
@@ -184,10 +188,22 @@ class ReadingRoom:
         return sources
 
     def _on_key(self, event: dict[str, Any]) -> None:
-        if not (event["ctrlKey"] or event["altKey"] or event["metaKey"]):
+        held_digit = event["repeat"] and event["key"].isdigit()
+        if self._is_new(event) and not (held_digit or event["ctrlKey"] or event["altKey"] or event["metaKey"]):
             self.press(event["key"])
 
+    def _is_new(self, event: dict[str, Any]) -> bool:
+        """Whether this key or turn of the wheel has not come before.
+
+        ipyevents 2.0.4 may watch a page twice that was shown while it was being made, and then sends everything twice.
+        """
+        stamp = event["type"], event["timeStamp"]
+        is_new, self._stamp = stamp != self._stamp, stamp
+        return is_new
+
     def _on_wheel(self, event: dict[str, Any]) -> None:
+        if not self._is_new(event):
+            return
         turned = event["deltaY"] * (1 if event["deltaMode"] == 0 else _NOTCH / 3)
         if event["ctrlKey"]:
             self.zoom(1.25 ** (-turned / _NOTCH))
@@ -228,8 +244,7 @@ class ReadingRoom:
 
     def _give(self, score: int) -> None:
         self.session.give(score)
-        self._describe()
-        self._draw_if_marked()
+        self._moved()
 
     def _take_back(self) -> None:
         case = self.session.reading
@@ -238,12 +253,11 @@ class ReadingRoom:
 
     def _choose_side(self, side: Literal["left", "right"]) -> None:
         self.session.go_to_side(side)
-        self._describe()
+        self._moved()
 
     def _go_to_parameter(self, number: int) -> None:
         self.session.go_to_parameter(number)
-        self._describe()
-        self._draw_if_marked()
+        self._moved()
 
     def _go_to_case(self, number: int) -> None:
         case = self.session.reading
@@ -260,8 +274,7 @@ class ReadingRoom:
 
     def _arrive(self, left_behind: Any) -> None:
         if self.session.reading is left_behind:
-            self._describe()
-            self._draw_if_marked()
+            self._moved()
         else:
             self._open_case()
 
@@ -277,10 +290,13 @@ class ReadingRoom:
         """Marks off → on, at the first → at the next … → off."""
         circles = self._circles()
         self._marked = self._marked + 1 if self._marked + 1 < len(circles) else -1
+        self._shown_marks = self.session.marks
         if self._marked >= 0:
             voxel = circles[self._marked].voxel
             self._indices = {plane: round(along(plane, voxel)) for plane in PLANES}
-            self.look = replace(self.look, index=self._indices[self.look.plane])
+            centre = offset(voxel, self.look.plane, self._volumes["left"].shape, self._voxel_size)
+            centre = centre if self.look.zoom > 1 else (0.0, 0.0)
+            self.look = replace(self.look, index=self._indices[self.look.plane], centre=centre)
         self._draw()
         self._describe()
 
@@ -302,7 +318,7 @@ class ReadingRoom:
         top = float(np.mean([window(volume[::3, ::3, ::3]) for volume in self._volumes.values()]))
         self._window = 0.0, top
         self._indices = {plane: slice_count(self._volumes["left"], plane) // 2 for plane in PLANES}
-        self._marked = -1
+        self._marked, self._shown_marks = -1, self.session.marks
         self.look = Look("axial", self._indices["axial"], *self._window)
         self._draw()
         self._describe()
@@ -312,11 +328,12 @@ class ReadingRoom:
             self.look = look
             self._draw()
 
-    def _draw_if_marked(self) -> None:
-        if self._marked >= 0:
+    def _moved(self) -> None:
+        """Bring the page up to date after the place may have changed; marks are those of one parameter."""
+        if self._marked >= 0 and self.session.marks != self._shown_marks:
             self._marked = -1
             self._draw()
-            self._describe()
+        self._describe()
 
     def _draw(self) -> None:
         circles = self._circles() if self._marked >= 0 else []
@@ -328,7 +345,7 @@ class ReadingRoom:
     def _describe(self) -> None:
         """Bring everything but the images up to date."""
         session, at = self.session, self.session.place
-        self._told.value = self._progress()
+        self._told.value, self._notice.value = self._progress(), self._what_next()
         for plane, button in self._planes.items():
             button.button_style = "primary" if plane == self.look.plane else ""
         self._marks.button_style = "primary" if self._marked >= 0 else ""
@@ -338,7 +355,7 @@ class ReadingRoom:
         for side in SIDES:
             score = session.score(side=side)
             told = "not scored yet" if score is None else f"score {score}"
-            self._labels[side].value = f"<span class='title'>{side.capitalize()} image</span><br>{told}"
+            self._labels[side].value = f"<span class='title'>{side.capitalize()} image</span> · {told}"
             for grade, button in zip(SCORES, self._grades[side], strict=True):
                 button.button_style = "primary" if grade == score else ""
             for box in (self._frames[side], self._sides[side]):
@@ -362,13 +379,16 @@ class ReadingRoom:
         session, number = self.session, self.session.place.reading
         given, wanted = session.progress()
         here, of_case = session.progress(reading=number)
-        told = f"{session.reader} · <b>case {number + 1} of {len(session.readings)}</b> · {here} of {of_case} scores"
-        if given == wanted:
-            told += " · <span class='done'>All cases are read, every score is saved. Thank you.</span>"
-        elif here == of_case:
-            told += " · <span class='done'>case complete: press Enter for the next</span>"
-        told += f" · {given} of {wanted} in all"
+        told = f"{session.reader} · <b>case {number + 1} of {len(session.readings)}</b>"
+        told += f" · {here} of {of_case} scores · {given} of {wanted} in all"
         return f"{told}<div class='meter'><div style='width: {100 * given / wanted:.1f}%'></div></div>"
+
+    def _what_next(self) -> str:
+        given, wanted = self.session.progress()
+        here, of_case = self.session.progress(reading=self.session.place.reading)
+        if given == wanted:
+            return "All cases are read, every score is saved. Thank you."
+        return "Case complete: Enter goes on to the next." if here == of_case else ""
 
     def _follow(self) -> "asyncio.Task[None] | None":
         """Look now and then whether another page of the same reader has scored; in a running event loop alone.
@@ -394,8 +414,8 @@ def _box(kind: Callable[..., Any], children: list[Any], name: str) -> Any:
     return box
 
 
-def _html(name: str) -> widgets.HTML:
-    made = widgets.HTML()
+def _html(name: str, content: str = "") -> widgets.HTML:
+    made = widgets.HTML(content)
     made.add_class(name)
     return made
 

@@ -1,6 +1,5 @@
 """The reading room as a web page of its own, through Voilà, on this machine alone."""
 
-import json
 import logging
 import os
 import sys
@@ -11,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import nbformat
+from ipykernel.kernelspec import write_kernel_spec
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
@@ -27,7 +27,12 @@ _FILLED = "is filled with"  # what Voilà logs when a kernel has run the noteboo
 
 
 def serve_room(
-    room: str | os.PathLike[str], reader: str, *, port: int = 8866, browser: bool = False, announce: Callable = print
+    room: str | os.PathLike[str],
+    reader: str,
+    *,
+    port: int = 8866,
+    browser: bool = False,
+    announce: Callable[[str], None] | None = None,
 ) -> None:
     """Serve a reader's room on localhost until it is interrupted.
 
@@ -42,7 +47,7 @@ def serve_room(
     browser
         Open the page in the user's browser.
     announce
-        Receives one line with the address, once the page is ready.
+        Receives one line with the address, once the page is ready; printed by default.
 
     Raises
     ------
@@ -55,28 +60,29 @@ def serve_room(
     application = _voila()
     with TemporaryDirectory(prefix="reading-room-") as folder:
         notebook = _write_notebook(Path(folder), Path(room).resolve(), reader)
-        _write_kernel(Path(folder))
+        # the kernel of this Python, whatever the user has registered as python3
+        write_kernel_spec(Path(folder, "kernels", "python3"))
         os.environ["JUPYTER_PATH"] = os.pathsep.join(
             filter(None, [folder, str(TEMPLATES), os.environ.get("JUPYTER_PATH")])
         )
         application.initialize([str(notebook), *_options(port)])
-        address = _Address(application, announce, browser=browser)
+        address = _Address(application, announce or _print, browser=browser)
         application.log.handlers = [address]
         application.log.setLevel(logging.INFO)
         application.start()
 
 
 class _Address(logging.Handler):
-    """Waits in Voilà's log for the first kernel that is ready, and tells the address; passes warnings on."""
+    """Waits in Voilà's log for the first kernel that is ready, and tells the address; passes errors on."""
 
-    def __init__(self, application: Any, announce: Callable, *, browser: bool) -> None:
+    def __init__(self, application: Any, announce: Callable[[str], None], *, browser: bool) -> None:
         super().__init__()
         self.application, self.announce, self.browser = application, announce, browser
         self.told = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line of the log."""
-        if record.levelno >= logging.WARNING:
+        if record.levelno >= logging.ERROR:
             print(record.getMessage(), file=sys.stderr)
         if self.told or _FILLED not in record.getMessage():
             return
@@ -86,6 +92,10 @@ class _Address(logging.Handler):
         self.announce(f"Reading room: {address}")
         if self.browser:
             webbrowser.open(address)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def _voila() -> Any:
@@ -106,6 +116,7 @@ def _options(port: int) -> list[str]:
         "--preheat_kernel=True",
         "--pool_size=1",
         "--Voila.ip=127.0.0.1",
+        "--KernelManager.transport_encryption=auto",
         "--VoilaConfiguration.allow_template_override=NO",
         *(f"--VoilaConfiguration.extension_allowlist={name}" for name in EXTENSIONS),
     ]
@@ -121,11 +132,3 @@ def _write_notebook(folder: Path, room: Path, reader: str) -> Path:
     path.parent.mkdir()
     nbformat.write(notebook, path)
     return path
-
-
-def _write_kernel(folder: Path) -> None:
-    """The kernel of this Python, whatever the user has registered as python3."""
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    path = folder / "kernels" / "python3" / "kernel.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"argv": command, "display_name": "Python 3", "language": "python"}), encoding="utf-8")

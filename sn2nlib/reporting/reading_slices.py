@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sn2nlib.reporting.figures.planes import AXES, LETTERS, pixel_size, view
 
 UPRIGHT = {"axial": "AP", "coronal": "SI", "sagittal": "SI"}  # letters at the top and the bottom
-_BLUE, _GREY = (90, 180, 255), (190, 190, 190)
+_BLUE, _GREY = (110, 195, 255), (190, 190, 190)
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,16 @@ def along(plane: str, voxel: tuple[float, float, float]) -> float:
     return voxel[AXES[plane]]
 
 
+def offset(
+    voxel: tuple[float, float, float], plane: str, shape: tuple[int, ...], voxel_size: tuple[float, float, float]
+) -> tuple[float, float]:
+    """How far a voxel (z, y, x) lies right of and below the middle of a slice on the screen, in mm."""
+    column, row = (axis for axis in range(3) if axis != AXES[plane])
+    # both axes of a view run against those of the volume
+    right, down = (((shape[axis] - 1) / 2 - voxel[axis]) * voxel_size[axis] for axis in (column, row))
+    return right, down
+
+
 class Placement:
     """Where a slice lies on the canvas.
 
@@ -106,10 +116,8 @@ class Placement:
     ----------
     scale
         Pixels of the canvas per mm.
-    left, top
-        Corner of the whole slice on the canvas, which may lie outside.
-    pixel
-        Width and height on the canvas of a pixel of the slice.
+    middle
+        Of the slice, on the canvas.
     corner, size, source
         The visible part: its corner and size on the canvas, and its box in the slice.
     """
@@ -121,11 +129,12 @@ class Placement:
         height, width = pixel_size(look.plane, voxel_size)
         rows, columns = shape
         self.scale = look.zoom * min(canvas[0] / (columns * width), canvas[1] / (rows * height))
-        self.pixel = width * self.scale, height * self.scale
-        self.left = canvas[0] / 2 - (columns * width / 2 + look.centre[0]) * self.scale
-        self.top = canvas[1] / 2 - (rows * height / 2 + look.centre[1]) * self.scale
+        pixel = width * self.scale, height * self.scale
+        x, y = (n / 2 - away * self.scale for n, away in zip(canvas, look.centre, strict=True))
+        self.middle = x, y
+        corner = x - columns * pixel[0] / 2, y - rows * pixel[1] / 2
         starts, stops, boxes = [], [], []
-        for start, n, size, limit in zip((self.left, self.top), (columns, rows), self.pixel, canvas, strict=True):
+        for start, n, size, limit in zip(corner, (columns, rows), pixel, canvas, strict=True):
             first, last = max(0, round(start)), min(limit, round(start + n * size))
             starts.append(first)
             stops.append(last)
@@ -158,13 +167,11 @@ def _draw_circle(
     away = abs(look.index - circle.voxel[axis]) * voxel_size[axis]
     if away >= circle.radius:
         return
-    column_axis, row_axis = (other for other in range(3) if other != axis)
-    # both axes of a view run against those of the volume; a voxel's middle is half a pixel in
-    x = place.left + (shape[column_axis] - circle.voxel[column_axis] - 0.5) * place.pixel[0]
-    y = place.top + (shape[row_axis] - circle.voxel[row_axis] - 0.5) * place.pixel[1]
+    right, down = offset(circle.voxel, look.plane, shape, voxel_size)
+    x, y = place.middle[0] + right * place.scale, place.middle[1] + down * place.scale
     radius = (circle.radius**2 - away**2) ** 0.5 * place.scale
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=_BLUE, width=2)
-    pen.text((x, y + radius + 3), circle.name, fill=_BLUE, font=_font(13), anchor="mt", stroke_width=2, stroke_fill=0)
+    pen.text((x, y + radius + 4), circle.name, fill=_BLUE, font=_font(15), anchor="mt", stroke_width=1, stroke_fill=0)
 
 
 def _write_letters(
@@ -173,8 +180,7 @@ def _write_letters(
     width, height = canvas
     ink = 255 if pen.mode == "L" else (255, 255, 255)
     dim = _GREY[0] if pen.mode == "L" else _GREY
-    left, right = LETTERS[look.plane]
-    top, bottom = UPRIGHT[look.plane]
+    left, right, top, bottom = tuple(LETTERS[look.plane] + UPRIGHT[look.plane])
     places = {left: (10, height // 2, "lm"), right: (width - 10, height // 2, "rm")}
     places |= {top: (width // 2, 6, "mt"), bottom: (width // 2, height - 6, "mb")}
     for letter, (x, y, anchor) in places.items():

@@ -81,7 +81,7 @@ def _template(matrix: tuple[int, int, int], voxel_size: tuple[float, float, floa
 
 
 def _marks(parameters: Sequence[str]) -> list[dict[str, object]]:
-    if "hippocampus" not in parameters:
+    if not {"hippocampus", "fine_structures"} & set(parameters):
         return []
     return [
         {"name": name, "position": [x, y, z], "radius": radius, "parameter": "hippocampus"}

@@ -29,8 +29,17 @@ from sn2nlib.errors import ImageError, ReadingError
 from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
 from sn2nlib.evaluation.readers.scores import COLUMNS
 from sn2nlib.evaluation.readers.session import (
-    PLAN, Mark, Reading, RoomCase, RoomPlan, ScoredParameter, ScoreLog, image_path, load_plan, log_path,
-)  # fmt: skip
+    PLAN,
+    Mark,
+    Reading,
+    RoomCase,
+    RoomPlan,
+    ScoredParameter,
+    ScoreLog,
+    image_path,
+    load_plan,
+    log_path,
+)
 from sn2nlib.provenance import atomic_folder, atomic_write, write_json
 from sn2nlib.scans.images import read_image, write_image
 
