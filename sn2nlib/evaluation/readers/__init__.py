@@ -4,6 +4,11 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["criteria", "scores"],
-    submod_attrs={"criteria": ["Criteria", "Parameter", "Structure", "load_criteria"]},
+    submodules=["criteria", "rules", "scores", "spreadsheets", "summary", "wide"],
+    submod_attrs={
+        "criteria": ["Criteria", "Parameter", "Structure", "load_criteria"],
+        "scores": ["read_cases", "read_scores", "write_scores"],
+        "summary": ["Summary", "summarise"],
+        "wide": ["read_wide"],
+    },
 )
