@@ -219,7 +219,7 @@ def test_the_gains_stand_first_beside_the_published(html: str) -> None:
 def test_tables_captions_and_conventions_are_there(html: str) -> None:
     text = words(html)
     for expected in (
-        "Digital heads are not patients", "13 digital heads and 1 real head (S1)", "Table 1. Demographic",
+        "Digital heads are not patients", "29 digital heads and 1 real head (S1)", "Table 1. Demographic",
         "Table 2. Quantitative test (digital heads), whole volume, against the fully sampled image",
         "Table 2. Real head, inside the head, against the noise-free image", "Gains of sN2N over the original. Real",
         "30.00 (best)", "0.4567", "0.03123", "range = maximum of the reference volume", "nine subregions (Methods)",
@@ -362,7 +362,7 @@ def test_a_study_that_has_not_begun_still_gets_a_page(tmp_path: Path, published:
     settings, people = load_profile("smoke").model_dump(), load_splits(MANIFEST, "smoke")
     text = words(build(out, published, settings=settings, participants=people))
     assert text.count("is missing") >= 8
-    assert "Table 1. Demographic characteristics" in text and "5 digital heads and no real head;" in text
+    assert "Table 1. Demographic characteristics" in text and "8 digital heads and no real head;" in text
     with pytest.raises(StudyError, match=r"there is no study in .*nowhere; run the notebooks"):
         build(tmp_path / "nowhere", published)
 
