@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "criteria": ["Criteria", "Parameter", "Structure", "load_criteria"],
         "rooms": ["prepare_room", "unblind"],
-        "scores": ["read_cases", "read_scores", "write_scores"],
+        "scores": ["describe_scores", "read_cases", "read_scores", "write_scores"],
         "session": ["Session"],
         "summary": ["Summary", "summarise"],
         "wide": ["read_wide"],
