@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from sn2nlib import cli_options as option
-from sn2nlib import denoiser, evaluation, recon, reporting, scans
+from sn2nlib import cli_scores, denoiser, evaluation, recon, reporting, scans
 from sn2nlib.errors import ImageError, Sn2nError
 from sn2nlib.provenance import atomic_write
 
@@ -26,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(cli_scores.app, name="scores")
 
 MAPS = {"noise_sd": "noise SD per component; ", "g_factor": "g-factor; "}  # how their descriptions begin
 EVALUATION_COLUMNS = ("head", "noise_sigma", "arm", "reference", "region", "psnr", "ssim", "nrmse")
@@ -80,7 +82,7 @@ def simulate(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Turn a T1-weighted NIfTI into the raw k-space of a simulated multi-coil scan."""
-    _check_free(out, overwrite=overwrite)
+    option.check_free(out, overwrite=overwrite)
     acquire = functools.partial(
         scans.acquire.acquire,
         scans.read_head(head),
@@ -120,7 +122,7 @@ def convert(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Make a scan file of a raw file, partition by partition: scan files may be larger than memory."""
-    _check_free(out, overwrite=overwrite, source=scan)
+    option.check_free(out, overwrite=overwrite, source=scan)
     scans.convert_raw(scan, out, **reading)
     print(f"Scan: {out}")
 
@@ -136,7 +138,7 @@ def export(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Write a raw scan for other programs: ISMRMRD, or BART .cfl/.hdr; scan files of any size."""
-    _check_not_input(out, scan)
+    option.check_not_input(out, scan)
     source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory), copies=2), **reading)
     written = scans.export.export_scan(source, out, format=format, overwrite=overwrite)
     print("\n".join(f"Scan: {path}" for path in written))
@@ -304,7 +306,7 @@ def denoise(
         return
     if series is not None or volume is not None:
         raise ImageError(f"{image}: --series and --volume choose from a DICOM series, which this is not")
-    _check_not_input(out, image)
+    option.check_not_input(out, image)
     images.check_output(out, overwrite=overwrite)
     network = denoiser.Denoiser.load(model)
     if images.is_image_name(image):
@@ -350,7 +352,7 @@ def evaluate(
 
     Scanner, sampling and reconstruction are those of the study that trained the model, if it says so.
     """
-    _check_free(out, overwrite=overwrite)
+    option.check_free(out, overwrite=overwrite)
     labels = _labels(name or [], len(head))
     network = denoiser.Denoiser.load(model, precision="auto")  # as in the study
     denoise = functools.partial(network.denoise, alpha=alpha)
@@ -397,18 +399,6 @@ def _denoise_dicom(
     told = denoiser.derivation(network, alpha)
     scans.write_dicom(better, out, like=found, derivation=told, overwrite=overwrite)
     print(f"Series: {out}")
-
-
-def _check_free(path: Path, *, overwrite: bool, source: Path | None = None) -> None:
-    if source is not None:
-        _check_not_input(path, source)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
-
-
-def _check_not_input(path: Path, source: Path) -> None:
-    if path.resolve() == source.resolve():
-        raise FileExistsError(f"{path} is the input, which is never replaced; choose another name")
 
 
 def _labels(names: Sequence[str], n_heads: int) -> Sequence[str]:

@@ -151,3 +151,29 @@ def coil_count(virtual_coils: float | None) -> int | float | None:
     if virtual_coils != int(virtual_coils):
         raise typer.BadParameter(f"{virtual_coils} coils: give a whole number, or a share of energy below 1")
     return int(virtual_coils)
+
+
+def check_free(path: Path, *, overwrite: bool, source: Path | None = None) -> None:
+    """Refuse an output that exists, and one that is the input itself.
+
+    Raises
+    ------
+    FileExistsError
+        Saying which option replaces it, if one does.
+    """
+    if source is not None:
+        check_not_input(path, source)
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
+
+
+def check_not_input(path: Path, source: Path) -> None:
+    """Refuse an output that is the input itself.
+
+    Raises
+    ------
+    FileExistsError
+        If it is.
+    """
+    if path.resolve() == source.resolve():
+        raise FileExistsError(f"{path} is the input, which is never replaced; choose another name")

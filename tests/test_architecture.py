@@ -21,6 +21,7 @@ def module_name(path: Path) -> str:
 
 def floor(module: str) -> int:
     room = [*module.split("."), "ground"][1]
+    room = "cli" if room.startswith("cli_") else room
     return FLOORS.index(room) if room in FLOORS else 0
 
 

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["criteria", "rules", "scores", "spreadsheets", "summary", "wide"],
     submod_attrs={
         "criteria": ["Criteria", "Parameter", "Structure", "load_criteria"],
-        "scores": ["read_cases", "read_scores", "write_scores"],
+        "scores": ["describe_scores", "read_cases", "read_scores", "write_scores"],
         "summary": ["Summary", "summarise"],
         "wide": ["read_wide"],
     },

@@ -211,7 +211,7 @@ def intra_reader(
 ) -> pd.DataFrame:
     """Agreement of each reader's repeated readings with the first ones, both arms pooled; empty if none were repeated.
 
-    Cases read twice are few: the rows with parameter "all" pool the parameters of a group.
+    Cases read twice are few: the rows with parameter "all" pool those of a group that has several.
 
     Parameters
     ----------
@@ -230,7 +230,8 @@ def intra_reader(
         wide = part.pivot(index=[*_KEY, "arm"], columns="reading", values="score").reindex(columns=[1, 2])
         twice = wide.dropna().reset_index()
         pooled = {"group": group, "parameter": ALL, "title": "All parameters"}
-        kinds = [(pooled, twice)] + [(_names(each), twice[twice["parameter"] == each.name]) for each in parameters]
+        kinds = [(pooled, twice)] if len(parameters) > 1 else []
+        kinds += [(_names(each), twice[twice["parameter"] == each.name]) for each in parameters]
         for told, chosen in kinds:
             for reader in part["reader"].unique():
                 own = chosen[chosen["reader"] == reader]
