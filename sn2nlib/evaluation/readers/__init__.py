@@ -4,7 +4,9 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["criteria", "rules", "scores", "spreadsheets", "summary", "wide"],
+    submodules=[
+        "cases", "criteria", "looks", "observer", "rules", "scores", "sights", "spreadsheets", "summary", "wide",
+    ],
     submod_attrs={
         "criteria": ["Criteria", "Parameter", "Structure", "load_criteria"],
         "scores": ["describe_scores", "read_cases", "read_scores", "write_scores"],
