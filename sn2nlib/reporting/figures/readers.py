@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.patches import Circle, Patch
+from matplotlib.patches import Ellipse, Patch
 
 from sn2nlib.errors import StudyError
 from sn2nlib.reporting.figures.planes import AXES, Plane, draw, pixel_size, view, window, write_on
@@ -19,7 +19,9 @@ SCORE_COLOURS = ("#8C510A", "#D8A54A", "#E8E3D3", "#8CC4D6", "#0F5A8A")
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 _BAR = 3.1  # mm, height of a bar; the arms of a parameter touch
 _PITCH = 9.0  # mm from one parameter to the next
-_NAMES = 40.0  # mm for the parameters' names
+_HEADS = 5.0  # mm for the readers' names
+_BARS = 0.62  # share of a reader's width that the bars and the arms' names have
+_NAMES = 37.0  # mm for the parameters' names
 _GAP = 1.0
 _ARROW = 9.0  # mm of the head: length of an arrow
 
@@ -56,21 +58,21 @@ def score_bars(
     if shown.empty:
         raise StudyError(f"nobody scored {', '.join(groups)}, so there are no bars to draw")
     parameters, readers = shown.drop_duplicates("parameter"), list(dict.fromkeys(shown["reader"]))
-    sheet = Sheet(title, label=label, height=TOP + 11 + len(parameters) * _PITCH + 7 + BOTTOM)
+    sheet = Sheet(title, label=label, height=TOP + _HEADS + len(parameters) * _PITCH + 8 + BOTTOM)
     width = (WIDTH - _NAMES - SIDE) / len(readers)
     height = len(parameters) * _PITCH
     for row, name in enumerate(parameters["title"]):
-        sheet.write(SIDE, TOP + 11 + (row + 0.5) * _PITCH, name, va="center")
+        sheet.write(SIDE, TOP + _HEADS + (row + 0.5) * _PITCH, name, va="center")
     for column, reader in enumerate(readers):
         left = _NAMES + column * width
-        sheet.write(left + 0.34 * width, TOP + 6, reader, ha="center", weight="bold")
-        sheet.write(left + 0.84 * width, TOP + 6, "mean ± SD", ha="center", color=GREY, size=SMALL)
-        axes = sheet.panel(left, TOP + 11, 0.68 * width, height)
+        sheet.write(left + 0.18 * _BARS * width, TOP + 1, reader, weight="bold")
+        sheet.write(left + _BARS * width + 1, TOP + 1, "mean ± SD", color=GREY, size=SMALL)
+        axes = sheet.panel(left, TOP + _HEADS, _BARS * width, height)
         own = counts[counts["reader"] == reader]
         for row, parameter in enumerate(parameters["parameter"]):
             _draw_bars(axes, own[own["parameter"] == parameter], row)
             found = shown[(shown["reader"] == reader) & (shown["parameter"] == parameter)]
-            _write_numbers(sheet, found, left + 0.71 * width, TOP + 11 + (row + 0.5) * _PITCH)
+            _write_numbers(sheet, found, left + _BARS * width + 1, TOP + _HEADS + (row + 0.5) * _PITCH)
         _finish_bars(axes, height)
     handles = [Patch(facecolor=colour, edgecolor=GREY, linewidth=0.4) for colour in SCORE_COLOURS]
     names = [f"score {score}" for score in range(1, 6)]
@@ -130,8 +132,8 @@ def fine_structures(
             draw(axes, image, plane=plane, voxel_size=voxel_size, limits=(0, top), letters=False)
             write_on(axes, 0.03, 0.03, arm, va="bottom")
             if ringed:
-                ring = float(mark["radius"]) / pixel_size(plane, voxel_size)[1]
-                axes.add_patch(Circle((col, row), ring, fill=False, edgecolor=VERMILION, linewidth=0.9))
+                high, wide = (2 * float(mark["radius"]) / size for size in pixel_size(plane, voxel_size))
+                axes.add_patch(Ellipse((col, row), wide, high, fill=False, edgecolor=VERMILION, linewidth=0.9))
     told = ", ".join(str(mark["name"]) for mark in chosen)
     sheet.caption = (
         f"{label}: {told}; {extent:g} mm of the head in each panel, both arms in one window; the ring in the third "
@@ -245,7 +247,7 @@ def _write_numbers(sheet: Sheet, found: pd.DataFrame, left: float, middle: float
             spread = "" if math.isnan(sd) else f" ± {sd:.1f}"
             place = middle + (number - 0.5) * (_BAR + 0.3)
             sheet.write(left, place, f"{row[f'{arm}_mean']:.1f}{spread}", va="center", size=NORMAL)
-        sheet.write(left + 15.5, middle, stars(float(row["p"])), va="center", size=NORMAL, weight="bold")
+        sheet.write(left + 15.5, middle, stars(float(row["p"])), va="center", size=NORMAL)
 
 
 def _bars_caption(shown: pd.DataFrame, label: str) -> str:
