@@ -33,7 +33,8 @@ NEEDS: dict[str, list[str]] = {
     "06_volumetry": ["05_noise_levels"],
     "07_vessel_wall": ["04_alpha"],
     "09_report": [
-        "00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry", "07_vessel_wall",
+        "00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry",
+        "07_vessel_wall",
     ],
 }
 # under reports/<profile>/; a notebook whose result was deleted runs again, be it one of these, which it must leave,
