@@ -70,8 +70,8 @@ def acquire_participant(
     participant, noise_sd, noise_over_scale, seconds
     """
     begun, folder = time.monotonic(), Path(folder)
-    made = simulate_vessel_scan(seed, age=age, sex=sex, **settings)
-    repeated = replica_images(made.scan, replicas, seed=seed, recon=settings.get("recon"))
+    made = simulate_vessel_scan(int(seed), age=age, sex=sex, **settings)
+    repeated = replica_images(made.scan, replicas, seed=int(seed), recon=settings.get("recon"))
     with atomic_write(folder / "replicas" / f"{participant}.npz") as part:
         np.savez(part, images=np.stack(list(repeated)))
     save_vessel_scan(made, folder, participant)
@@ -99,7 +99,7 @@ def pair_for_training(
     participant, seconds, and the numbers of `sn2nlib.evaluation.participants.pair_numbers`
     """
     begun = time.monotonic()
-    scan = simulate_training_scan(seed, age=age, sex=sex, **settings)
+    scan = simulate_training_scan(int(seed), age=age, sex=sex, **settings)
     with warnings.catch_warnings():
         # tissue fills the small field of view, so that a half's g-factor is high; its number is in the table
         warnings.filterwarnings("ignore", message="the median g-factor of a half image", category=UserWarning)
@@ -229,7 +229,7 @@ def measure_participant(
         volumes[arm], geometry = read_image(images / f"{participant}_{arm}.nii.gz")
         with np.load(images / f"{participant}_{arm}.npz") as stored:
             replicas[arm] = list(stored["replicas"].astype(np.float32))
-    truth, head = _truth(participant, acquired)
+    truth, head = truth_of(participant, acquired)
     sites = read_sites(acquired / "rois" / f"{participant}.csv")
     if not sites:
         raise StudyError(f"{participant}: no vessel can be measured in the field of view; choose a larger matrix")
@@ -244,10 +244,10 @@ def measure_participant(
     return {"participant": participant, "sites": len(sites), "seconds": time.monotonic() - begun}
 
 
-def _truth(participant: str, acquired: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Noise-free image and head mask, turned as `read_image` turns the NIfTI."""
-    affine, _ = stored_affine(acquired / f"{participant}.nii.gz")
-    with np.load(acquired / "references" / f"{participant}.npz") as stored:
+def truth_of(participant: str, acquired: Folder) -> tuple[np.ndarray, np.ndarray]:
+    """Noise-free image (z, y, x) and head mask of a scan, turned as `read_image` turns its NIfTI."""
+    affine, _ = stored_affine(Path(acquired) / f"{participant}.nii.gz")
+    with np.load(Path(acquired) / "references" / f"{participant}.npz") as stored:
         truth, head = (
             turn_to_acquired(stored[name].transpose(2, 1, 0), affine)[0] for name in ("noise_free", "head")
         )
