@@ -4,7 +4,10 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["criteria", "rooms", "rules", "scores", "session", "spreadsheets", "summary", "wide"],
+    submodules=[
+        "cases", "criteria", "looks", "observer", "rooms", "rules", "scores", "session", "sights", "spreadsheets",
+        "summary", "wide",
+    ],
     submod_attrs={
         "criteria": ["Criteria", "Parameter", "Structure", "load_criteria"],
         "rooms": ["prepare_room", "unblind"],
