@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from sn2nlib import cli_options as option
+from sn2nlib import cli_outputs as outputs
 from sn2nlib import evaluation, provenance, reporting, scans
 
 app = typer.Typer(
@@ -55,7 +56,7 @@ def import_sheet(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Make a table of scores from a spreadsheet as people keep it, with one header row or several."""
-    option.check_free(out, overwrite=overwrite, source=sheet)
+    outputs.check_new(out, outputs.TABLE, overwrite=overwrite, source=sheet)
     known = evaluation.readers.load_criteria(criteria)
     table = evaluation.readers.read_wide(
         sheet, criteria=known, group=group, ignore=ignore or [], complete=not unfinished
@@ -77,7 +78,7 @@ def report(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Compare the arms and the readers: tables (CSV, HTML), methods paragraph, and both as a .docx document."""
-    option.check_free(out, overwrite=overwrite)
+    outputs.check_new(out, overwrite=overwrite)
     known = evaluation.readers.load_criteria(criteria)
     table = evaluation.readers.read_scores(scores, criteria=known, **_expected(cases, reader, unfinished))
     published = reporting.load_published(scans.manifest.manifest_folder())

@@ -47,3 +47,7 @@ class StudyError(Sn2nError):
 
 class SegmentationError(Sn2nError):
     """A segmentation engine is not installed, a step of it failed, or its own gate refuses the result."""
+
+
+class ReadingError(Sn2nError):
+    """A study to be read, a reading room, its score log or its key cannot be used."""

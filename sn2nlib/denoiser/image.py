@@ -13,6 +13,7 @@ from .apply import PAPER_ALPHA, Denoiser
 
 Axis = Literal["sagittal", "coronal", "axial"]
 AXES: tuple[Axis, ...] = ("sagittal", "coronal", "axial")  # the planes across z, y, and x
+PARTITIONS = "partitions"
 ISOTROPIC = 1.25  # longest over shortest side of a voxel: ADNI's 1.2 still counts, the paper's VWI has 1.12
 _SLAB = 0.9  # extent of a slab over the next longer side of the field of view, at most
 
@@ -35,7 +36,8 @@ def denoise_image(
 ) -> np.ndarray:
     """Denoise an image whose acquisition is not known in detail.
 
-    1. **Axis.** The network slides over the planes that `choose_axis` takes, or those of `axis`.
+    1. **Axis.** The network slides over the partitions, as in training, where they are known: of a raw scan, and of
+       an image that was reconstructed here from one. Elsewhere over the planes that `choose_axis` takes, or of `axis`.
     2. **Negative values** (real-valued or phase-corrected images, intercepts): the volume is shifted by its minimum
        before the network, and back after it. The network was trained on magnitudes and cuts its answer at zero;
        clipping the input instead would lose what is below zero and lift the mean of noise that is centred on zero.
@@ -51,8 +53,8 @@ def denoise_image(
     voxel_size : (z, y, x) mm
     alpha
         Share of the input; None: the model's own.
-    axis
-        Planes to slide over; None: from the geometry.
+    axis : "sagittal", "coronal", "axial" or "partitions"
+        Planes to slide over, the last being those across z of a volume as it was acquired; None: from the geometry.
 
     Returns
     -------
@@ -67,10 +69,10 @@ def denoise_image(
     if volume.ndim != 3 or volume.size == 0 or np.iscomplexobj(volume):
         raise ImageError(f"needs a real volume (z, y, x), got {volume.dtype} of shape {volume.shape}")
     planes = choose_axis(voxel_size, volume.shape) if axis is None else axis
-    if planes not in AXES:
+    if planes not in (*AXES, PARTITIONS):
         raise ImageError(f"the planes are {', '.join(AXES[:-1])} or {AXES[-1]}; got {axis!r}")
-    place = AXES.index(planes)
-    _warn_anisotropic(voxel_size, AXES[place])
+    place = 0 if planes == PARTITIONS else AXES.index(planes)
+    _warn_anisotropic(voxel_size, planes)
     floor = min(float(volume.min()), 0.0)
     if floor < 0:
         warnings.warn(
@@ -159,11 +161,14 @@ def _within_two(mask: np.ndarray, axis: int, combine: np.ufunc) -> np.ndarray:
     return np.moveaxis(found, 0, axis)
 
 
-def _warn_anisotropic(voxel_size: tuple[float, float, float], axis: str) -> None:
+def _warn_anisotropic(voxel_size: tuple[float, float, float], planes: str) -> None:
     if max(voxel_size) > ISOTROPIC * min(voxel_size):
         size = " × ".join(f"{side:.3g}" for side in voxel_size)
+        axes, taken = "left-right, back-front, up-down", f"{planes} planes"
+        if planes == PARTITIONS:
+            axes, taken = "partitions, lines, readout", "the partitions, as in training"
         warnings.warn(
-            f"voxels of {size} mm (left-right, back-front, up-down) are not isotropic: a network that was trained on "
-            f"isotropic ones knows less about them; it takes {axis} planes",
+            f"voxels of {size} mm ({axes}) are not isotropic: a network that was trained on isotropic ones knows less "
+            f"about them; it takes {taken}",
             stacklevel=3,
         )

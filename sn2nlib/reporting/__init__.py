@@ -5,7 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
-        "demographics", "document", "figures", "html", "notebooks", "published", "readers", "report", "study", "tables",
+        "demographics", "document", "figures", "html", "notebooks", "published", "readers", "reading_room",
+        "reading_server", "report", "study", "tables",
     ],
     submod_attrs={
         "demographics": ["table1", "table1_tests", "table1_html"],

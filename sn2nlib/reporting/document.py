@@ -209,9 +209,15 @@ def _fit(grid: Any, cells: Sequence[pd.Series], headings: Sequence[str]) -> None
         max(6, len(heading), int(column.str.len().max()))
         for column, heading in zip(cells, ["", *headings], strict=True)
     ]
+    widths = [Cm((_PAGE[0] - 2 * _MARGIN) * letters / sum(longest)) for letters in longest]
     grid.autofit = False
-    for column, letters in zip(grid.columns, longest, strict=True):
-        column.width = Cm((_PAGE[0] - 2 * _MARGIN) * letters / sum(longest))
+    for column, width in zip(grid.columns, widths, strict=True):
+        column.width = width
+    for row in grid.rows:  # some programs go by the cells
+        place = 0
+        for cell in row._tr.tc_lst:
+            cell.width = Cm(sum(width.cm for width in widths[place : place + cell.grid_span]))
+            place += cell.grid_span
 
 
 def _row(grid: Any, texts: Sequence[str], *, bold: bool = False, repeat: bool = False) -> None:

@@ -165,8 +165,10 @@ def test_document_holds_the_cells(
         sections = list(dict.fromkeys(table.rows["section"]))
         assert [row[0] for row in texts if len(set(row)) == 1] == sections
         assert ["Parameter", *(column.heading for column in table.columns)] in texts[:2]
-        widths = sum(column.width.cm for column in grid.columns)
-        assert widths == pytest.approx(26.7, abs=0.1)
+        widths = [[column.width.cm for column in grid.columns]]
+        widths += [[cell.width.cm for cell in row._tr.tc_lst] for row in grid.rows]
+        assert [sum(row) for row in widths] == pytest.approx([26.7] * len(widths), abs=0.1)
+        assert widths[0] == pytest.approx(widths[-1], abs=0.01)
         last = grid.rows[-1]._tr.tc_lst
         assert all(cell.find(f".//{qn('w:tcBorders')}/{qn('w:bottom')}") is not None for cell in last)
 

@@ -174,7 +174,7 @@ def read_cases(path: str | os.PathLike[str]) -> dict[str, list[str]]:
 
 def _text_table(sheet: Sheet) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows as text, by line, and what is wrong with header and rows; empty where a column is missing or doubled."""
-    names = list(sheet.rows[0])
+    names = [name.lower() for name in sheet.rows[0]]
     while not names[-1]:  # empty columns of a spreadsheet
         names.pop()
     known = (*COLUMNS, *OPTIONAL_COLUMNS)

@@ -181,3 +181,12 @@ def test_one_reader_has_no_agreement(study: pd.DataFrame, criteria: Criteria) ->
     assert alone.agreement.empty and len(alone.comparison) == 2 and len(alone.intra_reader) == 3
     single = compare_arms(study[study["case"] == "C00"], criteria)
     assert math.isnan(single["original_sd"].iloc[0]) and single["n"].iloc[0] == 1
+
+
+def test_tables_that_were_not_checked(study: pd.DataFrame, criteria: Criteria) -> None:
+    with pytest.raises(ScoreError, match=r"no column\(s\) reading, score; read_scores gives it every one"):
+        compare_arms(study.drop(columns=["reading", "score"]), criteria)
+    with pytest.raises(ScoreError, match=r"2 score\(s\) twice, the first one: reader1, C00, overall_quality,"):
+        summarise(pd.concat([study, study.iloc[:2]], ignore_index=True), criteria)
+    with pytest.raises(ScoreError, match="throughout, not nothing"):
+        compare_arms(study.iloc[:0], criteria)
