@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules=["criteria", "rooms", "scores", "session"],
     submod_attrs={
         "criteria": ["Criteria", "Parameter", "Structure", "load_criteria"],
-        "rooms": ["prepare_room", "unblind", "write_scores"],
+        "rooms": ["prepare_room", "unblind"],
+        "scores": ["write_scores"],
         "session": ["Session"],
     },
 )

@@ -13,21 +13,21 @@ The folder holds ``study.yaml``::
           - {name: left hippocampus, position: [-28, -20, -14], radius: 9, parameter: hippocampus}
 """
 
-import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sn2nlib.errors import ImageError, ReadingError
 from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
-from sn2nlib.evaluation.readers.scores import COLUMNS
+from sn2nlib.evaluation.readers.scores import COLUMNS, OPTIONAL_COLUMNS
 from sn2nlib.evaluation.readers.session import (
     PLAN,
     Mark,
@@ -157,12 +157,12 @@ def prepare_room(
     return plan
 
 
-def unblind(room: str | os.PathLike[str], key: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def unblind(room: str | os.PathLike[str], key: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[str, int]]:
     """The scores of a room with case and arm, by its key.
 
     Returns
     -------
-    rows
+    table
         With the columns of `sn2nlib.evaluation.readers.scores`, by reader in the order of reading.
     missing
         How many scores every reader has left out.
@@ -170,7 +170,7 @@ def unblind(room: str | os.PathLike[str], key: str | os.PathLike[str]) -> tuple[
     Raises
     ------
     ReadingError
-        If the key is damaged or that of another room, or a log is damaged.
+        If the key is damaged or that of another room, a log is damaged, or nobody has scored.
     """
     plan, opened = load_plan(room), _load_key(key)
     if opened["room"] != plan.room:
@@ -188,15 +188,9 @@ def unblind(room: str | os.PathLike[str], key: str | os.PathLike[str]) -> tuple[
         for entry in wanted:
             if entry in log.scores:
                 rows.append(_row(reader, entry, log, opened))
-    return rows, missing
-
-
-def write_scores(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Write rows of `unblind` as CSV, whole or not at all."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [*COLUMNS, "reading", "source"], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    if not rows:
+        raise ReadingError(f"nobody has scored in {room} yet")
+    return pd.DataFrame(rows)[[*COLUMNS, *OPTIONAL_COLUMNS]], missing
 
 
 def _row(reader: str, entry: tuple[str, str, str], log: ScoreLog, opened: Mapping[str, Any]) -> dict[str, Any]:
