@@ -17,6 +17,7 @@ import numpy as np
 from ipyevents import Event
 from nibabel.affines import voxel_sizes
 
+from sn2nlib.errors import ReadingError, Sn2nError
 from sn2nlib.evaluation.readers.criteria import SCORES
 from sn2nlib.evaluation.readers.session import SIDES, Session, open_image
 from sn2nlib.reporting.figures.planes import window
@@ -83,15 +84,16 @@ class ReadingRoom:
         self._marked = -1  # the mark that was gone to; -1: none is shown
         self._stamp: tuple[str, float] | None = None
         self._event_sources = self._listen()
+        self._shown = self.session.place  # where the images on the page belong
         self._open_case()
         self._task = self._follow()
 
     def press(self, key: str) -> None:
         """What a key of the keyboard does; keys without a meaning do nothing."""
         if key in {str(score) for score in SCORES}:
-            self._give(int(key))
+            self._do(self._give, int(key))
         elif action := self._actions().get(key.lower() if len(key) == 1 else key):
-            action()
+            self._do(action)
 
     def scroll(self, slices: int) -> None:
         """Go on by so many slices in both images."""
@@ -112,6 +114,18 @@ class ReadingRoom:
         half = (high - low) * min(max(width, 0.1), 10.0) / 2
         middle = (low + high) / 2 - brightness * (high - low)
         self._show(replace(self.look, low=middle - half, high=middle + half))
+
+    def _do(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Act; what fails is told on the page, without paths, which may tell what they must not."""
+        try:
+            action(*arguments)
+        except OSError as error:
+            self._complain(f"This could not be kept on the disk: {error.strerror or type(error).__name__}.")
+        except Sn2nError:
+            self._complain("An image or the log of scores is damaged.")
+
+    def _complain(self, what: str) -> None:
+        self._notice.value = f"<span class='wrong'>{html.escape(what)} Call whoever prepared this room.</span>"
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         session = self.session
@@ -167,7 +181,7 @@ class ReadingRoom:
 
     def _button(self, text: str, action: Callable[..., None], *arguments: Any) -> widgets.Button:
         button = widgets.Button(description=text)
-        button.on_click(lambda _: action(*arguments))
+        button.on_click(lambda _: self._do(action, *arguments))
         return button
 
     def _listen(self) -> list[Event]:
@@ -310,7 +324,12 @@ class ReadingRoom:
 
     def _open_case(self) -> None:
         reading = self.session.reading
-        opened = {side: open_image(self.session.folder, getattr(reading, side)) for side in SIDES}
+        try:
+            opened = {side: open_image(self.session.folder, getattr(reading, side)) for side in SIDES}
+        except ReadingError:
+            self.session.place = self._shown  # what is scored is what is seen
+            raise
+        self._shown = self.session.place
         self._volumes = {side: volume for side, (volume, _) in opened.items()}
         self._affine = opened["left"][1]
         x, y, z = (float(size) for size in voxel_sizes(self._affine))
@@ -403,9 +422,12 @@ class ReadingRoom:
     async def _look_at_log(self) -> None:
         while True:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-            if self.session.log.refresh():
-                self.session.place = self.session.first_open()
-                self._open_case()
+            self._do(self._catch_up)
+
+    def _catch_up(self) -> None:
+        if self.session.log.refresh():
+            self.session.place = self.session.first_open()
+            self._open_case()
 
 
 def _box(kind: Callable[..., Any], children: list[Any], name: str) -> Any:

@@ -1,6 +1,7 @@
 """One slice of a volume as a PNG of the size it has on the screen, drawn in milliseconds: the reading room's eyes."""
 
 import io
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,7 +86,7 @@ def draw_slice(
         _draw_circle(pen, circle, look, place, volume.shape, voxel_size)
     _write_letters(pen, look, canvas, volume.shape)
     file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=1)
+    picture.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return file.getvalue()
 
 

@@ -1,6 +1,7 @@
 """The page of the reading room without a browser: what keys and mouse do, and that it says nothing it must not."""
 
 import asyncio
+import errno
 import io
 import json
 import re
@@ -130,6 +131,31 @@ def test_the_end_is_told(page: ReadingRoom) -> None:
             page.press(digit)
         page.press("Enter")
     assert "All cases are read, every score is saved." in text(page)
+
+
+def test_a_score_that_is_not_kept_is_told_and_given_again(
+    page: ReadingRoom, room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(room))
+
+    with monkeypatch.context() as broken:
+        broken.setattr("sn2nlib.evaluation.readers.session.os.open", full)
+        page.press("4")
+        button(page, "5", 1).click()
+    assert "could not be kept on the disk: No space left on device" in text(page) and str(room) not in text(page)
+    assert page.session.place == Place(0, 0, "right") and page.session.progress() == (0, 16)
+    page.press("ArrowLeft")
+    page.press("4")
+    assert "could not be kept" not in text(page) and page.session.score(side="left") == 4
+
+
+def test_a_missing_image_is_told_without_its_path(page: ReadingRoom, room: Path) -> None:
+    for image in (room / "images").iterdir():
+        image.unlink()
+    page.press(".")
+    assert "An image or the log of scores is damaged" in text(page) and str(room) not in text(page)
+    assert page.session.place.reading == 0, "what is scored is what is seen"
 
 
 def test_buttons_do_what_keys_do(page: ReadingRoom) -> None:
