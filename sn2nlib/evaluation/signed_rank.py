@@ -213,7 +213,8 @@ def cases_needed(
 ) -> CasesNeeded:
     """How many cases the signed-rank test needs to find a difference between two arms.
 
-    By simulation of ordinal scores (`signed_rank_power`), by bisection up to `largest`; beside it Noether's formula
+    By simulation of ordinal scores (`signed_rank_power`): the number is doubled until it reaches the power, up to
+    `largest`, then found by bisection. Beside it stands Noether's formula
     n = (z(1 − α/2) + z(power))² / (3 (P − ½)²), P the probability that the sum of two independent differences is
     positive (a sum of zero counts half).
 
@@ -240,9 +241,11 @@ def cases_needed(
         return signed_rank_power(differences, n, alpha=alpha, repetitions=repetitions, seed=seed)
 
     formula = _noether(differences, power=power, alpha=alpha)
-    low, high = 1, largest
-    if (found := reached(largest)) < power:
-        return CasesNeeded(None, found, formula)
+    low, high = 1, min(8, largest)
+    while (found := reached(high)) < power:
+        if high == largest:
+            return CasesNeeded(None, found, formula)
+        low, high = high, min(2 * high, largest)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) >= power else (middle, high)

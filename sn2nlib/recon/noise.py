@@ -210,6 +210,8 @@ def _kernel_phases(n: int, offsets: NDArray[np.int64]) -> NDArray[np.complex128]
 def g_factor(noise_sd: NDArray[np.float32], reduction: float) -> NDArray[np.float32]:
     """g = SD / √R: the noise beyond that of taking R times fewer samples, for Σ|w|² = 1.
 
+    Below 1 where the lines that GRAPPA fills in, as averages of acquired ones, hold less noise than those.
+
     Parameters
     ----------
     noise_sd : (z, y, x) float32

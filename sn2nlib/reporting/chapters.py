@@ -35,6 +35,7 @@ COUNTERPARTS = {
     "cohort": "", "preprocessing": "Figure 1a", "pairs": "Figure 1a", "noise_maps": "", "learning_curve": "Figure 1b",
     "alpha": "Figure 1c and Appendix 3", "noise_levels": "Table 2", "bias": "",
     "volumetry_dsc": "Table 2", "volumetry_structures": "", "volumetry_bland_altman": "", "volumetry_labels": "",
+    "vessel_wall_views": "Figure 6", "vessel_wall_measures": "Figure 6", "vessel_wall_sharpness": "",
     "comparison": "Figures 3 and 5, S4 to S6", "montage": "Figure S3",
 }  # fmt: skip
 _WHERE = [(reference, region) for region in ("volume", "head") for reference in ("full_sampled", "noise_free")]

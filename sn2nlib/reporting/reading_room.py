@@ -9,7 +9,6 @@ import html
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import ipywidgets as widgets
@@ -21,24 +20,15 @@ from sn2nlib.errors import ReadingError, Sn2nError
 from sn2nlib.evaluation.readers.criteria import SCORES
 from sn2nlib.evaluation.readers.session import SIDES, Session, open_image
 from sn2nlib.reporting.figures.planes import window
+from sn2nlib.reporting.reading_parts import KEYS, STYLE, criteria_table, make_box, make_html
 from sn2nlib.reporting.reading_slices import Circle, Look, along, draw_slice, offset, slice_count
 
-STYLE = Path(__file__).with_suffix(".css")
 PLANES = ("axial", "coronal", "sagittal")
 SECONDS_BETWEEN_LOOKS = 0.5  # at the log, which another page of the same reader may have lengthened
 _CANVAS = (600, 480)  # until the browser has told the size of an image
 _LARGEST = 1400
 _NOTCH = 100.0  # deltaY of one notch of a mouse wheel
 _DRAG = 300.0  # pixels of mouse movement for the whole window
-_KEYS = {
-    "left": """<kbd>1</kbd>–<kbd>5</kbd> score, <kbd>⌫</kbd> take back<br><kbd>←</kbd> <kbd>→</kbd> image to score<br>
-<kbd>N</kbd> <kbd>P</kbd> next, previous parameter<br><kbd>.</kbd> <kbd>,</kbd> next, previous case<br>
-<kbd>Enter</kbd> go on<br><span class='waiting'>Keys work while the pointer is here.</span>""",
-    "right": """<kbd>↑</kbd> <kbd>↓</kbd> wheel: slice<br><kbd>A</kbd> <kbd>C</kbd> <kbd>S</kbd> plane,
-<kbd>M</kbd> marks<br><kbd>+</kbd> <kbd>−</kbd> Ctrl+wheel: zoom, <kbd>R</kbd> reset<br>
-right drag: move, left drag: window<br><kbd>Q</kbd> <kbd>W</kbd> contrast, <kbd>D</kbd> <kbd>B</kbd> brightness<br>
-R, the patient's right, is on the left:<br>radiological convention.""",
-}
 
 
 class ReadingRoom:
@@ -67,12 +57,12 @@ class ReadingRoom:
         self.session = Session(room, reader)
         self.canvas = _CANVAS
         self._images = {side: widgets.Image(format="png", value=b"") for side in SIDES}
-        self._frames = {side: _box(widgets.VBox, [image], "frame") for side, image in self._images.items()}
-        self._told = _html("told")
+        self._frames = {side: make_box(widgets.VBox, [image], "frame") for side, image in self._images.items()}
+        self._told = make_html("told")
         self._planes = {plane: self._button(plane.capitalize(), self._choose_plane, plane) for plane in PLANES}
         self._marks = self._button("Marks", self._step_marks)
-        self._parameters = _box(widgets.HBox, [], "parameters")
-        self._criteria, self._notice = _html("criteria"), _html("notice")
+        self._parameters = make_box(widgets.HBox, [], "parameters")
+        self._criteria, self._notice = make_html("criteria"), make_html("notice")
         self._labels = {side: widgets.HTML() for side in SIDES}
         self._grades = {
             side: [self._button(str(score), self._give_at, side, score) for score in SCORES] for side in SIDES
@@ -163,21 +153,21 @@ class ReadingRoom:
         reset = self._button("Reset view", self._reset)
         back = self._button("Take back", self._take_back)
         bar = [self._told, *self._planes.values(), self._marks, reset, back, previous, following]
-        middle = _box(widgets.VBox, [self._parameters, self._criteria, self._notice], "middle")
+        middle = make_box(widgets.VBox, [self._parameters, self._criteria, self._notice], "middle")
         panel = [self._sides["left"], middle, self._sides["right"]]
         style = widgets.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
         style.layout.display = "none"
         rows = [
             style,
-            _box(widgets.HBox, bar, "bar"),
-            _box(widgets.HBox, list(self._frames.values()), "images"),
-            _box(widgets.HBox, panel, "panel"),
+            make_box(widgets.HBox, bar, "bar"),
+            make_box(widgets.HBox, list(self._frames.values()), "images"),
+            make_box(widgets.HBox, panel, "panel"),
         ]
-        return _box(widgets.VBox, rows, "reading-room")
+        return make_box(widgets.VBox, rows, "reading-room")
 
     def _side(self, side: str) -> widgets.VBox:
-        grades = _box(widgets.HBox, self._grades[side], "grades")
-        return _box(widgets.VBox, [self._labels[side], grades, _html("keys", _KEYS[side])], "side")
+        grades = make_box(widgets.HBox, self._grades[side], "grades")
+        return make_box(widgets.VBox, [self._labels[side], grades, make_html("keys", KEYS[side])], "side")
 
     def _button(self, text: str, action: Callable[..., None], *arguments: Any) -> widgets.Button:
         button = widgets.Button(description=text)
@@ -370,7 +360,7 @@ class ReadingRoom:
         self._marks.button_style = "primary" if self._marked >= 0 else ""
         self._marks.disabled = not session.marks
         self._fill_parameters()
-        self._criteria.value = _criteria(session.parameter)
+        self._criteria.value = criteria_table(session.parameter)
         for side in SIDES:
             score = session.score(side=side)
             told = "not scored yet" if score is None else f"score {score}"
@@ -428,24 +418,3 @@ class ReadingRoom:
         if self.session.log.refresh():
             self.session.place = self.session.first_open()
             self._open_case()
-
-
-def _box(kind: Callable[..., Any], children: list[Any], name: str) -> Any:
-    box = kind(children)
-    box.add_class(name)
-    return box
-
-
-def _html(name: str, content: str = "") -> widgets.HTML:
-    made = widgets.HTML(content)
-    made.add_class(name)
-    return made
-
-
-def _criteria(parameter: Any) -> str:
-    rows = "".join(
-        f"<tr><td>{score}</td><td>{html.escape(meaning)}</td></tr>"
-        for score, meaning in reversed(list(zip(SCORES, parameter.scale, strict=True)))
-    )
-    look_for = f" – {html.escape(parameter.look_for)}" if parameter.look_for else ""
-    return f"<b>{html.escape(parameter.title)}</b>{look_for}<table>{rows}</table>"

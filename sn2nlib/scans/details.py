@@ -18,9 +18,10 @@ from sn2nlib.errors import ManifestError
 from sn2nlib.scans.fields import smooth_field
 
 USES = ("marked", "support", "inserted")
+AGAINST = ("white", "brain")
 SIDES = {"each": (("right", 1.0), ("left", -1.0)), "midline": (("", 1.0),)}
 _PLACES = ("x", "y", "z", "to_x", "to_y", "to_z", "radius_x", "radius_y", "radius_z")
-_COLUMNS = ("structure", "side", "use", "within", "material", "t1", "pd", *_PLACES, "source")
+_COLUMNS = ("structure", "side", "use", "within", "against", "material", "t1", "pd", *_PLACES, "source")
 _APART = 12.0  # mm between the middles of lesions
 
 
@@ -65,6 +66,8 @@ class FineStructure:
         "marked": the head has it; "inserted": it is put there; "support": put there too, for the sake of a neighbour.
     within
         Where it may lie: materials of the head, or labels of the atlas without their side.
+    against
+        What next to it a reader sets it off from: "white" matter or any of the "brain"; "" for a support.
     material
         Whose texture and T2* it gets; "" for what is only marked.
     t1, pd
@@ -77,6 +80,7 @@ class FineStructure:
     side: str
     use: str
     within: tuple[str, ...]
+    against: str
     material: str
     t1: float
     pd: float
@@ -109,7 +113,7 @@ class Placed:
     structures
         Those to look for, without what only supports them.
     values
-        (where (z, y, x) bool, material, T1 in ms, PD) of everything inserted, in order.
+        (where (z, y, x) bool, material, T1 in ms, PD) of everything inserted, apart from each other.
     """
 
     regions: np.ndarray
@@ -174,6 +178,8 @@ class Details:
             room = _room(structure, points, code, labels, codes, atlas)
             if structure.use != "marked":
                 code[room] = codes[structure.material]
+                # what lies under it is no longer there
+                values = [(where & ~room, *known) for where, *known in values]
                 values.append((room, structure.material, structure.t1, structure.pd))
             regions[room] = wanted.index(structure) + 1 if structure in wanted else 0
         white, deepest = materials["wm"], materials["lesion"]
@@ -209,19 +215,20 @@ def load_structures(manifest: str | os.PathLike[str]) -> tuple[FineStructure, ..
         Naming every bad row.
     """
     path = Path(manifest, "readers", "regions.csv")
-    table = _read(path, _COLUMNS).fillna({"within": "", "material": ""})
+    table = _read(path, _COLUMNS).fillna({"within": "", "against": "", "material": ""})
     bad = ~(table["side"].isin(list(SIDES)) & table["use"].isin(USES)) | table[list(_PLACES)].isna().any(axis=1)
     bad |= (table[["radius_x", "radius_y", "radius_z"]] <= 0).any(axis=1) | (table["within"] == "")
     # pandas reads an empty cell as NaN; what is inserted needs all three
     bad |= (table["use"] != "marked") & (table[["t1", "pd"]].isna().any(axis=1) | (table["material"] == ""))
-    _raise(path, bad, f"side is one of {', '.join(SIDES)}, use one of {', '.join(USES)}; places and radii above 0, "
-           "within, and for what is not only marked material, t1 and pd are needed")  # fmt: skip
+    bad |= (table["use"] != "support") & ~table["against"].isin(AGAINST)
+    _raise(path, bad, f"side is one of {', '.join(SIDES)}, use one of {', '.join(USES)}, against one of "
+           f"{', '.join(AGAINST)}; places, radii above 0, within, and for what is not only marked material, t1 and pd are needed")  # fmt: skip
     found = []
     for (name, side), rows in table.groupby(["structure", "side"], sort=False):
         first = rows.iloc[0]
         for title, sign in SIDES[str(side)]:
             found.append(FineStructure(
-                str(name), title, first["use"], tuple(first["within"].split()), first["material"],
+                str(name), title, first["use"], tuple(first["within"].split()), first["against"], first["material"],
                 float(first["t1"]), float(first["pd"]), tuple(_part(row, sign) for _, row in rows.iterrows()),
             ))  # fmt: skip
     return tuple(found)

@@ -184,6 +184,7 @@ def test_a_profile_may_be_a_file(root: Path, ran: list[str], tmp_path: Path) -> 
         ("none/there.yaml", {}, r"there is no profile .*there\.yaml"),
         ("smoke", {"only": "07_none"}, "there is no notebook 07_none; the study has 00_quickstart, 01_data"),
         ("smoke", {"parameters": {"steps": 1}}, "parameters belong to one notebook; name it"),
+        ("smoke", {"only": "01_data", "parameters": {"labels_from": "nowhere"}}, "nowhere is no folder of label maps"),
     ],
 )
 def test_wrong_requests_are_explained(
@@ -245,6 +246,15 @@ def test_the_summary_tells_the_gains(tmp_path: Path) -> None:
         "Gain of sN2N over the original, inside the head, noise-free reference:",
         "3 σ",
         "real_head PSNR, dB higher +3.50",
+    ]
+    rows = [("quantitative", "full_sampled", "volume", "DSC_FIRST", 1.0, 0.024)]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "tables" / "volumetry_gains.csv", index=False)
+    (tmp_path / "tables" / "table2_gains.csv").unlink()  # as after notebook 06 alone
+    lines = [" ".join(line.split()) for line in summary(tmp_path).splitlines() if line]
+    assert lines[1:] == [
+        "Gain of sN2N over the original in DSC with the fully sampled image's labels:",
+        "1 σ",
+        "quantitative DSC, subcortical +0.024",
     ]
 
 

@@ -129,7 +129,7 @@ def test_a_structure_without_room_is_empty() -> None:
     grid = [np.full((2, 2, 2), 50.0)] * 3
     code = np.zeros((2, 2, 2), np.uint8)
     part = Part((0, 0, 0), (0, 0, 0), (1, 1, 1))
-    details = Details((FineStructure("claustrum", "left", "inserted", ("air",), "air", 1000, 0.1, (part,)),))
+    details = Details((FineStructure("claustrum", "left", "inserted", ("air",), "brain", "air", 1000, 0.1, (part,)),))
     placed = details.place(
         grid, (1, 1, 1), code, code, codes={"air": 0, "wm": 1, "lesion": 2}, atlas={},
         materials={"wm": (850, 0.7, 1, 1), "lesion": (1500, 0.9, 1, 1)},

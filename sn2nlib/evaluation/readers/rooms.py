@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import yaml
@@ -41,7 +42,7 @@ from sn2nlib.evaluation.readers.session import (
     log_path,
 )
 from sn2nlib.provenance import atomic_folder, atomic_write, write_json
-from sn2nlib.scans.images import read_image, write_image
+from sn2nlib.scans.images import read_image
 
 STUDY = "study.yaml"
 _LETTERS = list("bcdfghjkmnpqrstvwxz23456789")  # no vowels: a token is never a word
@@ -360,9 +361,17 @@ def _write_images(
             raise ImageError(f"case {case.case}: {' and '.join(arms)} are the same image")
         _check_marks(case, first.shape, geometry.affine)
         for arm, (volume, _) in zip(arms, read, strict=True):
-            write_image(volume, image_path(room, images[case.case, arm]), affine=geometry.affine)
+            _write_bare(volume, image_path(room, images[case.case, arm]), geometry.affine)
     for path in sorted((room / "images").iterdir()):
         os.utime(path, (0, 0))
+
+
+def _write_bare(volume: np.ndarray, path: Path, affine: np.ndarray) -> None:
+    """Without a word in the header, not even the name of the program, which is that of an arm; never compressed,
+    since a smooth image would be the smaller file.
+    """
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine), path)
 
 
 def _check_marks(case: StudyCase, shape: Sequence[int], affine: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, floor_in_wo
 from sn2nlib.reporting.figures.levels import noise_level_curves
 from sn2nlib.reporting.figures.preparation import g_factors, noise_maps, pairs, preprocessing, preprocessing_panels
 from sn2nlib.reporting.figures.sheet import Sheet, save_figure, stamp_text
+from sn2nlib.reporting.figures.vessel_wall import sharpness_plot, vessel_measures, vessel_views
 from sn2nlib.reporting.figures.volumetry import bland_altman_plot, dsc_curves, label_overlay, structure_plot
 
 __all__ = [
@@ -32,6 +33,9 @@ __all__ = [
     "preprocessing",
     "preprocessing_panels",
     "save_figure",
+    "sharpness_plot",
     "stamp_text",
     "structure_plot",
+    "vessel_measures",
+    "vessel_views",
 ]

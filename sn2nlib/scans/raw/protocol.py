@@ -112,10 +112,10 @@ def twix_header(
         notes=tuple(notes),
         doubts=tuple(doubts),
     )
+    matrix, fov = _matrix(yaps, meas, oversampling)
     if pulseq:
         unknown = "a Pulseq sequence: matrix, field of view and position in the header are left over from elsewhere"
-        return replace(header, geometry_unknown=unknown, centre=_told_centre(centre, lines))
-    matrix, fov = _matrix(yaps, meas, oversampling)
+        return replace(header, geometry_unknown=unknown, fov=fov, centre=_told_centre(centre, lines))
     return replace(
         header,
         matrix=matrix,

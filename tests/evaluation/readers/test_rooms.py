@@ -24,10 +24,10 @@ Change = Callable[[dict[str, Any]], object]
 
 
 @pytest.fixture(scope="module")
-def folder(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A room and its key."""
     folder = tmp_path_factory.mktemp("rooms")
-    prepare_room(study, folder / "room", key=folder / "key.json", seed=3)
+    prepare_room(images, folder / "room", key=folder / "key.json", seed=3)
     return folder
 
 
@@ -35,14 +35,14 @@ def key_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "key.json").read_text(encoding="utf-8")))
 
 
-def test_images_are_those_of_the_study(folder: Path, study: Path) -> None:
-    images = key_of(folder)["images"]
-    assert {(told["case"], told["arm"]) for told in images.values()} == {
+def test_images_are_those_of_the_study(folder: Path, images: Path) -> None:
+    tokens = key_of(folder)["images"]
+    assert {(told["case"], told["arm"]) for told in tokens.values()} == {
         (f"D0{number}", arm) for number in range(1, 6) for arm in ARMS
     }
-    for token, told in images.items():
+    for token, told in tokens.items():
         volume, affine = open_image(folder / "room", token)
-        expected, geometry = read_image(study / f"{told['case']}_{told['arm']}.nii")
+        expected, geometry = read_image(images / f"{told['case']}_{told['arm']}.nii")
         np.testing.assert_array_equal(volume, expected)
         np.testing.assert_allclose(affine, geometry.affine)
 
@@ -100,17 +100,17 @@ def test_the_arm_is_on_either_side_in_the_long_run(tmp_path: Path) -> None:
     assert 55 < sum(first_is_original) < 105
 
 
-def test_the_seed_decides(study: Path, folder: Path, tmp_path: Path) -> None:
-    again = prepare_room(study, tmp_path / "again", key=tmp_path / "again.json", seed=3)
-    other = prepare_room(study, tmp_path / "other", key=tmp_path / "other.json", seed=4)
+def test_the_seed_decides(images: Path, folder: Path, tmp_path: Path) -> None:
+    again = prepare_room(images, tmp_path / "again", key=tmp_path / "again.json", seed=3)
+    other = prepare_room(images, tmp_path / "other", key=tmp_path / "other.json", seed=4)
     assert again == load_plan(folder / "room") != other
     assert key_of(folder) == json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
     assert key_of(folder)["seed"] == 3 and "seed" not in again.model_dump_json()
 
 
-def test_scores_go_into_a_table(study: Path, tmp_path: Path) -> None:
+def test_scores_go_into_a_table(images: Path, tmp_path: Path) -> None:
     room, key = tmp_path / "room", tmp_path / "key.json"
-    prepare_room(study, room, key=key, seed=1)
+    prepare_room(images, room, key=key, seed=1)
     with pytest.raises(ReadingError, match="nobody has scored"):
         unblind(room, key)
     typed = {}
@@ -138,10 +138,10 @@ def test_scores_go_into_a_table(study: Path, tmp_path: Path) -> None:
     assert table.groupby("reader")["time"].is_monotonic_increasing.all()
 
 
-def changed(study: Path, tmp_path: Path, change: Change) -> Path:
+def changed(images: Path, tmp_path: Path, change: Change) -> Path:
     """A copy of the study with another ``study.yaml``."""
     copy = tmp_path / "study"
-    shutil.copytree(study, copy)
+    shutil.copytree(images, copy)
     content = yaml.safe_load((copy / "study.yaml").read_text(encoding="utf-8"))
     change(content)
     (copy / "study.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
@@ -167,19 +167,19 @@ MISTAKES: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize(("change", "message"), MISTAKES.values(), ids=MISTAKES)
-def test_mistakes_in_the_study_are_told(study: Path, tmp_path: Path, change: Change, message: str) -> None:
+def test_mistakes_in_the_study_are_told(images: Path, tmp_path: Path, change: Change, message: str) -> None:
     with pytest.raises(ReadingError, match=message):
-        prepare_room(changed(study, tmp_path, change), tmp_path / "room", key=tmp_path / "key.json", seed=0)
+        prepare_room(changed(images, tmp_path, change), tmp_path / "room", key=tmp_path / "key.json", seed=0)
     assert {path.name for path in tmp_path.iterdir()} == {"study"}
 
 
-def test_all_mistakes_are_told_at_once(study: Path, tmp_path: Path) -> None:
+def test_all_mistakes_are_told_at_once(images: Path, tmp_path: Path) -> None:
     def change(told: dict[str, Any]) -> None:
         for mistake in ("missing arm", "reader's name", "too many repeats", "unknown parameter"):
             MISTAKES[mistake][0](told)
 
     with pytest.raises(ReadingError) as raised:
-        prepare_room(changed(study, tmp_path, change), tmp_path / "room", key=tmp_path / "key.json", seed=0)
+        prepare_room(changed(images, tmp_path, change), tmp_path / "room", key=tmp_path / "key.json", seed=0)
     # an unknown parameter is one of every case, and the marks then belong to what is not scored
     assert str(raised.value).splitlines()[0].endswith("study.yaml: 18 problem(s)")
 
@@ -200,40 +200,40 @@ def replace_image(path: Path, change: Callable[[np.ndarray], np.ndarray], *, shi
     ids=["shape", "place"],
 )
 def test_images_of_a_case_must_fit(
-    study: Path, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], shift: float, message: str
+    images: Path, tmp_path: Path, change: Callable[[np.ndarray], np.ndarray], shift: float, message: str
 ) -> None:
-    copy = changed(study, tmp_path, lambda told: None)
+    copy = changed(images, tmp_path, lambda told: None)
     replace_image(copy / "D03_original.nii", change, shift=shift)
     with pytest.raises(ImageError, match=message):
         prepare_room(copy, tmp_path / "room", key=tmp_path / "key.json", seed=0)
     assert {path.name for path in tmp_path.iterdir()} == {"study"}
 
 
-def test_the_same_image_twice_is_refused(study: Path, tmp_path: Path) -> None:
-    copy = changed(study, tmp_path, lambda told: told["cases"][4]["images"].update(sN2N="D05_original.nii"))
+def test_the_same_image_twice_is_refused(images: Path, tmp_path: Path) -> None:
+    copy = changed(images, tmp_path, lambda told: told["cases"][4]["images"].update(sN2N="D05_original.nii"))
     with pytest.raises(ImageError, match=r"case D05: .* are the same image"):
         prepare_room(copy, tmp_path / "room", key=tmp_path / "key.json", seed=0)
 
 
-def test_a_mark_outside_the_image_is_refused(study: Path, tmp_path: Path) -> None:
-    copy = changed(study, tmp_path, lambda told: told["cases"][2]["marks"][0].update(position=[0, 0, 300]))
+def test_a_mark_outside_the_image_is_refused(images: Path, tmp_path: Path) -> None:
+    copy = changed(images, tmp_path, lambda told: told["cases"][2]["marks"][0].update(position=[0, 0, 300]))
     with pytest.raises(ImageError, match=r"case D03: mark 'right hippocampus' at .* lies outside"):
         prepare_room(copy, tmp_path / "room", key=tmp_path / "key.json", seed=0)
 
 
-def test_nothing_is_replaced_and_the_key_stays_outside(study: Path, folder: Path, tmp_path: Path) -> None:
+def test_nothing_is_replaced_and_the_key_stays_outside(images: Path, folder: Path, tmp_path: Path) -> None:
     before = (folder / "key.json").read_bytes()
     with pytest.raises(FileExistsError, match="room exists; scores may hang on it"):
-        prepare_room(study, folder / "room", key=tmp_path / "key.json", seed=0)
+        prepare_room(images, folder / "room", key=tmp_path / "key.json", seed=0)
     with pytest.raises(FileExistsError, match=r"key\.json exists"):
-        prepare_room(study, tmp_path / "room", key=folder / "key.json", seed=0)
+        prepare_room(images, tmp_path / "room", key=folder / "key.json", seed=0)
     with pytest.raises(ReadingError, match="would lie in the room"):
-        prepare_room(study, tmp_path / "room", key=tmp_path / "room" / "key.json", seed=0)
+        prepare_room(images, tmp_path / "room", key=tmp_path / "room" / "key.json", seed=0)
     assert (folder / "key.json").read_bytes() == before and list(tmp_path.iterdir()) == []
 
 
-def test_a_wrong_key_is_refused(study: Path, folder: Path, tmp_path: Path) -> None:
-    prepare_room(study, tmp_path / "room", key=tmp_path / "key.json", seed=9)
+def test_a_wrong_key_is_refused(images: Path, folder: Path, tmp_path: Path) -> None:
+    prepare_room(images, tmp_path / "room", key=tmp_path / "key.json", seed=9)
     with pytest.raises(ReadingError, match="is the key to another room"):
         unblind(folder / "room", tmp_path / "key.json")
     with pytest.raises(ReadingError, match="there is no key"):
@@ -254,8 +254,8 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
         prepare_room(tmp_path, tmp_path / "room", key=tmp_path / "key.json", seed=0)
 
 
-def test_a_missing_image_of_the_room_is_told(study: Path, tmp_path: Path) -> None:
-    plan = prepare_room(study, tmp_path / "room", key=tmp_path / "key.json", seed=0)
+def test_a_missing_image_of_the_room_is_told(images: Path, tmp_path: Path) -> None:
+    plan = prepare_room(images, tmp_path / "room", key=tmp_path / "key.json", seed=0)
     token = plan.readings["reader1"][0].left
     image_path(tmp_path / "room", token).unlink()
     with pytest.raises(ReadingError, match="is missing or damaged"):

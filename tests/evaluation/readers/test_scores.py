@@ -7,19 +7,13 @@ import pandas as pd
 import pytest
 
 from sn2nlib.errors import ScoreError
-from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
+from sn2nlib.evaluation.readers.criteria import Criteria
 from sn2nlib.evaluation.readers.scores import COLUMNS, read_cases, read_scores, source_of, write_scores
-from sn2nlib.scans.manifest import manifest_folder
 
 HEADER = list(COLUMNS)
 READERS = ("reader1", "reader2")
 CASES = ("D147", "D148", "D149", "D150", "D151")
 PARAMETERS = ("contrast", "sharpness", "claustrum")
-
-
-@pytest.fixture(scope="module")
-def criteria() -> Criteria:
-    return load_criteria(manifest_folder(Path(__file__).parent))
 
 
 def rows() -> list[list[str]]:

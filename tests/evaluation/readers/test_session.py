@@ -16,8 +16,8 @@ KEY = ("reading", "image", "sharpness")
 
 
 @pytest.fixture
-def room(study: Path, tmp_path: Path) -> Path:
-    prepare_room(study, tmp_path / "room", key=tmp_path / "key.json", seed=2)
+def room(images: Path, tmp_path: Path) -> Path:
+    prepare_room(images, tmp_path / "room", key=tmp_path / "key.json", seed=2)
     return tmp_path / "room"
 
 
