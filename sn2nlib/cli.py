@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from sn2nlib import cli_options as option
-from sn2nlib import denoiser, evaluation, recon, reporting, scans
+from sn2nlib import cli_outputs as outputs
+from sn2nlib import cli_reading, cli_scores, denoiser, evaluation, recon, reporting, scans
 from sn2nlib.errors import ImageError, Sn2nError
 from sn2nlib.provenance import atomic_write
 
@@ -26,6 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(cli_reading.app, name="reading")
+app.add_typer(cli_scores.app, name="scores")
 
 MAPS = {"noise_sd": "noise SD per component; ", "g_factor": "g-factor; "}  # how their descriptions begin
 EVALUATION_COLUMNS = ("head", "noise_sigma", "arm", "reference", "region", "psnr", "ssim", "nrmse")
@@ -80,7 +84,7 @@ def simulate(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Turn a T1-weighted NIfTI into the raw k-space of a simulated multi-coil scan."""
-    _check_free(out, overwrite=overwrite)
+    outputs.check_new(out, outputs.SCAN, overwrite=overwrite, source=head)
     acquire = functools.partial(
         scans.acquire.acquire,
         scans.read_head(head),
@@ -101,6 +105,8 @@ def simulate(
     else:
         scan = acquire(**kept, noise_sd=noise_sd)
     scans.save_scan(scan, out, overwrite=overwrite)
+    grid, sizes = (" × ".join(f"{value:.6g}" for value in values) for values in (scan.shape, scan.voxel_size))
+    print(f"Matrix {grid}, voxels of {sizes} mm (z, y, x)")
     print(f"Scan: {out}")
 
 
@@ -120,7 +126,7 @@ def convert(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Make a scan file of a raw file, partition by partition: scan files may be larger than memory."""
-    _check_free(out, overwrite=overwrite, source=scan)
+    outputs.check_new(out, outputs.SCAN, overwrite=overwrite, source=scan)
     scans.convert_raw(scan, out, **reading)
     print(f"Scan: {out}")
 
@@ -131,12 +137,13 @@ def export(
     scan: option.ScanFile,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File, or for BART the name before .cfl and .hdr.")],
     reading: dict[str, Any],
-    format: Annotated[str, typer.Option(help="ismrmrd or bart.")] = "ismrmrd",
+    format: option.ExportFormat = "ismrmrd",
     memory: option.Memory = None,
     overwrite: option.Overwrite = False,
 ) -> None:
     """Write a raw scan for other programs: ISMRMRD, or BART .cfl/.hdr; scan files of any size."""
-    _check_not_input(out, scan)
+    kind = outputs.ISMRMRD if format == "ismrmrd" else None  # BART's endings are added to the name
+    outputs.check_new(out, kind, overwrite=overwrite or kind is None, source=scan)
     source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory), copies=2), **reading)
     written = scans.export.export_scan(source, out, format=format, overwrite=overwrite)
     print("\n".join(f"Scan: {path}" for path in written))
@@ -187,6 +194,8 @@ def reconstruct(
         wanted |= {f"half_{half}": images.beside(out, f"_half_{half}") for half in "ab"}
         wanted |= {f"{name}_half": images.beside(path, "_half") for name in MAPS if (path := wanted[name]) is not None}
     paths = {name: path for name, path in wanted.items() if path is not None}
+    for path in paths.values():
+        outputs.check_new(path, outputs.IMAGE, overwrite=overwrite, source=scan)
     images.check_outputs(paths.values(), overwrite=overwrite)
     source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory)), **reading)
     made = recon.scan_images(
@@ -204,7 +213,8 @@ def reconstruct(
     for name, path in paths.items():
         told = MAPS.get(name.removesuffix("_half"), "")
         told += made.noise_estimator if told else ""
-        images.write_image(abs(getattr(made, name)), path, affine=made.affine, description=told, overwrite=overwrite)
+        place = {"affine": made.affine, "known": made.known}
+        images.write_image(abs(getattr(made, name)), path, **place, description=told, overwrite=overwrite)
         print(f"{'Map' if told else 'Image'}: {path}")
 
 
@@ -238,6 +248,7 @@ def train(
 
     With --from a trained model is fine-tuned to them: a few scans of another sequence or scanner will do.
     """
+    outputs.check_new(out, overwrite=True)
     prepared = denoiser.prepare_scans(
         scan,
         held_out=validation or [],
@@ -284,9 +295,7 @@ def denoise(
     model: option.ModelFolder,
     reading: dict[str, Any],
     alpha: option.Alpha = None,
-    axis: Annotated[
-        str | None, typer.Option(metavar="PLANES", help="sagittal, coronal or axial; from the geometry by default.")
-    ] = None,
+    axis: option.Planes = None,
     series: Annotated[int | None, typer.Option(help="Of several DICOM series: its series number.")] = None,
     volume: Annotated[int | None, typer.Option(help="Of several volumes in a DICOM series: its place, from 1.")] = None,
     virtual_coils: option.VirtualCoils = None,
@@ -304,12 +313,12 @@ def denoise(
         return
     if series is not None or volume is not None:
         raise ImageError(f"{image}: --series and --volume choose from a DICOM series, which this is not")
-    _check_not_input(out, image)
-    images.check_output(out, overwrite=overwrite)
+    outputs.check_new(out, outputs.IMAGE, overwrite=overwrite, source=image)
     network = denoiser.Denoiser.load(model)
     if images.is_image_name(image):
-        given, geometry = images.read_image(image)
-        better = denoiser.denoise_image(network, given, voxel_size=geometry.voxel_size, alpha=alpha, axis=axis)
+        given, geometry = images.read_image(image, as_acquired=axis is None)
+        planes = denoiser.PARTITIONS if geometry.partitions else axis
+        better = denoiser.denoise_image(network, given, voxel_size=geometry.voxel_size, alpha=alpha, axis=planes)
         images.write_image(better, out, like=geometry, overwrite=overwrite)
     elif axis is not None:
         raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
@@ -324,8 +333,10 @@ def denoise(
             partial_fourier=partial_fourier,
             progress=True,
         )
-        better = network.denoise(abs(made.original), alpha)
-        images.write_image(better, out, affine=made.affine, overwrite=overwrite)
+        better = denoiser.denoise_image(
+            network, abs(made.original), voxel_size=made.voxel_size, alpha=alpha, axis=denoiser.PARTITIONS
+        )
+        images.write_image(better, out, affine=made.affine, known=made.known, overwrite=overwrite)
     print(f"Image: {out}")
 
 
@@ -350,7 +361,7 @@ def evaluate(
 
     Scanner, sampling and reconstruction are those of the study that trained the model, if it says so.
     """
-    _check_free(out, overwrite=overwrite)
+    outputs.check_new(out, outputs.TABLE, overwrite=overwrite)
     labels = _labels(name or [], len(head))
     network = denoiser.Denoiser.load(model, precision="auto")  # as in the study
     denoise = functools.partial(network.denoise, alpha=alpha)
@@ -390,6 +401,7 @@ def _denoise_dicom(
     image: Path, out: Path, model: Path, *, alpha: float | None, axis: str | None, series: int | None,
     volume: int | None, overwrite: bool,
 ) -> None:
+    outputs.check_new(out, overwrite=True)
     scans.check_dicom_output(out, source=image, overwrite=overwrite)
     network = denoiser.Denoiser.load(model)
     given, found = scans.read_dicom(image, series=series, volume=volume)
@@ -397,18 +409,6 @@ def _denoise_dicom(
     told = denoiser.derivation(network, alpha)
     scans.write_dicom(better, out, like=found, derivation=told, overwrite=overwrite)
     print(f"Series: {out}")
-
-
-def _check_free(path: Path, *, overwrite: bool, source: Path | None = None) -> None:
-    if source is not None:
-        _check_not_input(path, source)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
-
-
-def _check_not_input(path: Path, source: Path) -> None:
-    if path.resolve() == source.resolve():
-        raise FileExistsError(f"{path} is the input, which is never replaced; choose another name")
 
 
 def _labels(names: Sequence[str], n_heads: int) -> Sequence[str]:

@@ -4,14 +4,17 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 HeadFile = Annotated[Path, typer.Argument(metavar="HEAD.nii.gz", help="T1-weighted image of a whole head.")]
 Coils = Annotated[int, typer.Option(min=1, help="Coils of the simulated helmet.")]
 Matrix = Annotated[tuple[int, int, int], typer.Option(metavar="Z Y X", help="Right, anterior, superior.")]
-VoxelSize = Annotated[tuple[float, float, float], typer.Option(metavar="Z Y X", help="mm.")]
+VoxelSize = Annotated[
+    tuple[float, float, float],
+    typer.Option(metavar="Z Y X", help="mm; fitted to a field of view of whole voxels of the head."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
 Alpha = Annotated[
     float | None, typer.Option(min=0, max=1, help="Share of the input; the model's own by default.")
@@ -30,7 +33,11 @@ ModelMatrix = Annotated[
 ]
 ModelVoxelSize = Annotated[
     tuple[float, float, float] | None,
-    typer.Option(metavar="Z Y X", help="mm.", show_default="the model's, or 1.35 1.35 1.35"),
+    typer.Option(
+        metavar="Z Y X",
+        help="mm; fitted to a field of view of whole voxels of the head.",
+        show_default="the model's, or 1.35 1.35 1.35",
+    ),
 ]
 HeadSeed = Annotated[
     int | None,
@@ -39,12 +46,12 @@ HeadSeed = Annotated[
 ScanFile = Annotated[
     Path, typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or from `sn2n simulate`.")
 ]
-Measurement = Annotated[int, typer.Option(help="Of a twix file that holds several; -1 is the last.")]
-Contrast = Annotated[int | None, typer.Option(help="Of several; the first by default.")]
-Repetition = Annotated[int | None, typer.Option(help="Of several; the first by default.")]
-Repeat = Annotated[int | None, typer.Option(help="A second repetition, for --pairing repetitions.")]
-Average = Annotated[int | None, typer.Option(help="Of several; their mean by default.")]
-Slice = Annotated[int | None, typer.Option("--slice", help="Of several; the first by default.")]
+Measurement = Annotated[int, typer.Option(help="Of a twix file that holds several, counted from 0; -1 is the last.")]
+Contrast = Annotated[int | None, typer.Option(help="Of several, counted from 0; the first by default.")]
+Repetition = Annotated[int | None, typer.Option(help="Of several, counted from 0; the first by default.")]
+Repeat = Annotated[int | None, typer.Option(help="A second repetition, counted from 0, for --pairing repetitions.")]
+Average = Annotated[int | None, typer.Option(help="Of several, counted from 0; their mean by default.")]
+Slice = Annotated[int | None, typer.Option("--slice", help="Of several, counted from 0; the first by default.")]
 KeepOversampling = Annotated[bool, typer.Option("--keep-oversampling", help="Leave the readout as it was sampled.")]
 NoNoiseScan = Annotated[
     bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
@@ -95,15 +102,31 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output 
 VirtualCoils = Annotated[
     float | None, typer.Option(help="Compress to this many coils, or to a share of energy below 1.", show_default=False)
 ]
-Compression = Annotated[str, typer.Option(help="How coils are compressed: svd, or gcc (along the readout).")]
-Filling = Annotated[str, typer.Option(help="What becomes of a side not acquired: zero, homodyne, pocs.")]
-Pairing = Annotated[str, typer.Option(help="What the halves are: kz (a split), or repetitions.")]
+Compression = Annotated[
+    Literal["svd", "gcc"], typer.Option(help="How coils are compressed: at once, or geometrically along the readout.")
+]
+Filling = Annotated[
+    Literal["zero", "homodyne", "pocs"], typer.Option(help="What becomes of a side of k-space that was not acquired.")
+]
+Pairing = Annotated[
+    Literal["kz", "repetitions"], typer.Option(help="What the halves are: a split along kz, or two repetitions.")
+]
+Planes = Annotated[
+    Literal["sagittal", "coronal", "axial"] | None,
+    typer.Option(help="Planes of an image; by default the partitions if sn2n recon made it, else from its geometry."),
+]
+ExportFormat = Annotated[Literal["ismrmrd", "bart"], typer.Option(help="What is written.")]
 NoiseMap = Annotated[
     Path | None,
     typer.Option(metavar="MAP.nii.gz", help="Write the noise SD too, of the halves as MAP_half."),
 ]
 GFactor = Annotated[
-    Path | None, typer.Option(metavar="MAP.nii.gz", help="Write the g-factor too, of the halves as MAP_half.")
+    Path | None,
+    typer.Option(
+        metavar="MAP.nii.gz",
+        help="Write the g-factor too, of the halves as MAP_half; it is below 1 where the lines that GRAPPA fills in, "
+        "as averages of acquired ones, hold less noise than those.",
+    ),
 ]
 Memory = Annotated[
     float | None, typer.Option(min=0, metavar="GIB", help="Beyond it, work on disk.", show_default="half of it all")

@@ -148,13 +148,129 @@ def test_noise_and_g_factor_maps_say_what_they_describe(tmp_path: Path, memory: 
     assert not (tmp_path / "b.nii.gz").exists() and not (tmp_path / "c.nii.gz").exists()
 
 
+def test_of_one_partition_there_are_noise_maps_but_no_halves(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = require("data", BOTTLES)
+    maps = ("--noise-map", tmp_path / "sd.nii", "--g-factor", tmp_path / "g.nii")
+    assert sn2n("recon", path, tmp_path / "image.nii", *maps) == 0
+    sd, g_factor = (nib.load(tmp_path / name).get_fdata() for name in ("sd.nii", "g.nii"))
+    assert np.allclose(g_factor, sd * np.sqrt(read_raw(path).mask.mean()), rtol=1e-5)
+    assert 0.5 < np.median(g_factor) < 1.5
+    capsys.readouterr()
+    assert sn2n("recon", path, tmp_path / "no.nii", "--halves") == 1
+    told = capsys.readouterr().err
+    assert "no halves can be made of this scan" in told and "one partition" in told and told.count("\n") == 1
+    assert not (tmp_path / "no.nii").exists()
+
+
+def small_model(scan: Path, folder: Path) -> Path:
+    """Trained for one step."""
+    small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 16, "--steps", 1)
+    assert sn2n("train", scan, "--out", folder, *small) == 0
+    return folder
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("turned", [[2, 0, 1], [1, 2, 0]])  # partitions axial, then coronal
+def test_a_scan_and_the_image_made_of_it_are_denoised_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], turned: list[int]
+) -> None:
+    rng = np.random.default_rng(1)
+    shape, mask = (3, 6, 24, 20), lattice_mask((6, 24), acceleration=(2, 1), acs=12)
+    kspace, noise = (rng.standard_normal((*size, 2), np.float32).view(np.complex64)[..., 0]
+                     for size in (shape, (3, 400)))  # fmt: skip
+    kspace[:, 3, 12, 10] += 300
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag([-1.0, 1, 3])[turned]  # voxels of 1 × 1 × 3 mm, 3 along the partitions
+    scan = Scan(kspace * mask[:, :, None], mask, (2, 1), voxel_size=(3, 1, 1), noise=noise, affine=affine)
+    raw, image, model = tmp_path / "scan.h5", tmp_path / "image.nii.gz", tmp_path / "model"
+    save_scan(scan, raw)
+    small_model(raw, model)
+    assert sn2n("recon", raw, image) == 0
+    capsys.readouterr()
+    told = []
+    for given, name in ((raw, "of_raw.nii"), (image, "of_image.nii")):
+        assert sn2n("denoise", given, tmp_path / name, "--model", model) == 0
+        told.append(capsys.readouterr().err)
+    of_raw, of_image = (nib.load(tmp_path / name) for name in ("of_raw.nii", "of_image.nii"))
+    assert np.array_equal(of_raw.get_fdata(), of_image.get_fdata())
+    assert np.allclose(of_raw.affine, affine) and np.allclose(of_image.affine, affine)
+    assert told[0] == told[1] and "it takes the partitions, as in training" in told[0]
+    assert sn2n("denoise", image, tmp_path / "sagittal.nii", "--model", model, "--axis", "sagittal") == 0
+    assert not np.array_equal(nib.load(tmp_path / "sagittal.nii").get_fdata(), of_raw.get_fdata())
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_unknown_place_is_written_as_unknown(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, image = require("data", BRAIN), tmp_path / "brain.nii"
+    for options, voxels, unit, told in (
+        ((), (1, 1, 1), "unknown", "give it with --voxel-size or --affine-from"),
+        (("--voxel-size", 5, 2, 2), (2, 2, 5), "mm", "position and orientation are unknown"),
+    ):
+        assert sn2n("recon", path, image, "--overwrite", *options) == 0
+        header = nib.load(image).header
+        assert int(header["qform_code"]) == int(header["sform_code"]) == 0
+        assert header.get_zooms() == pytest.approx(voxels) and header.get_xyzt_units()[0] == unit
+        assert told in capsys.readouterr().err
+    assert sn2n("recon", require("data", TWO_CHANNELS), image, "--overwrite") == 0
+    header = nib.load(image).header
+    assert int(header["qform_code"]) == int(header["sform_code"]) == 1
+
+
 def test_what_is_no_raw_file_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "text.dat").write_text("nothing of the kind")
-    text, out = tmp_path / "text.dat", tmp_path / "out.nii"
-    for arguments in (("inspect", text), ("inspect", tmp_path), ("recon", tmp_path, out)):
+    text, image, dicom, out = (tmp_path / name for name in ("text.dat", "image.nii.gz", "slice.dcm", "out.nii"))
+    text.write_text("nothing of the kind")
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), image)
+    dicom.write_bytes(bytes(128) + b"DICM")
+    for arguments, said in (
+        (("inspect", text), "not an HDF5 file"),
+        (("inspect", tmp_path), "or, if it is a DICOM series, take sn2n denoise"),
+        (("recon", tmp_path, out), "a folder"),
+        (("recon", image, out), "an image, which holds no raw data; sn2n denoise takes images"),
+        (("train", dicom, "--out", tmp_path / "model"), "sn2n denoise takes images"),
+    ):
         assert sn2n(*arguments) == 1
         told = capsys.readouterr().err
-        assert told.startswith("sn2n: ") and told.count("\n") == 1
+        assert told.startswith("sn2n: ") and told.count("\n") == 1 and said in told
+
+
+def test_no_folder_is_made_for_a_mistyped_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "series").mkdir()
+    given, none = tmp_path / "given.h5", tmp_path / "none"
+    given.write_text("read by none of these commands before they refuse")
+    model = ("--model", tmp_path / "model")
+    for command, name, *options in (
+        ("recon", "a.nii"), ("recon", "a.nii.gz", "--halves"), ("denoise", "a.nii", *model), ("convert", "a.h5"),
+        ("simulate", "a.h5"), ("export", "a.mrd"), ("export", "a", "--format", "bart"),
+    ):  # fmt: skip
+        assert sn2n(command, given, none / name, *options) == 1
+        assert f"there is no folder {none} for {name}" in capsys.readouterr().err
+    for arguments in (
+        ("denoise", tmp_path / "series", none / "out", *model),
+        ("train", given, "--out", none / "model"),
+        ("evaluate", given, *model, "--out", none / "table.csv"),
+    ):
+        assert sn2n(*arguments) == 1
+        assert f"there is no folder {none}" in capsys.readouterr().err
+    assert not none.exists()
+
+
+def test_the_ending_of_an_output_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = tmp_path / "given.h5"
+    given.write_text("read by none of these commands before they refuse")
+    for arguments, told in (
+        (("simulate", given, tmp_path / "a.nii.gz"), "the name of a scan file ends in .h5"),
+        (("convert", given, tmp_path / "a.mrd"), "the name of a scan file ends in .h5"),
+        (("export", given, tmp_path / "a.nii"), "the name of an ISMRMRD file ends in .h5 or .mrd or .hdf5"),
+        (("evaluate", given, "--model", "m", "--out", tmp_path / "a.xlsx"), "the name of a table ends in .csv"),
+        (("recon", given, tmp_path / "a.png"), "the name of an image ends in .nii or .nii.gz"),
+    ):
+        assert sn2n(*arguments) == 1
+        assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [given]
 
 
 def in_clear(path: Path) -> bytes:
@@ -204,7 +320,8 @@ def test_inspect_tells_of_partial_fourier(tmp_path: Path, capsys: pytest.Capture
         assert sn2n("inspect", tmp_path / "scan.h5", "--partial-fourier", method) == 0
         printed = " ".join(capsys.readouterr().out.split())
         assert told in printed and "partial Fourier (ky, kz) (0.75, 1.0)" in printed
-    assert sn2n("inspect", tmp_path / "scan.h5", "--partial-fourier", "none") == 1
+    assert sn2n("inspect", tmp_path / "scan.h5", "--partial-fourier", "none") == 2
+    assert "'zero', 'homodyne', 'pocs'" in " ".join(capsys.readouterr().err.split())
     assert sn2n("inspect", tmp_path / "scan.h5", "--contrast", 1) == 1
 
 

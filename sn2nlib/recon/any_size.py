@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
-from sn2nlib.recon.chain import Sampled
 from sn2nlib.recon.noise import g_factor
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, Pairing, make_pair, reconstruct_with_noise
 from sn2nlib.recon.workspace import default_limit
+from sn2nlib.scans.images import Known
+from sn2nlib.scans.raw import known_geometry
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
@@ -55,6 +56,9 @@ class ScanImages:
     noise_estimator : str
         The reconstruction that the maps describe.
     affine : (4, 4)
+    voxel_size : (z, y, x) mm
+    known : "place", "size" or "nothing"
+        How much of affine and voxel size is true, as `write_image` takes it.
     """
 
     original: _Complex
@@ -66,6 +70,8 @@ class ScanImages:
     g_factor_half: NDArray[np.float32] | None
     noise_estimator: str
     affine: NDArray[np.float64]
+    voxel_size: tuple[float, float, float]
+    known: Known
 
 
 def scan_images(
@@ -104,16 +110,24 @@ def scan_images(
     if halves:
         return _images(make_pair(scan, pairing=pairing, **options), scan, noise_maps=noise_maps)
     image, noise_sd, estimator = reconstruct_with_noise(scan, noise_maps=noise_maps, **options)
-    g_map = _g_map(noise_sd, scan.mask)
-    return ScanImages(image, None, None, noise_sd, None, g_map, None, estimator, np.asarray(scan.affine))
+    return ScanImages(
+        image, None, None, noise_sd, None, _g_map(noise_sd, scan.mask), None, estimator, **_geometry(scan)
+    )
 
 
-def _images(pair: Pair | ImagePair, scan: Sampled, *, noise_maps: bool) -> ScanImages:
+def _images(pair: Pair | ImagePair, scan: Scan | ScanHeader, *, noise_maps: bool) -> ScanImages:
     noise_sd, noise_sd_half = (pair.noise_sd, pair.noise_sd_half) if noise_maps else (None, None)
     return ScanImages(
         pair.original, pair.half_a, pair.half_b, noise_sd, noise_sd_half, _g_map(noise_sd, scan.mask),
-        _g_map(noise_sd_half, pair.mask_a), pair.noise_estimator, np.asarray(scan.affine),
+        _g_map(noise_sd_half, pair.mask_a), pair.noise_estimator, **_geometry(scan),
     )  # fmt: skip
+
+
+def _geometry(scan: Scan | ScanHeader) -> dict[str, Any]:
+    return {
+        "affine": np.asarray(scan.affine), "voxel_size": scan.voxel_size,
+        "known": known_geometry(scan.info.get("geometry")),
+    }  # fmt: skip
 
 
 def _g_map(noise_sd: NDArray[np.float32] | None, mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:

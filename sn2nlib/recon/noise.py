@@ -210,6 +210,8 @@ def _kernel_phases(n: int, offsets: NDArray[np.int64]) -> NDArray[np.complex128]
 def g_factor(noise_sd: NDArray[np.float32], reduction: float) -> NDArray[np.float32]:
     """g = SD / √R: the noise beyond that of taking R times fewer samples, for Σ|w|² = 1.
 
+    Below 1 where the lines that GRAPPA fills in, as averages of acquired ones, hold less noise than those.
+
     Parameters
     ----------
     noise_sd : (z, y, x) float32
@@ -231,7 +233,7 @@ def _patterns(
         return [], 1.0
     on_lattice = mask & acquired_lattice(mask, kernel.acceleration, kernel.caipi_shift).points(mask.shape)
     kz, ky = np.nonzero(on_lattice)
-    reach_y, reach_z = kernel.acceleration
+    reach_z, reach_y, _ = kernel.targets.max(axis=0, initial=0)
     padded = np.pad(mask, ((0, reach_z), (0, reach_y)))
     acquired = np.stack([padded[kz + dz, ky + dy] for dz, dy, _ in kernel.targets.tolist()], axis=1)
     found, counts = np.unique(acquired, axis=0, return_counts=True)

@@ -310,7 +310,8 @@ def half_masks(
     """
     if scan.not_for_training is not None:
         raise ScanError(
-            f"this scan cannot be trained on: {scan.not_for_training}; it can be reconstructed and denoised"
+            f"no halves can be made of this scan, so that it cannot be trained on: {scan.not_for_training}; "
+            "without halves it can be reconstructed and denoised"
         )
     (ry, rz), mask = scan.acceleration, scan.mask
     if pairing == "kz":

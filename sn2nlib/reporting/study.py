@@ -23,10 +23,13 @@ _GAIN_TITLES = {
     ("full_sampled", "volume"): "Gain of sN2N over the original, whole volume, fully sampled reference:",
     ("noise_free", "head"): "Gain of sN2N over the original, inside the head, noise-free reference:",
 }
+_DSC_TITLE = "Gain of sN2N over the original in DSC with the fully sampled image's labels:"
 _GAIN_UNITS = {
     "PSNR_dB": ("PSNR, dB higher", 2),
     "SSIM": ("SSIM higher", 4),
     "NRMSE_percent": ("NRMSE, % lower", 1),
+    "DSC_FAST": ("DSC, tissue", 3),
+    "DSC_FIRST": ("DSC, subcortical", 3),
 }
 
 
@@ -100,6 +103,7 @@ def run_study(
         raise StudyError("parameters belong to one notebook; name it, for example --only 03_train")
     if only is not None and only not in notebooks:
         raise StudyError(f"there is no notebook {only}; the study has {', '.join(notebooks)}")
+    _check_labels(root / "notebooks", (parameters or {}).get("labels_from"))
     options = {"profile": profile, "reports": str(reports), "show_output": "1" if show_output else ""}
     options |= {"parameters": json.dumps(dict(parameters))} if parameters else {}
     try:
@@ -109,6 +113,15 @@ def run_study(
         print("interrupted; the same command goes on with this notebook", file=sys.stderr)
         raise
     return folder
+
+
+def _check_labels(notebooks: Path, folder: object) -> None:
+    """Whether label maps made elsewhere can be there at all; asked before anything runs for them."""
+    if folder is not None and not (notebooks / str(folder) / "engines.yaml").is_file():
+        raise StudyError(
+            f"labels_from: {notebooks / str(folder)} is no folder of label maps with an engines.yaml that names who "
+            "made them; see data_manifest/README.md (relative names begin at the notebooks folder)"
+        )
 
 
 def _run_one(dodo: Path, notebook: str, options: Mapping[str, str], *, force: bool) -> None:
@@ -167,7 +180,7 @@ def parse_parameters(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def summary(folder: Path) -> str:
-    """What a run of the study tells at its end: the report's path, and the gains of Table 2.
+    """What a run of the study tells at its end: the report's path, and the gains of Table 2, DSC among them.
 
     Parameters
     ----------
@@ -181,6 +194,9 @@ def summary(folder: Path) -> str:
         for (reference, region), title in _GAIN_TITLES.items():
             chosen = (gains["reference"] == reference) & (gains["region"] == region)
             lines += _gain_lines(gains[chosen], title)
+    volumetry = folder / "tables" / "volumetry_gains.csv"
+    if volumetry.is_file():
+        lines += _gain_lines(pd.read_csv(volumetry), _DSC_TITLE)
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,9 @@ ACQUIRED = ("S", "A", "R")
 _SUFFIXES = (".nii", ".nii.gz")
 _TOLERANCE = 1e-3
 _WORDS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")  # free text of a NIfTI header
+Known = Literal["place", "size", "nothing"]  # of a geometry
+_OURS = b"sn2n"  # intent_name of an image in the axis contract, whose dim_info then says how it was encoded
+_ENCODED = (0, 1, 2)  # axes (x, y, z) of readout, lines, partitions
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Geometry:
         (z, y, x) of the volume.
     scaling
         Slope and intercept: value = slope · stored number + intercept.
+    partitions
+        Whether z is known to be the partition axis of the acquisition.
     """
 
     affine: np.ndarray
@@ -45,6 +51,7 @@ class Geometry:
     stored: np.ndarray
     shape: tuple[int, int, int]
     scaling: tuple[float, float] = (1.0, 0.0)
+    partitions: bool = False
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
@@ -53,13 +60,16 @@ class Geometry:
         return z, y, x
 
 
-def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, Geometry]:
+def read_image(path: str | os.PathLike[str], *, as_acquired: bool = False) -> tuple[np.ndarray, Geometry]:
     """Read a NIfTI of one volume, turned by axis swaps and flips (never interpolated) into acquisition order.
 
     Parameters
     ----------
     path
         A NIfTI file of any orientation.
+    as_acquired
+        Leave a file that `write_image` made of a scan as it is stored, since its header (intent_name, dim_info) says
+        that its axes are readout, lines and partitions. Other files are turned all the same.
 
     Returns
     -------
@@ -78,14 +88,15 @@ def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, Geometry]:
     """
     path = Path(path)
     image = _open(path)
-    affine = _checked_affine(image, path)
+    partitions = as_acquired and _says_how_encoded(image.header)
+    affine = _checked_affine(image, path, turned=not partitions)
     try:
         array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:3])
     except (OSError, EOFError, ValueError) as error:
         raise ImageError(f"{path}: the file is damaged or incomplete ({error})") from error
     if not np.isfinite(array).all():
         raise ImageError(f"{path}: holds NaN or Inf; replace them, for example by 0 outside the head")
-    volume, turned_affine, stored = turn_to_acquired(array, affine)
+    volume, turned_affine, stored = _as_stored_order(array, affine) if partitions else turn_to_acquired(array, affine)
     geometry = Geometry(
         affine=turned_affine,
         header=image.header.copy(),
@@ -93,6 +104,7 @@ def read_image(path: str | os.PathLike[str]) -> tuple[np.ndarray, Geometry]:
         shape=volume.shape,
         # nibabel clears both in the header that it has read
         scaling=(float(image.dataobj.slope), float(image.dataobj.inter)),  # type: ignore[attr-defined]
+        partitions=partitions,
     )
     return volume, geometry
 
@@ -188,6 +200,7 @@ def write_image(
     *,
     like: Geometry | None = None,
     affine: np.ndarray | None = None,
+    known: Known = "place",
     description: str = "",
     overwrite: bool = False,
 ) -> None:
@@ -205,7 +218,11 @@ def write_image(
         Geometry from `read_image`: the file gets its orientation, qform, sform and codes, unchanged. Free text and
         extensions of its header, where converters leave names and dates, are left out.
     affine : (4, 4) float
-        Instead of `like`: RAS+ affine of the volume stored as (x, y, z); written as scanner coordinates.
+        Instead of `like`: RAS+ affine of the volume, z its partition axis, stored as (x, y, z); the header says which
+        axis is which (dim_info).
+    known : "place", "size" or "nothing"
+        With `affine`: how much of it is true. All of it is written as scanner coordinates; if only the voxel size is
+        known, qform and sform get the code 0 (unknown); if nothing is, the unit of length is unknown too.
     description
         With `affine`: what the numbers are, for the header's `descrip`, of at most 79 bytes.
     overwrite
@@ -224,7 +241,7 @@ def write_image(
     check_output(path, overwrite=overwrite)
     if (like is None) == (affine is None):
         raise TypeError("write_image needs either like or affine")
-    image = _from_affine(volume, affine, description) if like is None else _as_stored(volume, like)
+    image = _from_affine(volume, affine, known, description) if like is None else _as_stored(volume, like)
     content = image.to_bytes()
     with atomic_write(path) as temporary:
         # without a time stamp, so that equal images are equal files
@@ -287,7 +304,7 @@ def _open(path: Path) -> nib.Nifti1Pair:
     return image
 
 
-def _checked_affine(image: nib.Nifti1Pair, path: Path) -> np.ndarray:
+def _checked_affine(image: nib.Nifti1Pair, path: Path, *, turned: bool = True) -> np.ndarray:
     affine = np.asarray(image.affine, dtype=float)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     sound = np.isfinite(affine).all() and np.allclose(affine[3], [0, 0, 0, 1]) and (sizes > 0).all()
@@ -296,7 +313,7 @@ def _checked_affine(image: nib.Nifti1Pair, path: Path) -> np.ndarray:
             f"{path}: its affine is broken, the axes do not span the space: {affine.round(4).tolist()}; "
             "copy the geometry from the original file"
         )
-    if int(image.header["qform_code"]) == 0 and int(image.header["sform_code"]) == 0:
+    if turned and int(image.header["qform_code"]) == 0 and int(image.header["sform_code"]) == 0:
         warnings.warn(
             f"{path} does not say how it lies (qform and sform code 0); taken as stored from right to left, "
             "posterior to anterior, and inferior to superior",
@@ -340,10 +357,22 @@ def _without_words(header: nib.Nifti1Header) -> nib.Nifti1Header:
     return kept
 
 
-def _from_affine(volume: np.ndarray, affine: np.ndarray | None, description: str) -> nib.Nifti1Image:
+def _from_affine(volume: np.ndarray, affine: np.ndarray | None, known: Known, description: str) -> nib.Nifti1Image:
     image = nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine)
-    image.set_qform(affine, code="scanner")
-    image.set_sform(affine, code="scanner")
-    image.header.set_xyzt_units("mm")
+    code = "scanner" if known == "place" else "unknown"
+    image.set_qform(affine, code=code)
+    image.set_sform(affine, code=code)
+    image.header.set_xyzt_units("unknown" if known == "nothing" else "mm")
+    image.header.set_dim_info(*_ENCODED)
+    image.header["intent_name"] = _OURS
     image.header["descrip"] = description.encode("ascii", "replace")[:79]
     return image
+
+
+def _says_how_encoded(header: nib.Nifti1Header) -> bool:
+    return header["intent_name"].item() == _OURS and header.get_dim_info() == _ENCODED
+
+
+def _as_stored_order(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `turn_to_acquired`, of an array that is in acquisition order already."""
+    return np.ascontiguousarray(array.transpose(2, 1, 0)), affine, orientations.axcodes2ornt(ACQUIRED)

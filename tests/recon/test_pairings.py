@@ -63,7 +63,7 @@ def test_what_must_not_be_trained_on_is_refused_with_the_reason_and_still_recons
     barred = replace(scan, not_for_training="its lines were synthesised")
     save_scan(barred, tmp_path / "scan.h5")
     for function, source in ((make_pair, barred), (image_pair, tmp_path / "scan.h5")):
-        with pytest.raises(ScanError, match="cannot be trained on: its lines were synthesised; it can be"):
+        with pytest.raises(ScanError, match="so that it cannot be trained on: its lines were synthesised; without"):
             function(source)
     assert np.array_equal(reconstruct(barred), reconstruct(scan))
     assert image_pair(tmp_path / "scan.h5", halves=False).half_a is None

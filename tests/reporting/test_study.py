@@ -22,7 +22,10 @@ from sn2nlib.reporting import notebooks
 from sn2nlib.reporting.study import STUDY, find_root, parse_parameters, run_study, summary
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-STEPS = ["00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry", "09_report"]
+STEPS = [
+    "00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry", "07_vessel_wall",
+    "09_report",
+]  # fmt: skip
 DODO = runpy.run_path(str(REPOSITORY / "dodo.py"))
 
 
@@ -100,7 +103,8 @@ def test_everything_runs_in_order_and_then_nothing(
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ("notebooks/04_alpha.ipynb", ["04_alpha", "05_noise_levels", "06_volumetry", "09_report"]),
+        ("notebooks/04_alpha.ipynb", ["04_alpha", "05_noise_levels", "06_volumetry", "07_vessel_wall", "09_report"]),
+        ("notebooks/07_vessel_wall.ipynb", ["07_vessel_wall", "09_report"]),
         ("notebooks/00_quickstart.ipynb", ["00_quickstart", "09_report"]),
         ("notebooks/profiles/smoke.yaml", STEPS),
         ("data_manifest/splits.csv", STEPS),
@@ -184,6 +188,7 @@ def test_a_profile_may_be_a_file(root: Path, ran: list[str], tmp_path: Path) -> 
         ("none/there.yaml", {}, r"there is no profile .*there\.yaml"),
         ("smoke", {"only": "07_none"}, "there is no notebook 07_none; the study has 00_quickstart, 01_data"),
         ("smoke", {"parameters": {"steps": 1}}, "parameters belong to one notebook; name it"),
+        ("smoke", {"only": "01_data", "parameters": {"labels_from": "nowhere"}}, "nowhere is no folder of label maps"),
     ],
 )
 def test_wrong_requests_are_explained(
@@ -245,6 +250,15 @@ def test_the_summary_tells_the_gains(tmp_path: Path) -> None:
         "Gain of sN2N over the original, inside the head, noise-free reference:",
         "3 σ",
         "real_head PSNR, dB higher +3.50",
+    ]
+    rows = [("quantitative", "full_sampled", "volume", "DSC_FIRST", 1.0, 0.024)]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "tables" / "volumetry_gains.csv", index=False)
+    (tmp_path / "tables" / "table2_gains.csv").unlink()  # as after notebook 06 alone
+    lines = [" ".join(line.split()) for line in summary(tmp_path).splitlines() if line]
+    assert lines[1:] == [
+        "Gain of sN2N over the original in DSC with the fully sampled image's labels:",
+        "1 σ",
+        "quantitative DSC, subcortical +0.024",
     ]
 
 

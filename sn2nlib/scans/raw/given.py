@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sn2nlib.errors import ChoiceError
 from sn2nlib.scans.dicom import is_dicom, series_affine
-from sn2nlib.scans.images import stored_affine
+from sn2nlib.scans.images import Known, stored_affine
 from sn2nlib.scans.raw.lines import Lengths, Sizes
 
 _TOLERANCE = 0.01  # of a length: headers round
@@ -74,6 +74,44 @@ def settle_geometry(
         return Geometry((z, y, x), placed, "an image that was given" if affine is None else "given")
     source = "the voxel size given; position and orientation unknown"
     return Geometry(voxels, known.affine, known.source if voxels == known.voxel_size else source)
+
+
+def geometry_doubts(settled: Geometry, unknown: str | None, *, shape: Sizes, declared: Lengths) -> list[str]:
+    """What is unknown of a scan, why, and how to give it; or what does not fit in what was given.
+
+    Parameters
+    ----------
+    settled
+        From `settle_geometry`.
+    unknown
+        Why the file does not tell the geometry; None: it does.
+    shape
+        (kz, ky, kx) of the scan.
+    declared
+        Field of view (z, y, x) in mm that the header names, right or not; 0 where it names none.
+    """
+    if unknown is None:
+        return []
+    if settled.voxel_size is None:
+        return [f"the geometry is unknown: {unknown}; give it with --voxel-size or --affine-from "
+                "(voxel_size, affine_from)"]  # fmt: skip
+    told = []
+    if settled.affine is None:
+        told.append(f"position and orientation are unknown: {unknown}; --affine-from gives them (affine_from)")
+    z, y, x = (n * size for n, size in zip(shape, settled.voxel_size, strict=True))
+    if min(declared) > 0 and not _same((z, y, x), declared):
+        told.append(
+            f"what was given makes a field of view of {_told((z, y, x))} mm (z, y, x), the header names "
+            f"{_told(declared)} mm, which may be left over from another scan: look whether both belong together"
+        )
+    return told
+
+
+def known_geometry(source: str | None) -> Known:
+    """How much of a scan's affine is true, from the source of its geometry; all of it where none is told."""
+    if source is None or "unknown" not in source:
+        return "place"
+    return "nothing" if source == "unknown" else "size"
 
 
 def image_affine(path: Path, shape: Sizes) -> NDArray[np.float64]:

@@ -194,10 +194,11 @@ def _header(xml: str) -> RawHeader:
     mode = getattr(getattr(parallel, "calibrationMode", None), "value", None)
     trajectory = getattr(encoding.trajectory, "value", encoding.trajectory)
     record = record_of(header)
+    unknown = _unknown(record)
     return RawHeader(
         kind="ISMRMRD",
         matrix=matrix,
-        fov=fov,
+        fov=fov if unknown is None else (0.0, 0.0, 0.0),
         oversampling=oversampling,
         oversampling_source=source,
         centre=centre,
@@ -208,7 +209,8 @@ def _header(xml: str) -> RawHeader:
         trajectory=_TRAJECTORIES.get(trajectory, "non-Cartesian"),
         ramp_sampling=_ramps(encoding.trajectoryDescription, matrix[2]) if trajectory == "epi" else None,
         record=record,
-        geometry_unknown=_unknown(record),
+        forward_transform="siemens" in str(getattr(system, "systemVendor", None)).lower(),
+        geometry_unknown=unknown,
         variant=variant,
         parameters=user_parameters(header) if variant is not None else {},
         doubts=tuple(doubts),

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ChoiceError, SamplingError, ScanError
 from sn2nlib.sampling import acs_region
-from sn2nlib.scans.raw.geometry import are_directions, header_affine, unknown_affine
-from sn2nlib.scans.raw.given import Geometry, settle_geometry
+from sn2nlib.scans.raw.geometry import are_directions, header_affine, unknown_affine, voxel_directions
+from sn2nlib.scans.raw.given import Geometry, geometry_doubts, settle_geometry
 from sn2nlib.scans.raw.lines import (
     ACS,
     ACS_AND_IMAGE,
@@ -162,7 +162,11 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     if acs_box is not None:
         size = tuple(part.stop - part.start for part in acs_box)
         does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
-    geometry, unknown = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
+    geometry, told = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
+    doubts += told
+    if header.forward_transform and geometry.source == "from the header":
+        notes.append("voxels follow each other against the directions that Siemens writes down: so they do, from front "
+                     "to back, in two phantoms; left and right follow the same rule")  # fmt: skip
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
     does = [*_placements(readout, ky, kz, lines[rows], header), *does]
     return Plan(
@@ -171,7 +175,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
         caipi_shift=caipi_shift, acs_box=acs_box, voxel_size=voxel_size, geometry=geometry.source,
         affine=unknown_affine(voxel_size, (kz.n, ky.n, readout.n)) if geometry.affine is None else geometry.affine,
         not_for_training=ONE_PARTITION if kz.n == 1 else None, counts=counts, does=tuple(does), notes=tuple(notes),
-        doubts=tuple(doubts) if unknown is None else (*doubts, f"the geometry is unknown: {unknown}"),
+        doubts=tuple(doubts),
     )  # fmt: skip
 
 
@@ -339,24 +343,28 @@ def _noise(
 
 def _geometry(
     header: RawHeader, line: np.void, readout: Readout, shape: Sizes, options: RawOptions
-) -> tuple[Geometry, str | None]:
-    """Geometry of the scan, and why position and orientation are unknown; None: they are not."""
+) -> tuple[Geometry, list[str]]:
+    """Geometry of the scan, and what is in doubt about it."""
     unknown, known = header.geometry_unknown, Geometry(None, None, "unknown")
     if unknown is None and not (all(0 < length < 1e4 for length in header.fov)):
         unknown = "the header has no field of view"
+    z, y, x = header.fov
     if unknown is None:
-        z, y, x = header.fov
         voxel_size = (z / shape[0], y / shape[1], x / readout.full)
         known = Geometry(voxel_size, None, "position and orientation unknown")
         if are_directions(line["directions"]) and (np.abs(line["position"]) < 1e4).all():
-            affine = header_affine(line["directions"], line["position"], voxel_size=voxel_size, shape=shape)
+            directions = voxel_directions(
+                line["directions"], forward_transform=header.forward_transform, shape=shape
+            )
+            affine = header_affine(directions, line["position"], voxel_size=voxel_size, shape=shape)
             known = Geometry(voxel_size, affine, "from the header")
         else:
             unknown = "the lines hold no valid position and directions"
     settled = settle_geometry(
         known, shape=shape, voxel_size=options.voxel_size, affine=options.affine, affine_from=options.affine_from
     )
-    return settled, None if settled.affine is not None else unknown
+    declared = (z, y, x * shape[2] / readout.full)
+    return settled, geometry_doubts(settled, unknown, shape=shape, declared=declared)
 
 
 def _placements(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:

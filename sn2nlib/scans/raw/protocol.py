@@ -108,14 +108,15 @@ def twix_header(
         oversampling_source=source,
         bandwidth_ratio=_BANDWIDTH_RATIO,
         field_strength=round(_number(meas, "flMagneticFieldStrength", 0), 2),
+        forward_transform=True,
         ramp_sampling=ramps,
         notes=tuple(notes),
         doubts=tuple(doubts),
     )
+    matrix, fov = _matrix(yaps, meas, oversampling)
     if pulseq:
         unknown = "a Pulseq sequence: matrix, field of view and position in the header are left over from elsewhere"
-        return replace(header, geometry_unknown=unknown, centre=_told_centre(centre, lines))
-    matrix, fov = _matrix(yaps, meas, oversampling)
+        return replace(header, geometry_unknown=unknown, fov=fov, centre=_told_centre(centre, lines))
     return replace(
         header,
         matrix=matrix,

@@ -13,6 +13,8 @@ import h5py
 import numpy as np
 
 from sn2nlib.errors import ChoiceError, ScanError, Sn2nError
+from sn2nlib.scans.dicom import is_dicom
+from sn2nlib.scans.images import is_image_name
 from sn2nlib.scans.raw import layouts, mrd, twix
 from sn2nlib.scans.raw.assemble import assemble, besides_kspace, partitions
 from sn2nlib.scans.raw.lines import NOISE, RawSource
@@ -220,7 +222,7 @@ def inspect_raw(
     if kind in (FORMAT, "layout"):
         _refuse_options(path, kind, chosen, measurement)
     if kind == FORMAT:
-        return scan_report(inspect_scan(path), read_header(path).mask, partial_fourier=partial_fourier)
+        return scan_report(inspect_scan(path)["format"], read_header(path), partial_fourier=partial_fourier)
     if kind == "layout":
         return _inspect_layout(path, chosen, partial_fourier)
     with _naming(path):
@@ -273,7 +275,7 @@ def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
     if "unknown" in scan.info["geometry"]:
         warnings.warn(
             f"{path.name}: the file does not say how the image lies in the patient: left and right, front and back "
-            "may be exchanged",
+            "may be exchanged, unless an image of it is given with --affine-from (affine_from)",
             stacklevel=3,
         )
     return scan
@@ -308,7 +310,7 @@ def _readable(path: str | os.PathLike[str]) -> tuple[Path, str]:
 def _checked(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.is_dir():
-        raise ScanError(f"{path}: a folder; give one raw file in it")
+        raise ScanError(f"{path}: a folder; give one raw file in it, or, if it is a DICOM series, take sn2n denoise")
     if not path.is_file():
         raise FileNotFoundError(f"there is no scan file {path}")
     return path
@@ -328,6 +330,8 @@ def _kind(path: Path) -> str:
         return "ISMRMRD in its streaming form"
     if twix.is_twix(head):
         return "twix"
+    if is_image_name(path) or is_dicom(path):
+        raise ScanError(f"{path}: an image, which holds no raw data; sn2n denoise takes images")
     raise ScanError(f"{path}: not an HDF5 file, nor another known raw file, or damaged ({_KNOWN})")
 
 

@@ -12,6 +12,7 @@ from sn2nlib.sampling import Mask, acs_region, split_kz
 from sn2nlib.scans.raw.layouts import LayoutFacts
 from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, Lengths, RawSource, Sizes, listed
 from sn2nlib.scans.raw.plan import Plan
+from sn2nlib.scans.stream import ScanHeader
 
 _COPIES = 5  # of k-space that the reconstruction holds at its peak
 _RECON_BYTES_PER_SECOND = 50e6  # of k-space, on two cores
@@ -61,14 +62,33 @@ class RawReport:
         return "\n".join(lines)
 
 
-def scan_report(values: Mapping[str, Any], mask: Mask, *, partial_fourier: str = "zero") -> RawReport:
-    """Of a scan file, from what `inspect_scan` tells, and the mask in it."""
-    acceleration, shift = values["acceleration (Ry, Rz)"], values["CAIPIRINHA shift"]
-    acs = values["separate calibration (kz, ky, kx)"]
-    told = {**values, **sampling_values(mask, acceleration, shift, acs_size=acs and acs[:2])}
-    told["time for reconstruction s"] = _seconds(values["k-space MiB"])
-    reasons = cannot(mask, acceleration, shift, has_acs=acs is not None, not_for_training=values["not for training"])
-    return RawReport(told, does=filling(mask, acceleration, partial_fourier), cannot=reasons)
+def scan_report(kind: str, scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport:
+    """Of a scan file of the format `kind`, from its header."""
+    info = dict(scan.info)
+    source, done, notes = str(info.pop("geometry", "as stored")), info.pop("done", ()), info.pop("notes", ())
+    mebibytes = scan.nbytes / 2**20
+    acs_size = None if scan.acs_shape is None else scan.acs_shape[:2]
+    values = {
+        "format": kind,
+        "made of": str(info.pop("source", "unknown")),
+        **{name.replace("_", " "): value for name, value in info.items() if isinstance(value, str | int | float)},
+        "coils": scan.n_coils,
+        **geometry_values(scan.shape, None if source == "unknown" else scan.voxel_size, scan.affine, source),
+        **sampling_values(scan.mask, scan.acceleration, scan.caipi_shift, acs_size=acs_size),
+        "noise scan": "none" if scan.noise is None else f"{scan.noise.shape[1]} samples per coil",
+        "repetitions": 1 + scan.has_repeat,
+        "k-space MiB": round(mebibytes, 1),
+        "memory for reconstruction MiB": round(_COPIES * mebibytes),
+        "time for reconstruction s": _seconds(mebibytes),
+    }
+    reasons = cannot(
+        scan.mask, scan.acceleration, scan.caipi_shift, has_acs=acs_size is not None,
+        not_for_training=scan.not_for_training, geometry=source, given_later=False,
+    )  # fmt: skip
+    does = tuple(f"when it was made: {told}" for told in done)
+    return RawReport(
+        values, (*does, *filling(scan.mask, scan.acceleration, partial_fourier)), reasons, (), tuple(notes)
+    )
 
 
 def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") -> RawReport:
@@ -211,9 +231,12 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str
 
 def cannot(
     mask: Mask, acceleration: tuple[int, int], caipi_shift: int, *, has_acs: bool, not_for_training: str | None,
-    geometry: str = "",
+    geometry: str = "", given_later: bool = True,
 ) -> tuple[str, ...]:  # fmt: skip
-    """What the scan cannot serve for, with the reason, a sentence each."""
+    """What the scan cannot serve for, with the reason, a sentence each.
+
+    `given_later`: whether the geometry can still be given, as for the scanner's files.
+    """
     told = []
     if not_for_training:
         told.append(f"training: {not_for_training}")
@@ -226,7 +249,8 @@ def cannot(
         told.append("reconstruction: undersampled, without calibration lines at the centre of k-space")
     if "unknown" in geometry:
         what = "orientation and voxel size" if geometry == "unknown" else "orientation"
-        told.append(f"{what} of the images, unless given (--voxel-size, --affine-from)")
+        how = "unless given (--voxel-size, --affine-from)" if given_later else "which were not given when it was made"
+        told.append(f"{what} of the images, {how}")
     return tuple(told)
 
 
