@@ -97,7 +97,7 @@ def dsc_curves(
     for row, kind in enumerate(kinds):
         part = rows[rows["metric"] == DSC_METRICS[kind]]
         gain = gains[(gains["set"] == set_name) & (gains["metric"] == DSC_METRICS[kind])].sort_values("noise_sigma")
-        _draw_dsc(grid[row, 0], part, published, DSC_METRICS[kind], named=row == len(kinds) - 1)
+        _draw_dsc(grid[row, 0], part, published, DSC_METRICS[kind])
         _draw_share(grid[row, 1], gain)
         grid[row, 0].set_title(sentence(kind), loc="left", fontsize=8)
         grid[row, 1].set_title("Removed", loc="left", fontsize=8)
@@ -106,8 +106,7 @@ def dsc_curves(
         ))  # fmt: skip
     for axes in grid[-1]:
         axes.set_xlabel("added noise (σ)")
-    add_legend(grid[0, 0], of=grid[0, 0])
-    add_legend(grid[0, 1])
+    _legends(grid)
     truth = "Truth: the noise-free image, segmented alike."
     sheet.caption = f"{sentence(what)}. {'; '.join(told)}. {truth} {_ran(engines)}"
     return sheet
@@ -330,6 +329,19 @@ def _ran(engines: Mapping[str, str]) -> str:
     return "Engines: " + "; ".join(f"{kind.replace('_', ' ')}: {name}" for kind, name in engines.items()) + "."
 
 
+def _legends(grid: Any) -> None:
+    """Legends in the first row; what is published, for which it has no room, below it where there is a second row."""
+    rest = grid[-1, 0]
+    for line in rest.lines if len(grid) > 1 else []:
+        if line.get_label() != "published":
+            line.set_label("_")
+    for line in grid[0, 0].lines if len(grid) > 1 else []:
+        if line.get_label() == "published":
+            line.set_label("_")
+    for axes in {id(axes): axes for axes in (*grid[0], rest)}.values():
+        add_legend(axes)
+
+
 def _draw_dsc(axes: Axes, rows: pd.DataFrame, published: Published, metric: str) -> None:
     for arm in ("original", "sN2N", "truth"):
         ours = rows[rows["arm"] == arm].sort_values("noise_sigma")
@@ -342,8 +354,8 @@ def _draw_dsc(axes: Axes, rows: pd.DataFrame, published: Published, metric: str)
             axes.errorbar(ours["noise_sigma"], ours["mean"], yerr=yerr, fmt="none", ecolor=style["color"])
     for arm in _ARMS:
         theirs = published.table2[(published.table2["metric"] == metric) & (published.table2["arm"] == arm)]
-        # explained beside, where there is room
-        axes.plot(theirs["noise_sigma"], theirs["mean"], marker=ARM_STYLES[arm]["marker"], **_OPEN)
+        marker = ARM_STYLES[arm]["marker"]
+        axes.plot(theirs["noise_sigma"], theirs["mean"], label="published", marker=marker, **_OPEN)
     axes.set_ylabel("DSC", size=8)
 
 
