@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "sn2n needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,lab,raw,volumetry]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev,lab,raw,reading,volumetry]'
 	@touch $@
 
 clean:

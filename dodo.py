@@ -31,7 +31,12 @@ NEEDS: dict[str, list[str]] = {
     "04_alpha": ["03_train"],
     "05_noise_levels": ["04_alpha"],
     "06_volumetry": ["05_noise_levels"],
-    "09_report": ["00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry"],
+    "07_vessel_wall": ["04_alpha"],
+    "08_readers": ["04_alpha", "07_vessel_wall"],
+    "09_report": [
+        "00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry",
+        "07_vessel_wall", "08_readers",
+    ],
 }
 # under reports/<profile>/; a notebook whose result was deleted runs again, be it one of these, which it must leave,
 # or any other table or figure that it was seen to write
@@ -42,6 +47,8 @@ WRITES: dict[str, list[str]] = {
     "04_alpha": ["tables/alpha.csv"],
     "05_noise_levels": ["tables/table2.csv", "tables/table2_per_scan.csv", "tables/table2_gains.csv"],
     "06_volumetry": ["tables/table2_volumetry.csv", "tables/volumetry_gains.csv", "tables/volumetry_rows.csv"],
+    "07_vessel_wall": ["tables/vessel_wall.csv", "tables/vessel_wall_per_scan.csv", "tables/vessel_wall_bars.csv"],
+    "08_readers": ["tables/reader_scores.csv", "tables/readers.csv", "tables/kappa.csv", "readers/study.yaml"],
     "09_report": ["index.html", "run.json"],
 }
 

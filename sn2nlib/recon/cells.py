@@ -1,10 +1,11 @@
 """Geometry of GRAPPA: the cells of a sampling lattice, their sources and targets, the region they enclose.
 
 The acquired lattice is ky = y0 + Ry·i, kz = z0 + shift·i (mod Rz). Every lattice sample owns the cell 0 ≤ dy
-< Ry, 0 ≤ dz < Rz; the other positions of the cell are its targets. kernel = (kx, ky, kz) counts acquired
-neighbours, not grid points: along a phase-encode axis with n neighbours the sources are -((n-1)//2) … n//2
-lattice steps away (n = 2: the cell's own sample and the next one), along the readout -(n//2) … n-1-n//2
-samples.
+< Ry, s(dy) ≤ dz < s(dy) + Rz with s(dy) = ⌈shift·dy / Ry⌉; the other positions of the cell are its targets. The
+cell is sheared as the lattice is: the two acquired neighbours along ky and the two along kz are the corners of a
+parallelogram, and every target lies inside of it. kernel = (kx, ky, kz) counts acquired neighbours, not grid
+points: along a phase-encode axis with n neighbours the sources are -((n-1)//2) … n//2 lattice steps away (n = 2:
+the cell's own sample and the next one), along the readout -(n//2) … n-1-n//2 samples.
 """
 
 from dataclasses import dataclass
@@ -35,10 +36,11 @@ def source_offsets(size: tuple[int, int, int], acceleration: tuple[int, int], ca
     return np.array(offsets, dtype=np.int64)
 
 
-def target_offsets(acceleration: tuple[int, int]) -> Offsets:
+def target_offsets(acceleration: tuple[int, int], caipi_shift: int = 0) -> Offsets:
     """Offsets (target, 3) = (dz, dy, 0) of the positions of a cell that are not on the lattice."""
-    ry, rz = acceleration
-    offsets = [(dz, dy, 0) for dz in range(rz) for dy in range(ry) if (dz, dy) != (0, 0)]
+    (ry, rz), shift = acceleration, caipi_shift % acceleration[1]
+    cell = [(dz - (-shift * dy // ry), dy, 0) for dz in range(rz) for dy in range(ry)]
+    offsets = [offset for offset in cell if offset != (0, 0, 0)]
     return np.array(offsets, dtype=np.int64).reshape(-1, 3)
 
 
@@ -107,6 +109,12 @@ class Cells:
         """A source's offset (dz, dy, dx) from a cell in this row, as steps in (position, row, kx)."""
         (dz, dy, dx), (ry, rz) = offset, self.lattice.acceleration
         return (self.base(row) + dz - self.base(row + dy // ry)) // rz, dy // ry, dx
+
+    def first_position(self, row: int) -> int:
+        """Position of a row's first cell that reaches into the matrix: 0, or −1 or −2 where it begins before."""
+        rz = self.lattice.acceleration[1]
+        targets = target_offsets(self.lattice.acceleration, self.lattice.caipi_shift)
+        return -((self.base(row) + int(targets[:, 0].max(initial=0))) // rz)
 
     def check_periodic(self) -> None:
         """Raise SamplingError unless the lattice continues itself across the matrix edge."""

@@ -64,7 +64,7 @@ class GrappaKernel:
     @property
     def targets(self) -> Offsets:
         """Offsets (target, 3) = (dz, dy, dx) from the cell's own sample."""
-        return target_offsets(self.acceleration)
+        return target_offsets(self.acceleration, self.caipi_shift)
 
 
 def calibrate(
@@ -111,7 +111,8 @@ def calibrate(
         if not samples.any():
             raise CalibrationError(f"coil {coil} has no signal in the ACS; leave it out of k-space and noise")
     size = (kernel[0] if nx > 1 else 1, kernel[1] if ny > 1 else 1, kernel[2] if nz > 1 else 1)
-    sources, targets = source_offsets(size, acceleration, caipi_shift), target_offsets(acceleration)
+    sources = source_offsets(size, acceleration, caipi_shift)
+    targets = target_offsets(acceleration, caipi_shift)
     n_unknowns = len(sources) * n_coils
     gram = _normal_equations(acs, np.concatenate([sources, targets]), n_unknowns)
     weights, residual = _solve(gram, n_unknowns, ridge)
@@ -254,9 +255,9 @@ def _solve(gram: NDArray[np.complex128], n_unknowns: int, ridge: float) -> tuple
 
 
 def _padding(size: tuple[int, int, int]) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """Margins (before, after) along (position, row, kx): the kernel's reach from one cell beyond the edge."""
+    """Margins (before, after) along (position, row, kx): the kernel's reach from the cells beyond the edge."""
     kx, ky, kz = size
-    return ((kz - 1) // 2 + 1, kz // 2 + 1), ((ky - 1) // 2 + 1, ky // 2 + 1), (kx // 2, kx - 1 - kx // 2)
+    return ((kz - 1) // 2 + 2, kz // 2 + 1), ((ky - 1) // 2 + 1, ky // 2 + 1), (kx // 2, kx - 1 - kx // 2)
 
 
 def _gather(kspace: _Complex, mask: Mask, cells: Cells, size: tuple[int, int, int], periodic: bool) -> _Complex:
@@ -283,13 +284,13 @@ def _fill_rows(filled: _Complex, samples: _Complex, cells: Cells, kernel: Grappa
     views = [np.add(margins, cells.neighbour(row_class, offset)) for offset in kernel.sources.tolist()]
     chunk = max(1, _CHUNK // nx)
     sources = np.empty(n_sources * n_coils * chunk * nx, dtype=np.complex64)
-    # cells that begin before the matrix, in row or position -1, may still reach into it
+    # cells that begin before the matrix, in row -1 or a position below 0, may still reach into it
     first = -1 if cells.lattice.offset[0] and row_class == period - 1 else row_class
     for row in range(first, cells.n_rows, period * chunk):
         rows = min(chunk, -(-(cells.n_rows - row) // period))
         block = sources[: n_sources * n_coils * rows * nx].reshape(n_sources, n_coils, rows, nx)
         matrix = block.reshape(n_sources * n_coils, rows * nx)
-        for position in range(-1 if base else 0, cells.n_positions):
+        for position in range(cells.first_position(row_class), cells.n_positions):
             for view, (m, i, x) in zip(block, views, strict=True):
                 view[:] = samples[:, position + m, row + i : row + i + rows * period : period, x : x + nx]
             predicted = (weights @ matrix).reshape(n_targets, n_coils, rows, nx)

@@ -158,16 +158,16 @@ class HybridFill:
         return gathered
 
     def _margins(self) -> tuple[int, int]:
-        """Margins along (position, row): the kernel's reach from one cell beyond the edge."""
+        """Margins along (position, row): the kernel's reach from the cells beyond the edge."""
         assert self.kernel is not None
         _, ky, kz = self.kernel.size
-        return kz // 2 + 1, ky // 2 + 1
+        return kz // 2 + 2, ky // 2 + 1
 
     def _begin(self, row_class: int) -> tuple[int, int, int, int]:
         """First position and row of a class, and their numbers; cells before the matrix may reach into it."""
         cells = self.cells
         row = -1 if cells.lattice.offset[0] and row_class == cells.n_classes - 1 else row_class
-        position = -1 if cells.base(row_class) else 0
+        position = cells.first_position(row_class)
         return position, row, cells.n_positions - position, max(0, -(-(cells.n_rows - row) // cells.n_classes))
 
     def _predict(self, gathered: _Complex, weights: _Complex, row_class: int) -> _Complex:

@@ -233,7 +233,7 @@ def _patterns(
         return [], 1.0
     on_lattice = mask & acquired_lattice(mask, kernel.acceleration, kernel.caipi_shift).points(mask.shape)
     kz, ky = np.nonzero(on_lattice)
-    reach_y, reach_z = kernel.acceleration
+    reach_z, reach_y, _ = kernel.targets.max(axis=0, initial=0)
     padded = np.pad(mask, ((0, reach_z), (0, reach_y)))
     acquired = np.stack([padded[kz + dz, ky + dy] for dz, dy, _ in kernel.targets.tolist()], axis=1)
     found, counts = np.unique(acquired, axis=0, return_counts=True)

@@ -6,6 +6,7 @@ from left to right, readout from feet to head.
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -128,7 +129,8 @@ def black_blood_head(
         np.random.default_rng(seed), (ny, nz, nx), (dy, dz, dx), age=age, sex=sex, centre=centre, cisterns=cisterns
     )
     # from (right, anterior, superior) to the scan's order
-    coronal = {key: np.ascontiguousarray(value.swapaxes(0, 1)) for key, value in maps.items() if key != "centre"}
+    del maps["centre"]
+    coronal: dict[str, Any] = {key: np.ascontiguousarray(value.swapaxes(0, 1)) for key, value in maps.items()}
     material = coronal.pop("material")
     left = np.array([_AT_REST.get(tissue, 1.0) for tissue in MATERIALS], np.float32)
     coronal["pd"] *= left[material]

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 
 from sn2nlib.scans.atlas import STRUCTURES, subcortical_probabilities, template_path
+from sn2nlib.scans.details import Details, colour
 from sn2nlib.scans.fields import smooth_field, texture
 
 # T1 (ms, 3 T), proton density, T2* (ms), relative SD of the texture. Literature values, rounded; each head draws
@@ -70,6 +71,7 @@ def build_maps(
     lesions: int = 0,
     centre: Sequence[float] | None = None,
     cisterns: Callable[[list[np.ndarray]], np.ndarray] | None = None,
+    details: Details | None = None,
 ) -> dict[str, Any]:
     """Maps of one random head on a grid.
 
@@ -84,10 +86,13 @@ def build_maps(
     cisterns
         Given the template position (RAS mm, three arrays) of each voxel, says which voxels (z, y, x) hold CSF, whatever
         else would lie there.
+    details
+        Fine structures and lesions of known size to put into the head; they change nothing elsewhere.
 
     Returns
     -------
-    t1, pd, t2_star, tissue, structures, lesions, (z, y, x); material (z, y, x), index into `MATERIALS`; centre.
+    t1, pd, t2_star, tissue, structures, lesions, (z, y, x); material (z, y, x), index into `MATERIALS`; centre; with
+    `details` also placed, what was put where.
     """
     points = _warped_points(rng, shape, spacing, sex, None if centre is None else np.asarray(centre, np.float32))
     centre = tuple(float(c) for c in (_CENTRE if centre is None else centre))
@@ -97,11 +102,19 @@ def build_maps(
     if cisterns is not None:
         code[cisterns(points)] = CODES["csf"]
     lesion = _lesions(rng, spacing, code, lesions)
+    placed = None
+    if details is not None:
+        names: dict[str, Any] = {"codes": CODES, "atlas": STRUCTURES, "materials": MATERIALS}
+        placed = details.place(points, spacing, code, structures, **names)
     tissue = np.array([_tissue_index(name) for name in MATERIALS], np.uint8)[code]
     structures = np.where(tissue >= 2, structures, 0).astype(np.uint8)
     t1, pd, t2_star = _properties(rng, shape, spacing, code)
-    return {"t1": t1, "pd": pd, "t2_star": t2_star, "tissue": tissue, "structures": structures, "lesions": lesion,
+    maps = {"t1": t1, "pd": pd, "t2_star": t2_star, "tissue": tissue, "structures": structures, "lesions": lesion,
             "material": code, "centre": centre}
+    if placed is None:
+        return maps
+    colour(placed, t1, pd, MATERIALS)
+    return maps | {"lesions": lesion | (placed.lesions > 0), "placed": placed}
 
 
 def _tissue_index(name: str) -> int:

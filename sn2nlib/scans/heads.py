@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sn2nlib.errors import ImageError
+from sn2nlib.scans.details import Details, Placed
 from sn2nlib.scans.digital import build_maps
 from sn2nlib.scans.images import read_image
 from sn2nlib.scans.sequence import MpRage, Space
@@ -35,6 +36,8 @@ class Head:
     structures : (z, y, x) uint8 or None
         Digital heads: `sn2nlib.scans.atlas.STRUCTURES`, 0 elsewhere.
     lesions : (z, y, x) bool or None
+    placed
+        Fine structures and lesions that were asked for, on the same grid; None where none were.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Head:
     tissue: np.ndarray | None = None
     structures: np.ndarray | None = None
     lesions: np.ndarray | None = None
+    placed: Placed | None = None
 
     @property
     def is_digital(self) -> bool:
@@ -77,6 +81,7 @@ def digital_head(
     age: float = 55.0,
     sex: str | None = None,
     lesions: int = 0,
+    details: Details | None = None,
     name: str | None = None,
 ) -> Head:
     """A random head: nilearn's ICBM152 maps, warped, with hard tissue boundaries, skull, scalp and fine texture.
@@ -95,7 +100,9 @@ def digital_head(
     sex
         "F" or "M": mean head size; None draws one.
     lesions
-        Number of white-matter lesions.
+        Number of white-matter lesions of random size.
+    details
+        Fine structures and lesions of known size to put into the head; all else stays what the seed gives.
 
     Returns
     -------
@@ -104,7 +111,8 @@ def digital_head(
     fov = [n * size for n, size in zip(matrix, voxel_size, strict=True)]
     nz, ny, nx = (math.ceil(extent / min(size / 1.35, 1.25)) for extent, size in zip(fov, voxel_size, strict=True))
     spacing = (fov[0] / nz, fov[1] / ny, fov[2] / nx)
-    maps = build_maps(np.random.default_rng(seed), (nz, ny, nx), spacing, age=age, sex=sex, lesions=lesions)
+    rng = np.random.default_rng(seed)
+    maps = build_maps(rng, (nz, ny, nx), spacing, age=age, sex=sex, lesions=lesions, details=details)
     centre = np.array(maps.pop("centre"))
     del maps["material"]
     return Head(

@@ -30,20 +30,25 @@ def volume() -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("voxel_size", "planes"),
+    ("voxel_size", "shape", "planes"),
     [
-        ((0.7, 0.7, 0.7), "sagittal"),
-        ((0.5, 0.56, 0.56), "sagittal"),  # the paper's VWI
-        ((1.0, 1.0, 1.2), "sagittal"),  # nearly isotropic
-        ((5.0, 0.5, 0.5), "sagittal"),
-        ((0.5, 4.0, 0.5), "coronal"),
-        ((0.9, 0.9, 3.0), "axial"),
-        ((0.9, 0.9, 0.45), "axial"),  # slices interpolated to half their distance
-        ((0.8, 1.0, 2.0), "axial"),  # 0.8 × 1.0 is the squarest pair
+        ((0.7, 0.7, 0.7), (256, 328, 328), "sagittal"),
+        ((1.0, 1.0, 1.0), (256, 256, 256), "sagittal"),  # no slab
+        ((1.0, 1.0, 1.0), (182, 218, 182), "sagittal"),
+        ((0.56, 0.5, 0.56), (320, 160, 320), "coronal"),  # the paper's VWI
+        ((1.0, 1.0, 1.0), (240, 240, 160), "axial"),
+        ((1.0, 1.0, 1.2), (180, 256, 213), "sagittal"),  # nearly isotropic
+        ((5.0, 0.5, 0.5), (24, 480, 480), "sagittal"),
+        ((0.5, 4.0, 0.5), (480, 40, 480), "coronal"),
+        ((0.9, 0.9, 3.0), (256, 256, 40), "axial"),
+        ((0.9, 0.9, 0.45), (256, 256, 300), "axial"),  # slices interpolated to half their distance
+        ((0.8, 1.0, 2.0), (200, 200, 100), "axial"),  # 0.8 × 1.0 is the squarest pair
     ],
 )
-def test_the_planes_are_the_squarest(voxel_size: tuple[float, float, float], planes: str) -> None:
-    assert choose_axis(voxel_size) == planes
+def test_the_planes_are_those_of_the_acquisition(
+    voxel_size: tuple[float, float, float], shape: tuple[int, int, int], planes: str
+) -> None:
+    assert choose_axis(voxel_size, shape) == planes
 
 
 @pytest.mark.parametrize(("planes", "place"), [("sagittal", 0), ("coronal", 1), ("axial", 2), (None, 2)])

@@ -27,6 +27,22 @@ def test_every_source_of_a_caipirinha_cell_is_on_the_lattice(acceleration: tuple
         assert points[kz + sources[:, 0], ky + sources[:, 1]].all()
 
 
+@pytest.mark.parametrize("acceleration, shift", [((2, 2), 1), ((3, 3), 1), ((3, 3), 2), ((2, 4), 2), ((3, 4), 3)])
+def test_cells_tile_the_plane_and_lie_between_their_neighbours(acceleration: tuple[int, int], shift: int) -> None:
+    (ry, rz), targets = acceleration, target_offsets(acceleration, shift)
+    cell = np.concatenate([[[0, 0]], targets[:, :2]])
+    points = Lattice(acceleration, shift, (1, 1)).points((60, 60))
+    counts = np.zeros((60, 60), int)
+    for position in np.argwhere(points):
+        kz, ky = (position + cell).T
+        inside = (kz < 60) & (ky < 60)
+        np.add.at(counts, (kz[inside], ky[inside]), 1)
+    assert (counts[2 * rz : -2 * rz, 2 * ry : -2 * ry] == 1).all()
+    # the sources at 0 and one step along ky and kz are the corners of a parallelogram
+    along = targets[:, 0] - shift * targets[:, 1] / ry
+    assert (along >= 0).all() and (along < rz).all()
+
+
 @pytest.mark.parametrize("shape", [(9, 11), (8, 12), (1, 7)])
 @pytest.mark.parametrize("acceleration, shift", [((2, 1), 0), ((2, 2), 0), ((2, 2), 1), ((2, 4), 1), ((1, 4), 0)])
 def test_a_full_lattice_supports_the_whole_matrix_at_any_offset(

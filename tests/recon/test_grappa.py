@@ -45,7 +45,8 @@ def _direct(
         inside = 0 <= z < array.shape[1] and 0 <= y < array.shape[2] and 0 <= x < array.shape[3]
         return array[:, z, y, x] if inside else np.zeros(n_coils)
 
-    cell = [(dz, dy) for dz in range(rz) for dy in range(ry) if dz or dy]
+    first = [int(np.ceil(shift * dy / ry)) for dy in range(ry)]  # within the parallelogram of the neighbours
+    cell = [(first[dy] + m, dy) for m in range(rz) for dy in range(ry) if m or dy]
     reach = np.array(sources + [(dz, dy, 0) for dz, dy in cell])
     windows = [
         (z, y, x)
@@ -85,6 +86,7 @@ def _direct(
         ((3, 13, 15, 7), (2, 3), 1, (1, 1), (9, 9), (3, 2, 2)),
         ((2, 13, 15, 5), (2, 3), 2, (0, 1), (11, 13), (3, 3, 2)),
         ((2, 11, 12, 6), (2, 4), 1, (0, 2), (8, 9), (2, 2, 2)),
+        ((2, 14, 13, 5), (3, 3), 2, (1, 2), (11, 11), (3, 2, 3)),  # cells that reach in from two before the edge
         ((3, 1, 25, 13), (3, 1), 0, (2, 0), (17, 1), (5, 4, 2)),
         ((1, 6, 15, 7), (1, 2), 0, (0, 1), (9, 6), (3, 3, 2)),
         ((5, 12, 12, 1), (2, 2), 0, (0, 0), (10, 10), (3, 2, 2)),

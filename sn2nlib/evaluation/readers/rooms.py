@@ -1,0 +1,378 @@
+"""From a folder with images of both arms to a blinded reading room, and from its scores and its key to a score table.
+
+The folder holds ``study.yaml``::
+
+    readers: [reader1, reader2]
+    repeats: 2                       # cases that every reader reads twice, unannounced
+    parameters: [image_quality]      # names or groups of data_manifest/readers/, for cases that name none
+    cases:
+      - case: P01
+        images: {original: P01_original.nii.gz, sN2N: P01_sn2n.nii.gz}
+        parameters: [image_quality, hippocampus]
+        marks:
+          - {name: left hippocampus, position: [-28, -20, -14], radius: 9, parameter: hippocampus}
+"""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sn2nlib.errors import ImageError, ReadingError
+from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
+from sn2nlib.evaluation.readers.scores import COLUMNS
+from sn2nlib.evaluation.readers.session import (
+    PLAN,
+    Mark,
+    Reading,
+    RoomCase,
+    RoomPlan,
+    ScoredParameter,
+    ScoreLog,
+    image_path,
+    load_plan,
+    log_path,
+)
+from sn2nlib.provenance import atomic_folder, atomic_write, write_json
+from sn2nlib.scans.images import read_image, write_image
+
+STUDY = "study.yaml"
+_LETTERS = list("bcdfghjkmnpqrstvwxz23456789")  # no vowels: a token is never a word
+_READER = r"\w[\w-]*"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StudyCase(_Part):
+    """A case of the study folder: an image of every arm, what is scored, and structures to look at."""
+
+    case: str = Field(min_length=1)
+    images: dict[str, str]
+    parameters: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+
+class ReadingStudy(_Part):
+    """What ``study.yaml`` says."""
+
+    readers: tuple[str, ...] = Field(min_length=1)
+    cases: tuple[StudyCase, ...] = Field(min_length=1)
+    parameters: tuple[str, ...] = ()
+    repeats: int = Field(default=0, ge=0)
+
+
+def load_study(folder: str | os.PathLike[str], criteria: Criteria) -> ReadingStudy:
+    """Read ``study.yaml`` of a folder, with the parameters of every case by name.
+
+    Raises
+    ------
+    ReadingError
+        Naming all that is wrong.
+    """
+    path = Path(folder, STUDY)
+    try:
+        study = ReadingStudy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ReadingError(f"there is no {path}, which says what is read") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ReadingError(f"{path} cannot be read: {error}") from error
+    except ValidationError as error:
+        told = [f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in error.errors()]
+        raise _problems(path, told) from error
+    cases = tuple(
+        case.model_copy(update={"parameters": tuple(_expand(case.parameters or study.parameters, criteria))})
+        for case in study.cases
+    )
+    study = study.model_copy(update={"cases": cases})
+    if problems := list(_wrong(study, Path(folder), criteria)):
+        raise _problems(path, problems)
+    return study
+
+
+def prepare_room(
+    study: str | os.PathLike[str],
+    room: str | os.PathLike[str],
+    *,
+    key: str | os.PathLike[str],
+    seed: int,
+    criteria: Criteria | None = None,
+) -> RoomPlan:
+    """Make a blinded reading room of a study folder, and the key to it.
+
+    Parameters
+    ----------
+    study
+        Folder with ``study.yaml``.
+    room
+        New folder. Nothing in it tells which arm an image belongs to: names are random, headers bare, and all images
+        of a case have the same number format.
+    key
+        New JSON file outside `room`; it tells, and is for whoever evaluates the study alone.
+    seed
+        Decides names, and for every reader the order of cases, sides, and which cases are repeated.
+    criteria
+        What can be scored; that of ``data_manifest/readers/`` by default.
+
+    Raises
+    ------
+    ReadingError
+        Naming all that is wrong with the study or its images.
+    FileExistsError
+        If the room or its key is there already.
+    """
+    room, key = Path(room), Path(key)
+    _check_free(room, key)
+    criteria = load_criteria() if criteria is None else criteria
+    content = load_study(study, criteria)
+    rng = np.random.default_rng(seed)
+    tokens = _tokens(rng)
+    names = {case.case: next(tokens) for case in content.cases}
+    images = {(case.case, arm): next(tokens) for case in content.cases for arm in criteria.arms}
+    readings, told = _readings(content, names, images, rng, tokens)
+    plan = RoomPlan(
+        room=next(tokens),
+        parameters=tuple(_scored(content, criteria)),
+        cases={names[case.case]: _room_case(case, images, criteria) for case in _shuffled(content.cases, rng)},
+        readings=readings,
+    )
+    with atomic_folder(room) as folder:
+        _write_images(content.cases, Path(study), folder, images)
+        with atomic_write(folder / PLAN) as temporary:
+            temporary.write_text(plan.model_dump_json(indent=1), encoding="utf-8")
+        write_json(key, {
+            "room": plan.room,
+            "seed": seed,
+            "images": {token: {"case": case, "arm": arm} for (case, arm), token in images.items()},
+            "readings": told,
+        })  # fmt: skip
+    return plan
+
+
+def unblind(room: str | os.PathLike[str], key: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The scores of a room with case and arm, by its key.
+
+    Returns
+    -------
+    rows
+        With the columns of `sn2nlib.evaluation.readers.scores`, by reader in the order of reading.
+    missing
+        How many scores every reader has left out.
+
+    Raises
+    ------
+    ReadingError
+        If the key is damaged or that of another room, or a log is damaged.
+    """
+    plan, opened = load_plan(room), _load_key(key)
+    if opened["room"] != plan.room:
+        raise ReadingError(f"{key} is the key to another room than {room}")
+    rows, missing = [], {}
+    for reader, readings in plan.readings.items():
+        log = ScoreLog(log_path(room, reader), room=plan.room, reader=reader)
+        wanted = [
+            (reading.token, image, parameter)
+            for reading in readings
+            for parameter in plan.cases[reading.case].parameters
+            for image in (reading.left, reading.right)
+        ]
+        missing[reader] = sum(entry not in log.scores for entry in wanted)
+        for entry in wanted:
+            if entry in log.scores:
+                rows.append(_row(reader, entry, log, opened))
+    return rows, missing
+
+
+def write_scores(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Write rows of `unblind` as CSV, whole or not at all."""
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, [*COLUMNS, "reading", "source"], lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _row(reader: str, entry: tuple[str, str, str], log: ScoreLog, opened: Mapping[str, Any]) -> dict[str, Any]:
+    token, image, parameter = entry
+    try:
+        reading = opened["readings"][token]
+        told = {**opened["images"][image], "reading_order": reading["order"], "reading": reading["reading"]}
+    except KeyError as error:
+        raise ReadingError(f"the key does not know {error.args[0]!r}; it is damaged") from error
+    given = {"reader": reader, "parameter": parameter, "score": log.scores[entry], "time": log.times[entry]}
+    return {**told, **given, "source": "human"}
+
+
+def _load_key(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        opened = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ReadingError(f"there is no key {path}") from None
+    except (OSError, ValueError) as error:
+        raise ReadingError(f"{path} cannot be read as a key: {error}") from error
+    if not isinstance(opened, dict) or not {"room", "images", "readings"} <= set(opened):
+        raise ReadingError(f"{path} is no key to a reading room")
+    return opened
+
+
+def _check_free(room: Path, key: Path) -> None:
+    if room.resolve() in (key.resolve(), *key.resolve().parents):
+        raise ReadingError(f"the key {key} would lie in the room, where readers could open it; put it elsewhere")
+    for path in (room, key):
+        if path.exists():
+            raise FileExistsError(f"{path} exists; scores may hang on it, so it is not replaced. Choose another name")
+
+
+def _expand(names: Sequence[str], criteria: Criteria) -> Iterator[str]:
+    """Parameters by name, groups replaced by their parameters, each once."""
+    groups = {group: [each.name for each in parameters] for group, parameters in criteria.by_group.items()}
+    yield from dict.fromkeys(name for given in names for name in groups.get(given, [given]))
+
+
+def _wrong(study: ReadingStudy, folder: Path, criteria: Criteria) -> Iterator[str]:
+    """Everything that is wrong with a study, a sentence each."""
+    yield from (f"reader {name!r} is named twice" for name in _doubled(study.readers))
+    yield from (f"case {name!r} stands there twice" for name in _doubled([case.case for case in study.cases]))
+    for name in study.readers:
+        if not re.fullmatch(_READER, name):
+            yield f"reader {name!r}: a name has letters, digits, - and _ alone"
+    if study.repeats > (len(study.cases) + 1) // 2:
+        yield f"repeats: {study.repeats} of {len(study.cases)} cases; at most half of them can be read twice"
+    for case in study.cases:
+        yield from (f"case {case.case}: {problem}" for problem in _wrong_case(case, folder, criteria))
+    seen = [*study.readers, *(mark.name for case in study.cases for mark in case.marks)]
+    seen += [text for each in _scored(study, criteria) for text in (each.title, each.look_for, *each.scale)]
+    for text in dict.fromkeys(seen):
+        for arm in criteria.arms:
+            if re.search(rf"(?<!\w){re.escape(arm)}(?!\w)", text, re.IGNORECASE):
+                yield f"readers would see the arm {arm!r} in {text!r}; put it in other words"
+
+
+def _wrong_case(case: StudyCase, folder: Path, criteria: Criteria) -> Iterator[str]:
+    for arm in criteria.arms:
+        if arm not in case.images:
+            yield f"no image of the arm {arm!r}"
+    for arm, name in case.images.items():
+        if arm not in criteria.arms:
+            yield f"unknown arm {arm!r}; there are {', '.join(criteria.arms)}"
+        elif not (folder / name).is_file():
+            yield f"there is no image {folder / name}"
+    if not case.parameters:
+        yield "no parameters, neither here nor for the whole study"
+    for name in case.parameters:
+        if name not in criteria.by_name:
+            yield f"unknown parameter or group {name!r}; parameters are {', '.join(criteria.by_name)}"
+    for mark in case.marks:
+        if mark.parameter is not None and mark.parameter not in case.parameters:
+            yield f"mark {mark.name!r} belongs to {mark.parameter!r}, which is not scored here"
+
+
+def _doubled(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(name for name in names if names.count(name) > 1))
+
+
+def _problems(path: Path, problems: Sequence[str]) -> ReadingError:
+    return ReadingError(f"{path}: {len(problems)} problem(s)\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _tokens(rng: np.random.Generator) -> Iterator[str]:
+    used: set[str] = set()
+    while True:
+        token = "".join(rng.choice(_LETTERS, 6))
+        if token not in used:
+            used.add(token)
+            yield token
+
+
+def _shuffled(cases: Sequence[StudyCase], rng: np.random.Generator) -> list[StudyCase]:
+    return [cases[number] for number in rng.permutation(len(cases))]
+
+
+def _scored(study: ReadingStudy, criteria: Criteria) -> Iterator[ScoredParameter]:
+    """What is scored in any case, in the order of the criteria."""
+    used = {name for case in study.cases for name in case.parameters}
+    look_for = {structure.name: structure.look_for for structure in criteria.structures}
+    for each in criteria.parameters:
+        if each.name in used:
+            told = look_for.get(each.structure or "", "")
+            yield ScoredParameter(name=each.name, title=each.title, look_for=told, scale=each.scale)
+
+
+def _room_case(case: StudyCase, images: Mapping[tuple[str, str], str], criteria: Criteria) -> RoomCase:
+    # sorted by token: the order of the arms would tell
+    first, second = sorted(images[case.case, arm] for arm in criteria.arms)
+    return RoomCase(images=(first, second), parameters=case.parameters, marks=case.marks)
+
+
+def _readings(
+    study: ReadingStudy,
+    names: Mapping[str, str],
+    images: Mapping[tuple[str, str], str],
+    rng: np.random.Generator,
+    tokens: Iterator[str],
+) -> tuple[dict[str, tuple[Reading, ...]], dict[str, dict[str, Any]]]:
+    """Every reader's readings, and what the key tells about them."""
+    readings, told = {}, {}
+    for reader in study.readers:
+        made = []
+        for order, (case, reading, flipped) in enumerate(_sequence(study, rng), 1):
+            token = next(tokens)
+            left, right = (image for (name, _), image in images.items() if name == case)
+            if flipped:
+                left, right = right, left
+            made.append(Reading(token=token, case=names[case], left=left, right=right))
+            told[token] = {"reader": reader, "case": case, "reading": reading, "order": order}
+        readings[reader] = tuple(made)
+    return readings, told
+
+
+def _sequence(study: ReadingStudy, rng: np.random.Generator) -> list[tuple[str, int, bool]]:
+    """Case, reading 1 or 2, and whether sides are exchanged, in a random order.
+
+    Cases of the first half are read again after the first readings of the second half have begun, so that a repetition
+    never follows at once (where there are more than two cases). Sides are balanced.
+    """
+    first = [case.case for case in _shuffled(study.cases, rng)]
+    half = (len(first) + 1) // 2
+    again = rng.permutation(first[:half])[: study.repeats]
+    sequence = [(case, 1) for case in first]
+    for case in again:
+        sequence.insert(int(rng.integers(half + 1, len(sequence) + 1)), (str(case), 2))
+    flips = rng.permutation(np.arange(len(sequence)) % 2 == 0)
+    return [(case, reading, bool(flip)) for (case, reading), flip in zip(sequence, flips, strict=True)]
+
+
+def _write_images(
+    cases: Sequence[StudyCase], study: Path, room: Path, images: Mapping[tuple[str, str], str]
+) -> None:
+    """Write every image under its token, as bare float32; equal times, so that none tells the order."""
+    for case in cases:
+        arms = list(case.images)
+        read = [read_image(study / case.images[arm]) for arm in arms]
+        (first, geometry), (second, other) = read
+        if first.shape != second.shape:
+            shapes = ", ".join(f"{arm} {volume.shape}" for arm, (volume, _) in zip(arms, read, strict=True))
+            raise ImageError(f"case {case.case}: its images have different shapes (z, y, x): {shapes}")
+        if not np.allclose(geometry.affine, other.affine, atol=1e-3):
+            raise ImageError(f"case {case.case}: its images lie in different places, their affines differ")
+        if np.array_equal(first, second):
+            raise ImageError(f"case {case.case}: {' and '.join(arms)} are the same image")
+        _check_marks(case, first.shape, geometry.affine)
+        for arm, (volume, _) in zip(arms, read, strict=True):
+            write_image(volume, image_path(room, images[case.case, arm]), affine=geometry.affine)
+    for path in sorted((room / "images").iterdir()):
+        os.utime(path, (0, 0))
+
+
+def _check_marks(case: StudyCase, shape: Sequence[int], affine: np.ndarray) -> None:
+    for mark in case.marks:
+        voxel = np.linalg.solve(affine, [*mark.position, 1])[2::-1]
+        if (voxel < -0.5).any() or (voxel > np.array(shape) - 0.5).any():
+            raise ImageError(f"case {case.case}: mark {mark.name!r} at {mark.position} mm lies outside the image")

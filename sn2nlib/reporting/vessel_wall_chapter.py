@@ -1,0 +1,55 @@
+"""The report's chapter about vessel wall imaging, from what notebook 07 has left."""
+
+import pandas as pd
+
+from sn2nlib.reporting import page
+from sn2nlib.reporting.chapters import Chapter, Material, lacking
+from sn2nlib.reporting.html import DIGITAL, NOTHING
+from sn2nlib.reporting.vessel_wall import ARM_NAMES, not_better, readable
+
+TABLES = ("vessel_wall", "vessel_wall_per_scan", "vessel_wall_bars")
+CONVENTIONS = (
+    "Noise SD: of a point over replicas of the same scan, root mean square over the points of a region, mean over the "
+    "cross-sections. A spatial SD would reward any blur.",
+    "CNR: difference of the levels over the root mean square of both noise SDs.",
+    "Wall thickness, lumen area and edge widths: of walls of at least 1.5 voxels alone, from profiles across the wall.",
+    "Tests: two-sided paired t (t) and Wilcoxon signed-rank, asymptotic (W), against the original, over scans.",
+    "The blur is a Gaussian under which the noise SD over the replicas, median over the object, is that of sN2N.",
+)
+_ANCHOR = "vessel-wall", "Generalisation to vessel wall imaging (Figure 6)"
+
+
+def vessel_wall(material: Material) -> Chapter:
+    """Images of a sequence that the network never saw: measures, tests, what was asked, and views."""
+    missing = [name for name in TABLES if name not in material.tables]
+    if missing:
+        return *_ANCHOR, "".join(lacking(name, "07_vessel_wall") for name in missing)
+    table, values, asked = (material.tables[name] for name in TABLES)
+    n = values["scan"].nunique()
+    content = page.paragraph(
+        f"{n} digital phantom{'s' if n > 1 else ''}: T1-weighted SPACE, coronal, 0.5 × 0.56 × 0.56 mm, R = 2×2 "
+        "CAIPIRINHA, met as NIfTI images. The network and α are those of the MP-RAGE study; beside it the same network "
+        "fine-tuned on a few vessel wall scans, one of vessel wall scans alone, and a blur of equal noise reduction."
+    )
+    shown = readable(table)
+    caption = f"Mean ± SD over {n} scans, and p-values against the original"
+    content += page.table(shown, caption=caption, numbers=list(shown.columns[1:]))
+    content += page.paragraph(f"{DIGITAL}", kind="note") + page.bullets(CONVENTIONS) + _verdicts(asked)
+    kinds = ("vessel_wall_views", "vessel_wall_measures", "vessel_wall_sharpness")
+    return *_ANCHOR, content + "".join(material.figures(kind) for kind in kinds)
+
+
+def _verdicts(asked: pd.DataFrame) -> str:
+    content = ""
+    for arm, part in asked.groupby("arm", sort=False):
+        rows = pd.DataFrame({
+            "What is asked": part["bar"],
+            "Found": [NOTHING if pd.isna(value) else f"{value:.3g}" for value in part["value"]],
+            "Limit": [f"{value:.3g}" for value in part["limit"]],
+            "Verdict": part["verdict"],
+        })  # fmt: skip
+        content += page.table(rows, caption=f"{ARM_NAMES[str(arm)]}: bars", numbers=["Found", "Limit"])
+    worse = not_better(asked)
+    return content + (
+        page.paragraph(f"Fine-tuning does not go further on: {'; '.join(worse)}.") if worse else ""
+    )
