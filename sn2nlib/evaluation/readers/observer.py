@@ -161,12 +161,13 @@ def vessel_grades(values: pd.DataFrame, *, arms: Sequence[str]) -> dict[tuple[st
     (scan, arm) → parameter → grade.
     """
     wide = values[values["arm"].isin(arms)].pivot(index=["scan", "arm"], columns="measure", values="value")
-    return {(str(scan), str(arm)): _vessel_image(row) for (scan, arm), row in wide.iterrows()}
+    rows = zip(wide.index.tolist(), wide.to_dict("records"), strict=True)
+    return {(str(scan), str(arm)): _vessel_image({str(name): row[name] for name in row}) for (scan, arm), row in rows}
 
 
-def _vessel_image(row: pd.Series) -> dict[str, float]:
+def _vessel_image(row: Mapping[str, float]) -> dict[str, float]:
     wall, cnr = row["contrast_lumen"] + row["lumen"], math.sqrt(max(row["cnr_lumen"] * row["cnr_csf"], 0))
-    edge = np.nanmean([row["edge_inner_mm"], row["edge_outer_mm"]])
+    edge = float(np.nanmean([row["edge_inner_mm"], row["edge_outer_mm"]]))
     measured = {"noise": row["sd_wall"] / wall, "contrast": cnr, "edge": cnr, "ghost": 0.0}
     measured["acuity"] = SHARPEST * IDEAL_EDGE / edge
     found = evidence(measured) | {"artifacts": wall / row["lumen"]}

@@ -21,7 +21,7 @@ _BAR = 3.1  # mm, height of a bar; the arms of a parameter touch
 _PITCH = 9.0  # mm from one parameter to the next
 _HEADS = 5.0  # mm for the readers' names
 _BARS = 0.62  # share of a reader's width that the bars and the arms' names have
-_NAMES = 37.0  # mm for the parameters' names
+_NAMES = 39.0  # mm for the parameters' names
 _GAP = 1.0
 _ARROW = 9.0  # mm of the head: length of an arrow
 
