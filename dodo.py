@@ -32,8 +32,10 @@ NEEDS: dict[str, list[str]] = {
     "05_noise_levels": ["04_alpha"],
     "06_volumetry": ["05_noise_levels"],
     "07_vessel_wall": ["04_alpha"],
+    "08_readers": ["04_alpha", "07_vessel_wall"],
     "09_report": [
-        "00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry", "07_vessel_wall",
+        "00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry",
+        "07_vessel_wall", "08_readers",
     ],
 }
 # under reports/<profile>/; a notebook whose result was deleted runs again, be it one of these, which it must leave,
@@ -46,6 +48,7 @@ WRITES: dict[str, list[str]] = {
     "05_noise_levels": ["tables/table2.csv", "tables/table2_per_scan.csv", "tables/table2_gains.csv"],
     "06_volumetry": ["tables/table2_volumetry.csv", "tables/volumetry_gains.csv", "tables/volumetry_rows.csv"],
     "07_vessel_wall": ["tables/vessel_wall.csv", "tables/vessel_wall_per_scan.csv", "tables/vessel_wall_bars.csv"],
+    "08_readers": ["tables/reader_scores.csv", "tables/readers.csv", "tables/kappa.csv", "readers/study.yaml"],
     "09_report": ["index.html", "run.json"],
 }
 

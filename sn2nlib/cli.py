@@ -16,7 +16,7 @@ import typer
 
 from sn2nlib import cli_options as option
 from sn2nlib import cli_outputs as outputs
-from sn2nlib import cli_reading, denoiser, evaluation, recon, reporting, scans
+from sn2nlib import cli_reading, cli_scores, denoiser, evaluation, recon, reporting, scans
 from sn2nlib.errors import ImageError, Sn2nError
 from sn2nlib.provenance import atomic_write
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(cli_reading.app, name="reading")
+app.add_typer(cli_scores.app, name="scores")
 
 MAPS = {"noise_sd": "noise SD per component; ", "g_factor": "g-factor; "}  # how their descriptions begin
 EVALUATION_COLUMNS = ("head", "noise_sigma", "arm", "reference", "region", "psnr", "ssim", "nrmse")

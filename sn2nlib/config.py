@@ -118,8 +118,8 @@ class VolumetrySettings(_Section):
 class ReadersSettings(_Section):
     """The reader study.
 
-    `scores`: a file of readers' scores, relative to the notebooks folder; "" lets synthetic readers score. `weights`: of
-    Cohen's κ.
+    `scores`: a file of readers' scores, relative to the notebooks folder; "" lets synthetic readers score. `weights`:
+    those of Cohen's κ.
     """
 
     scores: str = ""

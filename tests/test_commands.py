@@ -176,12 +176,17 @@ def test_recon_beyond_the_memory_limit_gives_the_same_image(folder: Path, tmp_pa
         assert np.array_equal(disk.affine, whole.affine)
 
 
-def test_train_beyond_the_memory_limit_leaves_a_model_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+def test_train_beyond_the_memory_limit_leaves_the_same_model_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     options = (*training(folder)[2:], "--out", tmp_path / "model", "--memory", 0)
     assert sn2n("train", folder / "scan.h5", *options) == 0
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
         "history.csv", "model.json", "model.safetensors"
     ]
+    models = [Denoiser.load(place / "model") for place in (folder, tmp_path)]
+    image = np.abs(reconstruct(load_scan(folder / "scan.h5")))
+    in_memory, on_disk = (model.denoise(image, alpha=0) for model in models)
+    assert np.abs(on_disk - in_memory).max() < 1e-3 * in_memory.max()
+    assert models[0].alpha == pytest.approx(models[1].alpha, abs=1e-3)
 
 
 @pytest.mark.parametrize("memory", [(), ("--memory", 0)])

@@ -33,7 +33,7 @@ class Kappa:
     kappa
         NaN where undefined.
     se, low, high
-        Standard error where κ is not 0, and the confidence interval from it.
+        Standard error where κ is not 0, and the confidence interval from it, cut at 1.
     null_se, z, p
         Standard error where κ is 0, κ over it, and the two-sided p.
     band

@@ -128,6 +128,34 @@ def _alone(site: Site, own: Vessel, place: float, vessels: Sequence[Vessel]) -> 
     return True
 
 
+def chosen_mark(sites: Sequence[Site], name: str | None, *, plane: str) -> Site:
+    """The site that a figure's arrow points at: the one of this name, else the most telling one.
+
+    That is a plaque, else an enhancing wall, else any; of several the one that the plane cuts most squarely.
+
+    Parameters
+    ----------
+    sites
+        At least one.
+    name
+        Of a site; None, or a name that is not among them (another field of view): the most telling one.
+    plane
+        "coronal", "axial" or "sagittal".
+    """
+    named = [site for site in sites if site.name == name]
+    if named:
+        return named[0]
+    if not sites:
+        raise ImageError("there is no vessel site to point at")
+    normal = {"sagittal": 0, "coronal": 1, "axial": 2}[plane]
+
+    def rank(site: Site) -> tuple[int, float]:
+        kind = ("plaque", "enhancing").index(site.kind) if site.kind in ("plaque", "enhancing") else 2
+        return kind, -abs(site.tangent[normal]) / float(np.linalg.norm(site.tangent))
+
+    return min(sites, key=rank)
+
+
 def write_sites(sites: Sequence[Site], path: str | os.PathLike[str]) -> None:
     """Write sites as an ROI file, CSV with the columns `COLUMNS`; whole or not at all."""
     none = (np.nan, np.nan, np.nan)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sn2nlib.evaluation.metrics import CONVENTIONS
 from sn2nlib.reporting import page
-from sn2nlib.reporting.demographics import SET_NAMES, table1, table1_html, table1_tests
+from sn2nlib.reporting.demographics import table1, table1_html, table1_tests
 from sn2nlib.reporting.html import (
     CEILING,
     DIGITAL,
@@ -36,7 +36,8 @@ COUNTERPARTS = {
     "alpha": "Figure 1c and Appendix 3", "noise_levels": "Table 2", "bias": "",
     "volumetry_dsc": "Table 2", "volumetry_structures": "", "volumetry_bland_altman": "", "volumetry_labels": "",
     "vessel_wall_views": "Figure 6", "vessel_wall_measures": "Figure 6", "vessel_wall_sharpness": "",
-    "comparison": "Figures 3 and 5, S4 to S6", "montage": "Figure S3",
+    "reader_bars_quality": "Figure 2", "reader_bars_structures": "Figure 2", "reader_bars_vessel_wall": "Figure S7",
+    "lesions": "Figures 4 and S2", "fine_structures": "Figure 3", "comparison": "Figures 3 and 5, S4 to S6", "montage": "Figure S3",
 }  # fmt: skip
 _WHERE = [(reference, region) for region in ("volume", "head") for reference in ("full_sampled", "noise_free")]
 _DEFINITIONS = {
@@ -237,55 +238,6 @@ def conventions(material: Material) -> Chapter:
     return "conventions", "Conventions of the metrics", page.bullets(texts)
 
 
-def inconsistencies(material: Material) -> Chapter:
-    """What does not agree within the paper."""
-    rows = material.published.inconsistencies.rename(
-        columns={"topic": "Topic", "first": "Here it says", "second": "There it says", "comment": "Comment"}
-    )
-    content = page.table(rows, caption="Statements of the paper that do not agree with each other")
-    return "inconsistencies", "Inconsistencies in the paper", content
-
-
-def differences(material: Material) -> Chapter:
-    """What differs from the paper, and what it does not state."""
-    scanner, noise_, recon = (material.settings[name] for name in ("acquisition", "noise", "recon"))
-    network, training_ = material.settings["network"], material.settings["training"]
-    counts = material.participants.groupby("set", sort=False).size()
-    partial = scanner["partial_fourier"]
-    shift = f" with CAIPIRINHA shift {scanner['caipi_shift']}" if scanner.get("caipi_shift") else ""
-    echo = "" if min(partial) == 1 else f", partial Fourier {_by(partial)} (ky, kz)"
-    here = ", ".join(f"{SET_NAMES.get(str(name), str(name)).lower()} {n}" for name, n in counts.items())
-    extra = training_.get("extra_noise", 0)
-    noise_added = f", inputs with extra noise of up to {extra:g} of the intensity scale" if extra else ""
-    differs = [
-        "Participants. Paper: 135 training, 11 validation, 20 qualitative, 19 quantitative, 18 vessel wall. "
-        f"Here: {here}.",
-        "Scans. Paper: patients at 3 T. Here: simulated from digital heads and, where listed, a real head’s image; "
-        "without off-resonance, motion and flow.",
-        f"Scanner. Paper: 64 channels, 0.7 mm isotropic. Here: {scanner['coils']} coils, {_by(scanner['matrix'])} "
-        f"voxels of {_by(scanner['voxel_size'])} mm (z, y, x), R = {_by(scanner['acceleration'])}{shift}, "
-        f"{scanner['acs']} calibration lines{echo}.",
-        f"Noise of test scans: such that the original’s PSNR at +0 σ is drawn from "
-        f"{_between(noise_['target_psnr'], ' ± ')} dB, the published mean and SD. "
-        f"Noise of training scans: SD of {_between(noise_['training_ratio'], ' to ')} of the intensity scale, whatever "
-        "the test.",
-        "References. Besides the paper’s noisy fully sampled image: the noise-free image, and the region inside the "
-        "head.",
-    ]
-    chosen = [
-        f"the loss ({training_['loss'].upper()}) and the optimiser: Adam, cosine schedule from "
-        f"{training_['learning_rate']:g}, {training_['steps']} steps of {training_['batch']} windows of "
-        f"{training_['patch']} voxels, weights averaged{noise_added};",
-        f"the network’s size: a U-Net of {network['depth']} levels, {network['width']} channels in the first;",
-        f"GRAPPA’s ridge ({recon['ridge']:g}) and the Walsh window ({recon['window']} voxels);",
-        "the range and windows of PSNR, SSIM and NRMSE (see the conventions);",
-        "what α was compared against: we take the midpoint of two biased optima, neither of which needs a truth;",
-        "how added noise is drawn: anew for each level, the same for both arms, none of it in the reference.",
-    ]
-    content = page.bullets(differs) + page.paragraph("Not stated in the paper; we chose:") + page.bullets(chosen)
-    return "differences", "What differs from the paper", content
-
-
 def plain_table(rows: pd.DataFrame, caption: str) -> str:
     """A table as it was stored, with readable names and rounded numbers."""
     shown = pd.DataFrame({column: [_text(value) for value in rows[column]] for column in rows.columns})
@@ -355,14 +307,6 @@ def _kind(path: Path) -> str:
     """Key of `COUNTERPARTS` that a file name begins with; "" for others."""
     kinds = sorted(COUNTERPARTS, key=len, reverse=True)
     return next((kind for kind in kinds if path.stem == kind or path.stem.startswith(f"{kind}_")), "")
-
-
-def _between(values: Any, word: str) -> str:
-    return word.join(f"{value:g}" for value in values)
-
-
-def _by(values: Any) -> str:
-    return _between(values, " × ")
 
 
 def _gain(value: float) -> str:

@@ -32,6 +32,8 @@ class Published:
         Numbers of the running text: where, quantity, original, sN2N, low, high, detail.
     inconsistencies
         What does not agree within the paper: topic, first, second, comment.
+    differences
+        What this study does differently: topic, paper, here, why; names in braces stand for its settings.
     bars
         Gains asked of this study: set, reference, region, metric, noise_sigma, statistic (mean, lowest), bar
         (dB for PSNR, percent of the original's for NRMSE).
@@ -44,6 +46,7 @@ class Published:
     table2: pd.DataFrame
     figures: pd.DataFrame
     inconsistencies: pd.DataFrame
+    differences: pd.DataFrame
     bars: pd.DataFrame
     volumetry_bars: pd.DataFrame
 
@@ -129,6 +132,9 @@ _SCHEMAS = {
     "inconsistencies.csv": pa.DataFrameSchema(
         dict.fromkeys(("topic", "first", "second", "comment"), _TEXT), strict=True,
     ),
+    "differences.csv": pa.DataFrameSchema(
+        dict.fromkeys(("topic", "paper", "here", "why"), _TEXT), strict=True, unique=["topic"],
+    ),
 }  # fmt: skip
 
 
@@ -146,6 +152,7 @@ def load_published(folder: str | os.PathLike[str]) -> Published:
         table2=_read(folder / "published" / "table2.csv"),
         figures=_read(folder / "published" / "published.csv"),
         inconsistencies=_read(folder / "published" / "inconsistencies.csv"),
+        differences=_read(folder / "published" / "differences.csv"),
         bars=_read(folder / "bars.csv"),
         volumetry_bars=_read(folder / "bars_volumetry.csv"),
     )

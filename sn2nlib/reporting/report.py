@@ -11,7 +11,7 @@ import pandas as pd
 
 from sn2nlib.errors import StudyError
 from sn2nlib.provenance import atomic_write, write_json
-from sn2nlib.reporting import chapters, page, vessel_wall_chapter, volumetry_chapter
+from sn2nlib.reporting import chapters, differences, page, readers_chapter, vessel_wall_chapter, volumetry_chapter
 from sn2nlib.reporting.published import Published
 
 # tables the report wants, and who makes them
@@ -20,6 +20,7 @@ _WANTED = {
     "bias": "05_noise_levels", "table2": "05_noise_levels", "table2_gains": "05_noise_levels",
     "table2_per_scan": "05_noise_levels", **dict.fromkeys(volumetry_chapter.TABLES, "06_volumetry"),
     **dict.fromkeys(vessel_wall_chapter.TABLES, "07_vessel_wall"),
+    **dict.fromkeys(readers_chapter.TABLES, "08_readers"),
 }  # fmt: skip
 _TESTED = ("quantitative", "real_head")
 
@@ -68,8 +69,8 @@ def build_report(
     run = _run_record(material, title=title, missing=missing, seconds=seconds)
     makers = (
         chapters.headline, chapters.people, chapters.noise, chapters.pairs, chapters.checks, chapters.training,
-        chapters.alpha, chapters.quality, volumetry_chapter.volumetry, vessel_wall_chapter.vessel_wall, chapters.images,
-        chapters.conventions, chapters.inconsistencies, chapters.differences,
+        chapters.alpha, chapters.quality, volumetry_chapter.volumetry, vessel_wall_chapter.vessel_wall,
+        readers_chapter.readers, chapters.images, chapters.conventions, differences.differences,
     )  # fmt: skip
     sections = [*(make(material) for make in makers), *_further_figures(material), _origin(material, run)]
     html = page.document(title, _introduction(run), sections)

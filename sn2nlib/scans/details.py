@@ -221,8 +221,10 @@ def load_structures(manifest: str | os.PathLike[str]) -> tuple[FineStructure, ..
     # pandas reads an empty cell as NaN; what is inserted needs all three
     bad |= (table["use"] != "marked") & (table[["t1", "pd"]].isna().any(axis=1) | (table["material"] == ""))
     bad |= (table["use"] != "support") & ~table["against"].isin(AGAINST)
-    _raise(path, bad, f"side is one of {', '.join(SIDES)}, use one of {', '.join(USES)}, against one of "
-           f"{', '.join(AGAINST)}; places, radii above 0, within, and for what is not only marked material, t1 and pd are needed")  # fmt: skip
+    allowed = [f"{column} is one of {', '.join(known)}" for column, known in
+               (("side", SIDES), ("use", USES), ("against", AGAINST))]  # fmt: skip
+    needed = "places, radii above 0, within, and for what is not only marked material, t1 and pd are needed"
+    _raise(path, bad, "; ".join([*allowed, needed]))
     found = []
     for (name, side), rows in table.groupby(["structure", "side"], sort=False):
         first = rows.iloc[0]

@@ -20,7 +20,7 @@ from sn2nlib.scans.sources import Source, SourceUnavailable, data_folders, fetch
 
 __all__ = [
     "Source", "SourceUnavailable", "choose_sources", "data_folders", "fetch", "fetch_each", "find", "load_howto",
-    "load_participants", "load_sources", "load_splits", "locate", "manifest_folder",
+    "load_marks", "load_participants", "load_sources", "load_splits", "locate", "manifest_folder",
 ]  # fmt: skip
 
 HOWTO_KEYS = ("name", "title", "where", "licence", "layout", "get", "read", "training")
@@ -67,6 +67,14 @@ _SPLITS = pa.DataFrameSchema(
         "profile": pa.Column(str, _matches(_NAME, "the name of a profile")),
         "participant": pa.Column(str, _matches(_FILLED, "a participant of participants.csv")),
         "set": pa.Column(str, _one_of(*SETS)),
+    },
+    strict=True,
+)
+_MARKS = pa.DataFrameSchema(
+    {
+        "participant": pa.Column(str, _matches(_FILLED, "a participant of participants.csv")),
+        "plane": pa.Column(str, _one_of("sagittal", "coronal", "axial")),
+        "site": pa.Column(str, _matches(_FILLED, "the name of a vessel site")),
     },
     strict=True,
 )
@@ -186,6 +194,25 @@ def load_splits(folder: str | os.PathLike[str], profile: str) -> pd.DataFrame:
         known = ", ".join(dict.fromkeys(table["profile"]))
         raise ManifestError(f"{path}: no participant for profile {profile!r}; listed profiles: {known}")
     return chosen.merge(participants, on="participant", how="left", validate="one_to_one")
+
+
+def load_marks(folder: str | os.PathLike[str]) -> dict[tuple[str, str], str]:
+    """Read ``marks.csv``: (participant, plane) → the vessel site that a figure magnifies and points at.
+
+    Raises
+    ------
+    ManifestError
+        Naming every bad row: an unknown participant or plane, or one marked twice.
+    """
+    participants = load_participants(folder)
+    path = Path(folder, "marks.csv")
+    table = _read_csv(path, _MARKS)
+    problems = _schema_problems(table, _MARKS)
+    known = table["participant"].isin(participants["participant"])
+    problems += _rows(table, ~known, "participant", "a participant of participants.csv")
+    problems += _rows(table, table.duplicated(["participant", "plane"]), "plane", "each plane of a participant once")
+    _raise(path, problems)
+    return {(who, plane): site for who, plane, site in table.to_numpy(str).tolist()}
 
 
 def load_sources(folder: str | os.PathLike[str]) -> dict[str, Source]:

@@ -26,6 +26,7 @@ from sn2nlib.denoiser import (
 )
 from sn2nlib.denoiser import volumes as module
 from sn2nlib.denoiser.apply import ALPHAS
+from sn2nlib.denoiser.volumes import HALVES, PreparedScan
 from sn2nlib.errors import ImageError, ScanError
 from sn2nlib.fourier import fft
 from sn2nlib.recon import make_pair
@@ -107,6 +108,19 @@ def test_scans_beyond_the_limit_go_through_files(files: list[Path], tmp_path: Pa
     (folder / "other.txt").touch()
     remove_prepared(folder)
     assert [entry.name for entry in folder.iterdir()] == ["other.txt"]
+
+
+@pytest.mark.parametrize("options", [{}, {"partial_fourier": "homodyne", "virtual_coils": 3}])
+def test_pairs_beyond_the_limit_are_those_made_in_memory(
+    files: list[Path], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    whole = prepare_scans(files, folder=tmp_path / "volumes", coarser=(0.8,), **options)
+    stored = prepare_scans(files, folder=tmp_path / "volumes", coarser=(0.8,), memory_limit=0, **options)
+    for one, other in zip(with_coarser(stored), with_coarser(whole), strict=True):
+        for name in ("original", *HALVES) if isinstance(one, PreparedScan) else HALVES:
+            value, wanted = getattr(one, name), getattr(other, name)
+            assert value.dtype == wanted.dtype == np.float32
+            assert np.abs(value - wanted).max() < 1e-5 * np.abs(wanted).max(), name
 
 
 def test_coarser_copies_of_what_is_learnt_from(files: list[Path], tmp_path: Path, monkeypatch: Any) -> None:

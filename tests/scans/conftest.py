@@ -46,6 +46,7 @@ class RawFile:
     calibration: str = "embedded"
     sequence: str = "%SiemensSeq%\\gre"
     dwell_us: float = 5.0
+    vendor: str = "Nobody"  # of ISMRMRD files
     extra: dict[str, str] = field(default_factory=dict)
 
 
@@ -174,7 +175,7 @@ def mrd_header(file: RawFile) -> bytes:
     return (
         '<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">'
         "<subjectInformation><patientName>DOE, JANE</patientName></subjectInformation>"
-        "<acquisitionSystemInformation><systemFieldStrength_T>2.89</systemFieldStrength_T>"
+        f"<acquisitionSystemInformation><systemVendor>{file.vendor}</systemVendor><systemFieldStrength_T>2.89</systemFieldStrength_T>"
         "<relativeReceiverNoiseBandwidth>0.793</relativeReceiverNoiseBandwidth></acquisitionSystemInformation>"
         "<experimentalConditions><H1resonanceFrequency_Hz>123</H1resonanceFrequency_Hz></experimentalConditions>"
         f"<encoding>{space('encodedSpace', 1)}{space('reconSpace', file.oversampling)}"

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from sn2nlib.scans.raw.geometry import are_directions, header_affine, quaternion_directions, unknown_affine
+from sn2nlib.scans.raw.geometry import (
+    are_directions,
+    header_affine,
+    quaternion_directions,
+    unknown_affine,
+    voxel_directions,
+)
 
 AXIAL = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]  # readout to the left, lines to the back, slices to the head
 
@@ -42,6 +48,16 @@ def test_quaternions() -> None:
     any_ = np.random.default_rng(0).standard_normal((20, 4))
     unit = any_ / np.linalg.norm(any_, axis=1, keepdims=True)
     assert all(are_directions(rows) for rows in quaternion_directions(unit))
+
+
+def test_voxels_of_a_forward_transform_follow_each_other_against_the_directions() -> None:
+    turned = voxel_directions(AXIAL, forward_transform=True, shape=(6, 5, 8))
+    assert np.array_equal(turned, -np.eye(3))
+    affine = header_affine(turned, (10, 20, 30), voxel_size=(4, 3, 2), shape=(6, 5, 8))
+    assert np.allclose(affine @ [4, 2, 3, 1], [-10, -20, 30, 1])  # voxel n//2 stays where it is
+    one_slice = voxel_directions(AXIAL, forward_transform=True, shape=(1, 5, 8))
+    assert np.array_equal(one_slice, np.diag([-1, -1, 1]))  # which is not transformed
+    assert np.array_equal(voxel_directions(AXIAL, forward_transform=False, shape=(6, 5, 8)), AXIAL)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((3, 3)), np.full((3, 3), np.nan), [[1, 0, 0], [1, 0, 0], [0, 0, 1]]])

@@ -47,9 +47,14 @@ def test_a_full_scan_with_all_that_is_in_its_header(tmp_path: Path, raw: Any, ki
     assert close(scan.kspace, cropped(kspace, 8)) and scan.kspace.dtype == np.complex64
     assert scan.mask.all() and scan.acceleration == (1, 1) and scan.not_for_training is None
     assert scan.voxel_size == pytest.approx((2, 2, 3))
-    # voxel (4, 5, 2) of (x, y, z) at the position; readout runs to the head, lines to the back, partitions to the left
+    # voxel (4, 5, 2) of (x, y, z) at the position; readout runs to the head, lines to the back, partitions to the left,
+    # but in the files of Siemens the other way round, since their directions are those of a forward transform
     expected = np.array([[0, 0, -2, -10 + 2 * 2], [0, -2, 0, 20 + 2 * 5], [3, 0, 0, 30 - 3 * 4], [0, 0, 0, 1]])
-    assert np.allclose(scan.affine, expected, atol=1e-4)
+    turned = np.array([[0, 0, 2, -10 - 2 * 2], [0, 2, 0, 20 - 2 * 5], [-3, 0, 0, 30 + 3 * 4], [0, 0, 0, 1]])
+    assert np.allclose(scan.affine, expected if kind == "MRD" else turned, atol=1e-4)
+    if kind == "MRD":
+        siemens = raw.write(tmp_path / "siemens.h5", replace(file, vendor="SIEMENS Healthineers"), kind)
+        assert np.allclose(read_raw(siemens).affine, turned, atol=1e-4)
     assert close(read_raw(path, remove_oversampling=False).kspace, kspace)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
 

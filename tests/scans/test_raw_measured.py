@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.ndimage import binary_dilation, gaussian_filter, label
+from skimage.morphology import convex_hull_image
 
 from sn2nlib import cli
 from sn2nlib.fourier import ifft
-from sn2nlib.recon import corner_noise, covariance
+from sn2nlib.recon import corner_noise, covariance, reconstruct
 from sn2nlib.scans import save_scan
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan
 
 BRAIN, TRUTH = "brain16ch_pulseq_164128.dat", "brain16ch_pulseq_164128.npy"
-TWO_CHANNELS = "phantom2ch_2reps_twixtools_gre.dat"
+TWO_CHANNELS, BOTTLES = "phantom2ch_2reps_twixtools_gre.dat", "phantom14ch_R3_gadgetron.h5"
 PATIENT = (b"ISMRM, DS-Test", b"19920206", b"213010")
 
 
@@ -105,6 +106,36 @@ def test_the_geometry_of_the_two_channel_phantom(require: Any) -> None:
     assert normal == pytest.approx([0, -0.03664374101, 0.9993283926], abs=1e-6)
     centre = scan.affine @ [80, 80, 0, 1]
     assert centre[:3] == pytest.approx([-4.48323694, -28.33538551, -106.00476872], abs=1e-4)
+
+
+def bodies(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """Masks (y, x) of what is bright and in one piece, and how far in front every voxel of the slice lies, in mm."""
+    scan = read_raw(path)
+    image = gaussian_filter(np.abs(reconstruct(scan))[0], 0.7)
+    pieces, n = label(image > 0.4 * np.median(image[image > 0.3 * image.max()]))
+    y, x = np.indices(image.shape)
+    front = scan.affine[1, 0] * x + scan.affine[1, 1] * y + scan.affine[1, 3]
+    return [pieces == piece for piece in range(1, n + 1) if (pieces == piece).sum() > 2000], front
+
+
+def test_air_is_at_the_top_of_phantoms(require: Any) -> None:
+    """Gravity tells front from back: both phantoms lay on the table of a scanner that was told HFS, so face up.
+
+    The first is filled up to a level, where the disk ends at once; one of two bottles has a bubble in its round.
+    """
+    (phantom,), front = bodies(require("data", TWO_CHANNELS))
+    widths = {float(front[row].mean()): int(phantom[row].sum()) for row in range(len(front)) if phantom[row].sum() > 20}
+    assert widths[max(widths)] > 2 * widths[min(widths)]
+    bottles, front = bodies(require("data", BOTTLES))
+    assert len(bottles) == 2
+    bubbles = []
+    for bottle in bottles:
+        whole = convex_hull_image(bottle)
+        pieces, n = label(whole & ~bottle)
+        radius = np.sqrt(whole.sum() / np.pi) * abs(front[1, 0] - front[0, 0])
+        bubbles += [(front[pieces == piece].mean() - front[whole].mean()) / radius
+                    for piece in range(1, n + 1) if (pieces == piece).sum() > 4]  # fmt: skip
+    assert len(bubbles) == 1 and bubbles[0] > 0.9
 
 
 def test_corner_noise_predicts_the_noise_between_repetitions(require: Any, record_testsuite_property: Any) -> None:

@@ -56,14 +56,14 @@ def oversampling(n: int) -> float:
     return 3.0 if n % 2 else 2.0
 
 
-def write(path: Path, raw: Any, kind: str, lines: list[Any], n: int, **changes: Any) -> Path:
+def write(path: Path, raw: Any, kind: str, lines: list[Any], n: int, vendor: str = "", **changes: Any) -> Path:
     """A file whose header has the times, without those that are None."""
     n_samples = lines[-1].samples.shape[1]
     times: dict[str, Any] = {**TIMES, "n": n, **changes}
     duration = times["duration"] or TIMES["duration"]
     extra = {name: f"{times[key]:g} 0" for key, name in TWIX.items() if times[key] is not None}
     file = raw.File(lines, (KZ, KY, n), fov=(8.0, 20.0, FOV), centre=(1, 3), dwell_us=duration / n_samples,
-                    oversampling=oversampling(n), extra={"alRegridMode": "2 2", **extra})  # fmt: skip
+                    oversampling=oversampling(n), vendor=vendor, extra={"alRegridMode": "2 2", **extra})  # fmt: skip
     raw.write(path, file, kind)
     if kind == "MRD":
         long = "".join(f"<userParameterLong><name>{name}</name><value>{times[key]:.0f}</value></userParameterLong>"
@@ -80,30 +80,46 @@ def write(path: Path, raw: Any, kind: str, lines: list[Any], n: int, **changes: 
     return path
 
 
-def epi_lines(raw: Any, truth: np.ndarray, n_samples: int, n: int, *, offset: float = 0.0) -> list[Any]:
-    """Every other line read backwards; off centre, the receiver turns with the flat top's frequency."""
+def received(objects: np.ndarray, k: np.ndarray, even: np.ndarray, n: int, *, centre: float, sign: int) -> np.ndarray:
+    """What the receiver writes down while the gradient encodes k, from the spins' precession.
+
+    A spin at r, along the readout direction of the header and over the field of view, turns by sign · 2π k r: sign -1
+    for scanners whose images come of an inverse transform, +1 for Siemens, whose images come of a forward one. The
+    receiver turns back by what the gradient of the flat top alone, which would encode `even`, makes of a spin in the
+    `centre` of the image. The pixels of an inverse transform follow each other along the direction, or against it.
+    """
+    x = (np.arange(objects.shape[-1]) - objects.shape[-1] // 2) / n
+    places = centre - sign * x
+    turns = np.outer(places, k) - centre * even
+    return (objects @ np.exp(sign * 2j * np.pi * turns) / np.sqrt(n)).astype(np.complex64)
+
+
+def epi_lines(
+    raw: Any, truth: np.ndarray, n_samples: int, n: int, *, centre: float = 0.0, sign: int = -1
+) -> list[Any]:
+    """Every other line read backwards: the gradient's sign is the other, time runs on."""
     k = positions(n_samples, n)
     area = 30 + 60 - 10**2 / 30  # µs, of the gradient while the receiver is open
     even = n * TIMES["duration"] / n_samples / area * uniform(n_samples)
     lines = []
-    for line in raw.lines(measured(truth, k, n)):
-        backwards = line.ky % 2 == 1
-        samples, turned = line.samples, np.exp(-2j * np.pi * offset * (even - k))
-        if backwards:  # the gradient's sign is the other, time runs on
-            samples = measured(truth[:, line.kz, line.ky], -k, n)
-            turned = turned.conj()
-        lines.append(replace(line, samples=(samples * turned).astype(np.complex64), reversed=backwards))
+    for line in raw.lines(np.zeros((*truth.shape[:3], n_samples), np.complex64)):
+        turn = -1 if line.ky % 2 else 1
+        samples = received(truth[:, line.kz, line.ky], turn * k, turn * even, n, centre=centre, sign=sign)
+        lines.append(replace(line, samples=samples, reversed=turn < 0))
     return lines
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "vendor", "sign"), [
+    ("VB", "", 1), ("VD", "", 1), ("MRD", "SIEMENS", 1), ("MRD", "Nobody", -1),
+])  # fmt: skip
 @pytest.mark.parametrize(("n_samples", "n"), [(32, 32), (41, 32), (33, 33)])
 def test_what_a_constant_gradient_would_have_sampled(
-    tmp_path: Path, raw: Any, kind: str, n_samples: int, n: int
+    tmp_path: Path, raw: Any, kind: str, vendor: str, sign: int, n_samples: int, n: int
 ) -> None:
     truth = objects(n)
-    offset = raw.position[2] / FOV  # the fixture's readout runs along z
-    path = write(tmp_path / "scan", raw, kind, epi_lines(raw, truth, n_samples, n, offset=offset), n)
+    centre = raw.position[2] / FOV  # the fixture's readout runs along z
+    lines = epi_lines(raw, truth, n_samples, n, centre=centre, sign=sign)
+    path = write(tmp_path / "scan", raw, kind, lines, n, vendor=vendor)
     full = read_raw(path, remove_oversampling=False).kspace
     assert full.dtype == np.complex64 and full.shape == (COILS, KZ, KY, n)
     assert np.allclose(full, measured(truth, uniform(n), n), atol=3e-5)
@@ -145,6 +161,25 @@ def test_an_object_that_knows_no_pixels() -> None:
     linear = np.interp(uniform(n), k, box(k)) - box(uniform(n))
     assert np.linalg.norm(error) < 1e-3 * np.linalg.norm(box(k))
     assert np.linalg.norm(error) < 0.1 * np.linalg.norm(linear)
+
+
+def test_an_object_off_centre_that_knows_no_pixels() -> None:
+    """The same box, 60 of 128 pixels from the magnet's centre: exact k-space, as the receiver turns it."""
+    n, width, place, centre = 128, 31.3, 4.2, 60.0
+    shape = Trapezoid(130, 450, 130, 83, 544, n_samples=160, n=n)
+    k = positions(160, n, {"up": 130.0, "flat": 450.0, "down": 130.0, "delay": 83.0, "duration": 544.0})
+    even = np.diff(k).max() * uniform(160)
+
+    def box(k: np.ndarray, place: float) -> np.ndarray:
+        return np.sinc(k * width / n) * np.exp(-2j * np.pi * k * place / n)
+
+    samples = box(k, centre + place) * np.exp(2j * np.pi * even * centre / n)
+    wanted = box(uniform(n), place)
+    right, none, wrong = (
+        np.linalg.norm(make_regridding(shape, kept=64, offset=offset / n).forward @ samples - wanted)
+        / np.linalg.norm(wanted) for offset in (centre, 0, -centre)
+    )  # fmt: skip
+    assert right < 1e-3 and none > 0.03 and wrong > none
 
 
 def test_the_positions_are_those_of_twixtools() -> None:

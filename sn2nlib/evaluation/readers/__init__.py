@@ -4,11 +4,14 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submodules=["criteria", "rooms", "rules", "scores", "session", "spreadsheets", "summary", "wide"],
+    submodules=[
+        "cases", "criteria", "looks", "observer", "rooms", "rules", "scores", "session", "sights", "spreadsheets",
+        "summary", "wide",
+    ],
     submod_attrs={
         "criteria": ["Criteria", "Parameter", "Structure", "load_criteria"],
         "rooms": ["prepare_room", "unblind"],
-        "scores": ["read_cases", "read_scores", "write_scores"],
+        "scores": ["describe_scores", "read_cases", "read_scores", "write_scores"],
         "session": ["Session"],
         "summary": ["Summary", "summarise"],
         "wide": ["read_wide"],

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,11 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Structure:
-    """A fine structure: name, title, what a reader looks for, and where it lies, if `structures.yaml` says so."""
+    """A fine structure: name, title, and what a reader looks for."""
 
     name: str
     title: str
     look_for: str
-    region: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,8 @@ def load_criteria(folder: str | os.PathLike[str] | None = None) -> Criteria:
         Naming every entry that is incomplete, unknown or doubled.
     """
     readers = Path(manifest_folder() if folder is None else folder, "readers")
-    structures = _entries(readers / "structures.yaml", _STRUCTURE_KEYS, optional=("region",))
-    found = tuple(Structure(**{**entry, "region": entry.get("region")}) for entry in structures)
+    structures = _entries(readers / "structures.yaml", _STRUCTURE_KEYS)
+    found = tuple(Structure(**entry) for entry in structures)
     path = readers / "parameters.yaml"
     entries = _entries(path, _PARAMETER_KEYS, optional=("per_structure",))
     problems = [problem for number, entry in enumerate(entries, 1) for problem in _wrong(number, entry)]
@@ -126,7 +125,7 @@ def load_criteria(folder: str | os.PathLike[str] | None = None) -> Criteria:
     return Criteria(parameters, found)
 
 
-def _entries(path: Path, keys: tuple[str, ...], *, optional: tuple[str, ...]) -> list[dict[str, Any]]:
+def _entries(path: Path, keys: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The entries of a YAML list that have these keys, and no others."""
     try:
         entries = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -135,6 +135,18 @@ def source_of(table: pd.DataFrame) -> str:
     return str(found[0])
 
 
+def describe_scores(table: pd.DataFrame, criteria: Criteria) -> str:
+    """One line for each group of parameters: how many scores there are, of how many readers and cases."""
+    groups = table["parameter"].map({name: parameter.group for name, parameter in criteria.by_name.items()})
+    lines = [f"{len(table)} scores, source {source_of(table)}"]
+    for group, part in table.groupby(groups, sort=False):
+        numbers = {name: part[name].nunique() for name in ("reader", "case", "parameter")}
+        told = ", ".join(f"{number} {name}{'s' if number > 1 else ''}" for name, number in numbers.items())
+        again = int((part["reading"] == 2).sum())
+        lines.append(f"{group}: {told}" + (f", {again} scores from repeated readings" if again else ""))
+    return "\n".join(lines)
+
+
 def read_cases(path: str | os.PathLike[str]) -> dict[str, list[str]]:
     """Read which cases are scored: a table with the columns case and case_set, one line for each set of a case.
 
@@ -162,7 +174,7 @@ def read_cases(path: str | os.PathLike[str]) -> dict[str, list[str]]:
 
 def _text_table(sheet: Sheet) -> tuple[pd.DataFrame, list[Problem]]:
     """The rows as text, by line, and what is wrong with header and rows; empty where a column is missing or doubled."""
-    names = list(sheet.rows[0])
+    names = [name.lower() for name in sheet.rows[0]]
     while not names[-1]:  # empty columns of a spreadsheet
         names.pop()
     known = (*COLUMNS, *OPTIONAL_COLUMNS)

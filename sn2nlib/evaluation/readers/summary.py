@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from sn2nlib.errors import ScoreError
 from sn2nlib.evaluation.readers.criteria import Criteria, Parameter
 from sn2nlib.evaluation.readers.scores import source_of
 from sn2nlib.evaluation.statistics import bootstrap_kappa, cases_needed, gwet_ac2, holm, weighted_kappa, wilcoxon
@@ -27,6 +28,7 @@ AVERAGING = (
 FAMILY = "Holm’s adjustment is over all parameters and readers of a group."
 
 _KEY = ["reader", "case", "parameter"]
+_ROW = [*_KEY, "arm", "reading", "score"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def summarise(
     ScoreError
         If scores of humans and of models are mixed, or there are none.
     """
-    source = source_of(scores)
+    source = _checked(scores)
     parts = [(group, _rows(scores, parameters)) for group, parameters in criteria.by_group.items()]
     parts = [(group, part) for group, part in parts if len(part)]
     options: dict[str, Any] = {"weights": weights, "resamples": resamples, "seed": seed}
@@ -109,9 +111,9 @@ def compare_arms(scores: pd.DataFrame, criteria: Criteria) -> pd.DataFrame:
     Raises
     ------
     ScoreError
-        If scores of humans and of models are mixed.
+        If scores of humans and of models are mixed, or a score stands there twice.
     """
-    source_of(scores)
+    _checked(scores)
     rows = []
     for parameter, part in _each_parameter(scores, criteria):
         for reader, own in part.groupby("reader", sort=False):
@@ -145,7 +147,7 @@ def pooled_means(scores: pd.DataFrame, criteria: Criteria) -> pd.DataFrame:
     group, parameter ("all", or one), title, reader ("all", or one; a single one only for the whole group), n_cases,
     n_scores (of each arm), original_mean, original_sd, sN2N_mean, sN2N_sd (over all scores), p (of the cases' means).
     """
-    source_of(scores)
+    _checked(scores)
     rows = []
     for group, parameters in criteria.by_group.items():
         part = _rows(scores, parameters)
@@ -189,7 +191,7 @@ def inter_reader(
     null_se, z, p, band, percent_agreement, weights, boot_low, boot_high, n_defined (resamples with a defined κ), ac2,
     ac2_se, ac2_low, ac2_high, doubtful (κ is undefined or paradoxical: read AC2 instead), note.
     """
-    source_of(scores)
+    _checked(scores)
     rows = []
     for parameter, part in _each_parameter(scores, criteria):
         readers = list(part["reader"].unique())
@@ -211,7 +213,7 @@ def intra_reader(
 ) -> pd.DataFrame:
     """Agreement of each reader's repeated readings with the first ones, both arms pooled; empty if none were repeated.
 
-    Cases read twice are few: the rows with parameter "all" pool the parameters of a group.
+    Cases read twice are few: the rows with parameter "all" pool those of a group that has several.
 
     Parameters
     ----------
@@ -222,7 +224,7 @@ def intra_reader(
     -------
     As `inter_reader`, with the column reader instead of arm, first and second.
     """
-    source_of(scores)
+    _checked(scores)
     rows = []
     for group, parameters in criteria.by_group.items():
         names = [parameter.name for parameter in parameters]
@@ -230,7 +232,8 @@ def intra_reader(
         wide = part.pivot(index=[*_KEY, "arm"], columns="reading", values="score").reindex(columns=[1, 2])
         twice = wide.dropna().reset_index()
         pooled = {"group": group, "parameter": ALL, "title": "All parameters"}
-        kinds = [(pooled, twice)] + [(_names(each), twice[twice["parameter"] == each.name]) for each in parameters]
+        kinds = [(pooled, twice)] if len(parameters) > 1 else []
+        kinds += [(_names(each), twice[twice["parameter"] == each.name]) for each in parameters]
         for told, chosen in kinds:
             for reader in part["reader"].unique():
                 own = chosen[chosen["reader"] == reader]
@@ -250,7 +253,7 @@ def score_counts(scores: pd.DataFrame, criteria: Criteria) -> pd.DataFrame:
     group, parameter, title, reader, arm, score (1 to 5, also those nobody gave), count, fraction (of the reader's
     scores of that parameter and arm).
     """
-    source_of(scores)
+    _checked(scores)
     rows = []
     for parameter, part in _each_parameter(scores, criteria):
         for reader, own in part.groupby("reader", sort=False):
@@ -278,7 +281,7 @@ def cases_for_power(
     group, parameter, title, mean_difference, power, n_needed (by simulation; missing above 1000), n_noether (by
     Noether's formula).
     """
-    source_of(scores)
+    _checked(scores)
     rows = []
     for parameter, part in _each_parameter(scores, criteria):
         pairs = _pairs(part, criteria)
@@ -290,6 +293,18 @@ def cases_for_power(
         rows.append(_names(parameter) | row)
     columns = ["group", "parameter", "title", "mean_difference", "power", "n_needed", "n_noether"]
     return pd.DataFrame(rows, columns=columns).astype({"n_needed": "Int64", "n_noether": "Int64"})
+
+
+def _checked(scores: pd.DataFrame) -> str:
+    """The source of a table that has every column, and every score once."""
+    lacking = [column for column in _ROW if column not in scores]
+    if lacking:
+        raise ScoreError(f"The score table has no column(s) {', '.join(lacking)}; read_scores gives it every one")
+    twice = scores.duplicated(_ROW[:-1])
+    if twice.any():
+        told = ", ".join(map(str, scores.loc[twice, _ROW[:-1]].iloc[0]))
+        raise ScoreError(f"The score table has {int(twice.sum())} score(s) twice, the first one: {told}")
+    return source_of(scores)
 
 
 def _rows(scores: pd.DataFrame, parameters: Sequence[Parameter]) -> pd.DataFrame:

@@ -170,7 +170,8 @@ def _column(header: str, known: dict[tuple[str, ...], str], criteria: Criteria) 
             if tuple(map(str.lower, rest[start : start + len(key)])) == key:
                 reader = "_".join(rest[:start] + rest[start + len(key) :])
                 return _Column(reader, given[0], known[key], reading) if reader else "names no reader"
-    return f"names no parameter, allowed: one of {', '.join(dict.fromkeys(known.values()))}"
+    allowed = [parameter.name for parameter in criteria.parameters if parameter.name in known.values()]
+    return f"names no parameter, allowed: one of {', '.join(allowed)}"
 
 
 def _known_parameters(criteria: Criteria, group: str | None) -> dict[tuple[str, ...], str]:

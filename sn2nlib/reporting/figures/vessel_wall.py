@@ -46,10 +46,14 @@ _STYLES: dict[str, tuple[str, str]] = {
     "original": (ORANGE, "s"), "sN2N": (BLUE, "o"), "fine_tuned": (GREEN, "D"), "vwi_only": (PURPLE, "v"),
     "blur": (VERMILION, "X"), "noise_free": (BLACK, "^"),
 }  # fmt: skip
+_SHORT = {
+    "original": "Original", "sN2N": "sN2N", "fine_tuned": "Fine-tuned", "vwi_only": "VWI alone", "blur": "Blur"
+}  # fmt: skip
 _SHOWN = ("cnr_lumen", "cnr_csf", "psnr", "sd_csf", "lumen", "edge_inner_mm", "wall_mm", "lumen_mm2")
 _GAP = 1.0  # mm between panels
 _AROUND = (6.0, 9.0)  # mm above and below, and to either side of a vessel that is magnified
-_ARROW = (1.0, 5.0)  # mm from the wall: its tip, and its end
+_ARROW = (0.4, 3.4)  # mm from the wall: its tip, and its end
+_IN_PLANE = 0.3  # of a plaque's direction: what a plane must show of it for the arrow to follow
 
 
 def vessel_views(
@@ -120,7 +124,7 @@ class _Row:
         if (position < 0).any() or (position > np.array(shape) - 1).any():
             raise StudyError(f"the vessel site {site.name} lies outside of the images")
         axis = AXES[plane]
-        self.plane, self.site, self.index = plane, site, int(round(float(position[axis])))
+        self.plane, self.site, self.index = plane, site, round(float(position[axis]))
         across, along = (other for other in range(3) if other != axis)  # columns and rows of the view
         self.row, self.column = shape[along] - 1 - position[along], shape[across] - 1 - position[across]
         self.pixel = pixel_size(plane, voxel_size)
@@ -131,11 +135,16 @@ class _Row:
         )
 
     def point(self, axes: Axes, box: Box) -> None:
-        """An arrow from the upper right at the vessel's wall, or at the middle of its plaque."""
+        """An arrow at the vessel's wall: at its plaque as far as the plane shows it, else from the upper right."""
         row, column = self.row - box[0].start, self.column - box[1].start
-        reach = self.site.radius + self.site.wall
-        tip, end = ((reach + gap) / np.sqrt(2) for gap in _ARROW)
-        ends = [(column + d / self.pixel[1], row - d / self.pixel[0]) for d in (tip, end)]
+        down, right = np.array([-1.0, 1.0]) / np.sqrt(2)
+        if self.site.direction is not None:
+            # the view runs from superior (or anterior) downwards, and from the patient's right to the left
+            seen = np.array([-value for axis, value in enumerate(self.site.direction) if axis != AXES[self.plane]])
+            if np.linalg.norm(seen) > _IN_PLANE:
+                right, down = seen / np.linalg.norm(seen)
+        reach = [self.site.radius + self.site.wall + gap for gap in _ARROW]
+        ends = [(column + d * right / self.pixel[1], row + d * down / self.pixel[0]) for d in reach]
         arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "white", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
         arrow["path_effects"] = [withStroke(linewidth=2.4, foreground="black")]
         axes.annotate("", xy=ends[0], xytext=ends[1], arrowprops=arrow, annotation_clip=False)
@@ -170,8 +179,8 @@ def vessel_measures(values: pd.DataFrame, *, label: str) -> Sheet:
         Second line of the figure.
     """
     arms = [arm for arm in _STYLES if arm != "noise_free" and arm in set(values["arm"])]
-    sheet = Sheet("Vessel walls: what is measured, scan by scan", label=label, height=TOP + 110 + BOTTOM)
-    grid = sheet.graphs(2, len(_SHOWN) // 2)
+    sheet = Sheet("Vessel walls: what is measured, scan by scan", label=label, height=TOP + 95 + BOTTOM)
+    grid = sheet.graphs(2, len(_SHOWN) // 2, sharex=True)
     for axes, measure in zip(grid.flat, _SHOWN, strict=True):
         part = values[values["measure"] == measure].pivot(index="scan", columns="arm", values="value")
         known = part.reindex(columns=arms).dropna(how="all")
@@ -179,10 +188,10 @@ def vessel_measures(values: pd.DataFrame, *, label: str) -> Sheet:
         for place, arm in enumerate(arms):
             colour, marker = _STYLES[arm]
             axes.plot(place, known[arm].mean(), marker=marker, color=colour, markersize=5, linestyle="none")
-        if part["noise_free"].notna().any() and measure not in ("psnr",):
+        if part["noise_free"].notna().any():
             axes.axhline(part["noise_free"].mean(), color=BLACK, linestyle=":", linewidth=1)
         axes.set_title(MEASURES[measure][0], size=SMALL)
-        axes.set_xticks(range(len(arms)), [ARM_NAMES[arm] for arm in arms], rotation=60, ha="right")
+        axes.set_xticks(range(len(arms)), [_SHORT[arm] for arm in arms], rotation=60, ha="right")
     n = values["scan"].nunique()
     sheet.caption = (
         f"{sentence(label)}. Grey lines: {n} scans; symbols: their means; dotted: the mean of the noise-free images. "
@@ -203,10 +212,9 @@ def sharpness_plot(values: pd.DataFrame, *, label: str) -> Sheet:
     told = []
     for arm in ("original", *arms):
         colour, marker = _STYLES[arm]
-        less = 100 * (1 - (wide["sd_lumen"][arm] / wide["sd_lumen"]["original"] / 2
-                           + wide["sd_csf"][arm] / wide["sd_csf"]["original"] / 2))  # fmt: skip
+        noise = [wide[name][arm] / wide[name]["original"] for name in ("sd_lumen", "sd_csf")]
         edges = [wide[name][arm] / wide[name]["noise_free"] for name in ("edge_inner_mm", "edge_outer_mm")]
-        wider = 100 * (sum(edges) / 2 - 1)
+        less, wider = 100 * (1 - (noise[0] + noise[1]) / 2), 100 * ((edges[0] + edges[1]) / 2 - 1)
         known = wider.notna()
         axes.plot(less[known], wider[known], marker=marker, color=colour, markersize=3, alpha=0.5, linestyle="none")
         style: dict[str, Any] = {"marker": marker, "color": colour, "markersize": 8, "linestyle": "none"}
@@ -216,8 +224,8 @@ def sharpness_plot(values: pd.DataFrame, *, label: str) -> Sheet:
         axes.axhline(level, color="0.5", linestyle="--", linewidth=0.8)
     axes.axvline(SD_LESS, color="0.5", linestyle="--", linewidth=0.8)
     axes.set_xlabel("Noise SD in lumen and CSF, percent below the original’s")
-    axes.set_ylabel("Edge width 10–90 %, percent above the noise-free image’s")
-    axes.set_title(" ", size=SMALL)
+    axes.set_ylabel("Edge width, percent above the noise-free image’s")
+    axes.set_title(" ", size=SMALL)  # room for the legend
     add_legend(axes)
     sheet.caption = (
         f"{sentence(label)}. Small symbols: scans with walls of at least 1.5 voxels; large ones: their means. Dashed: "

@@ -2,8 +2,12 @@
 
 Raw headers (ISMRMRD, and the measurement headers of Siemens) speak of the patient: x towards left, y towards posterior,
 z towards head, as DICOM does. The patient's position on the table (HFS, FFP, …) is contained in that and changes
-nothing; it is needed for coordinates of the magnet alone. With the centred inverse FFT of `sn2nlib.fourier`, voxels
-follow each other along the read, phase and slice directions, and voxel n//2 of every axis lies at the given position.
+nothing; it is needed for coordinates of the magnet alone. Voxel n//2 of every axis lies at the given position.
+With the centred inverse FFT of `sn2nlib.fourier`, voxels follow each other along the read, phase and slice directions,
+but for Siemens: there the directions are those of a forward FFT, so that with the inverse one voxels follow each other
+against them, on every axis that is transformed. Three things say so: air is at the top of two phantoms that lay on the
+table; the phase that Gadgetron gives to off-centre readouts with ramp sampling (`sn2nlib.scans.raw.ramp`); and MRpro,
+which conjugates the k-space of Siemens for this reason (its issue 828 and pull request 833).
 """
 
 import numpy as np
@@ -39,6 +43,24 @@ def header_affine(
     centre = np.array([n // 2 for n in shape[::-1]])
     affine[:3, 3] = LPS_TO_RAS @ np.asarray(position, dtype=float) - affine[:3, :3] @ centre
     return affine
+
+
+def voxel_directions(
+    directions: ArrayLike, *, forward_transform: bool, shape: tuple[int, int, int]
+) -> NDArray[np.float64]:
+    """Rows (3, 3): directions in which voxels follow each other, from those of the header.
+
+    Parameters
+    ----------
+    directions : (3, 3)
+        Rows readout, phase encoding, slice.
+    forward_transform
+        Whether they are those of a forward Fourier transform (Siemens).
+    shape
+        (z, y, x); a single slice is not transformed.
+    """
+    turned = [forward_transform, forward_transform, forward_transform and shape[0] > 1]
+    return np.where(turned, -1.0, 1.0)[:, None] * np.asarray(directions, dtype=float)
 
 
 def are_directions(directions: ArrayLike) -> bool:

@@ -56,6 +56,9 @@ class RawHeader:
         Noise bandwidth of the receiver relative to the bandwidth of a readout.
     field_strength
         Tesla; 0: unknown.
+    forward_transform
+        Whether the directions of the header are those of the image that a forward Fourier transform makes (Siemens),
+        so that the voxels of the inverse one, which is taken here, follow each other against them.
     geometry_unknown
         Why position, directions and voxel size cannot be trusted; None: they can.
     ramp_sampling
@@ -85,6 +88,7 @@ class RawHeader:
     calibration: str | None = None
     bandwidth_ratio: float = 1.0
     field_strength: float = 0.0
+    forward_transform: bool = False
     geometry_unknown: str | None = None
     ramp_sampling: Mapping[str, float] | None = None
     trajectory: str = "cartesian"

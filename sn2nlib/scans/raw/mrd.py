@@ -209,6 +209,7 @@ def _header(xml: str) -> RawHeader:
         trajectory=_TRAJECTORIES.get(trajectory, "non-Cartesian"),
         ramp_sampling=_ramps(encoding.trajectoryDescription, matrix[2]) if trajectory == "epi" else None,
         record=record,
+        forward_transform="siemens" in str(getattr(system, "systemVendor", None)).lower(),
         geometry_unknown=unknown,
         variant=variant,
         parameters=user_parameters(header) if variant is not None else {},

@@ -150,13 +150,13 @@ def _refuse_parts(lines: LineTable, centre: int, samples: int) -> None:
 
 
 def _off_centre(lines: LineTable, header: RawHeader) -> float:
-    """Distance of the image's centre from the magnet's along the readout, over the encoded field of view."""
+    """Distance of the image's centre from the magnet's, the way voxels follow each other, over the encoded FOV."""
     if header.geometry_unknown is not None or not header.fov[2] > 0:
         raise ScanError(f"{WHY}; to regrid it, its field of view must be known")
     distances = np.einsum("lx,lx->l", lines["position"], lines["directions"][:, 0])
     if np.ptp(distances) > 0.1:
         raise ScanError(f"{WHY}, and the lines disagree in their position along it")
-    return float(distances[0] / header.fov[2])
+    return float(distances[0] / header.fov[2]) * (-1 if header.forward_transform else 1)
 
 
 def find_acceleration(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ChoiceError, SamplingError, ScanError
 from sn2nlib.sampling import acs_region
-from sn2nlib.scans.raw.geometry import are_directions, header_affine, unknown_affine
+from sn2nlib.scans.raw.geometry import are_directions, header_affine, unknown_affine, voxel_directions
 from sn2nlib.scans.raw.given import Geometry, geometry_doubts, settle_geometry
 from sn2nlib.scans.raw.lines import (
     ACS,
@@ -164,6 +164,9 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
         does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
     geometry, told = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
     doubts += told
+    if header.forward_transform and geometry.source == "from the header":
+        notes.append("voxels follow each other against the directions that Siemens writes down: so they do, from front "
+                     "to back, in two phantoms; left and right follow the same rule")  # fmt: skip
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
     does = [*_placements(readout, ky, kz, lines[rows], header), *does]
     return Plan(
@@ -350,7 +353,10 @@ def _geometry(
         voxel_size = (z / shape[0], y / shape[1], x / readout.full)
         known = Geometry(voxel_size, None, "position and orientation unknown")
         if are_directions(line["directions"]) and (np.abs(line["position"]) < 1e4).all():
-            affine = header_affine(line["directions"], line["position"], voxel_size=voxel_size, shape=shape)
+            directions = voxel_directions(
+                line["directions"], forward_transform=header.forward_transform, shape=shape
+            )
+            affine = header_affine(directions, line["position"], voxel_size=voxel_size, shape=shape)
             known = Geometry(voxel_size, affine, "from the header")
         else:
             unknown = "the lines hold no valid position and directions"

@@ -108,6 +108,7 @@ def twix_header(
         oversampling_source=source,
         bandwidth_ratio=_BANDWIDTH_RATIO,
         field_strength=round(_number(meas, "flMagneticFieldStrength", 0), 2),
+        forward_transform=True,
         ramp_sampling=ramps,
         notes=tuple(notes),
         doubts=tuple(doubts),

@@ -13,9 +13,14 @@ all n pixels: ρ is sought in the central n / (widest distance), which keeps E w
 of view. On a flat top alone E is unitary and G the identity.
 
 Sources: time and area as in `calc_regrid_traj` of twixtools and `read_twix_hdr` of mapVBVD; least squares instead of
-interpolation as in Gadgetron's `EPIReconXObjectTrapezoid`, there with the whole pseudoinverse. From this, too, the
-phase of readouts off centre: the receiver's frequency is that of the flat top throughout, which on the ramps shifts
-by a wrong amount; for reversed lines it has the other sign.
+interpolation as in Gadgetron's `EPIReconXObjectTrapezoid`, there with the whole pseudoinverse.
+
+Off centre. Of an object at r₀ + x, with x along the voxels and r₀ the image's centre, the coil receives
+exp(-2πi k(t) (r₀ + x)). The receiver's frequency is taken to be that of the flat top at r₀ throughout, in phase at the
+echo, so that it multiplies by exp(2πi κ(t) r₀), κ being the flat top's straight line through the echo. On the ramps
+exp(2πi r₀ (κ - k)) is left over; it is taken away. For reversed lines κ and k have the other sign. The convention that
+is assumed is, besides this receiver, which way voxels follow each other (`sn2nlib.scans.raw.geometry`): for Siemens
+against the readout direction of the header, which gives the sign that Gadgetron has. No measurement of ours shows it.
 """
 
 from collections.abc import Mapping
@@ -157,7 +162,8 @@ def make_regridding(shape: Trapezoid, *, kept: int, offset: float) -> Regridding
     kept
         Pixels of the readout that are left when its oversampling is removed.
     offset
-        Distance of the image's centre from the magnet's along the readout, over the encoded field of view.
+        Distance of the image's centre from the magnet's, in the direction in which voxels follow each other, over the
+        encoded field of view.
 
     Raises
     ------
@@ -188,7 +194,7 @@ def _matrix(shape: Trapezoid, kept: int, offset: float) -> NDArray[np.complex128
         raise ScanError(f"{WHY}, which leave gaps: regridding would amplify the noise")
     image = np.linalg.solve(normal, encoding.conj().T)  # (pixels, n_samples)
     intended = distance * (np.arange(shape.n_samples) - (shape.n_samples - 1) / 2)
-    image *= np.exp(2j * np.pi * offset * (intended - positions))
+    image *= np.exp(-2j * np.pi * offset * (intended - positions))
     return _waves(np.arange(shape.n) - (shape.n - 1) / 2, pixels, shape.n) @ image
 
 

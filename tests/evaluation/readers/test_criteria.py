@@ -47,13 +47,6 @@ def copy(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_a_region_is_handed_on(tmp_path: Path) -> None:
-    region = {"centre": [25, -20, -15], "radius": 8}
-    criteria = load_criteria(copy(tmp_path, structures={"region": region}))
-    assert criteria.structures[0].region == region
-    assert criteria.structures[1].region is None
-
-
 def test_every_bad_entry_is_named(tmp_path: Path) -> None:
     bad = {"group": "quality", "case_set": "all", "scale": {1: "bad", 5: "good"}, "per_structure": True}
     with pytest.raises(ManifestError) as raised:

@@ -79,6 +79,7 @@ def test_european_excel(tmp_path: Path, criteria: Criteria) -> None:
         "bom": b"\xef\xbb\xbf" + saved.encode(),
         "sep": b"\xef\xbb\xbfsep=;\r\n" + saved.encode(),
         "utf16": saved.replace(";", "\t").encode("utf-16"),
+        "capitals": saved.replace("reader;case", "Reader;CASE").encode(),
         "empty_columns": saved.replace("\r\n", ";;\r\n").encode() + b";;;;;;;;\r\n",
     }.items():
         (tmp_path / name).write_bytes(data)
@@ -167,7 +168,7 @@ def test_letters_of_another_encoding(tmp_path: Path, criteria: Criteria) -> None
 @pytest.mark.parametrize(
     ("header", "told"),
     [
-        (["Reader", *HEADER[1:]], ["line 1: there is no column 'reader'", "line 1: column 'Reader', allowed: reader,"]),
+        (["rater", *HEADER[1:]], ["line 1: there is no column 'reader'", "line 1: column 'rater', allowed: reader,"]),
         ([*HEADER, "comment"], ["line 1: column 'comment', allowed: reader,"]),
         ([*HEADER, "score"], ["line 1: column 'score', allowed: reader,"]),
     ],

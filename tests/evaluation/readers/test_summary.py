@@ -160,10 +160,12 @@ def test_everything_at_once(study: pd.DataFrame, criteria: Criteria) -> None:
     assert found.source == "human" and found.weights == "linear"
     assert found.n_cases == {"image_quality": 12, "fine_structures": 12, "lesions": 5, "vessel_wall": 8}
     assert found.readers["vessel_wall"] == ("reader1", "reader3")
-    assert summarise(study.assign(source="synthetic"), criteria, resamples=5).source == "synthetic"
-    quadratic = summarise(study, criteria, weights="quadratic", resamples=5).agreement
-    assert set(quadratic["weights"]) == {"quadratic"}
-    assert (quadratic["kappa"] != found.agreement["kappa"]).any()
+    part = study[study["parameter"] == "claustrum"].assign(source="synthetic")
+    other = summarise(part, criteria, weights="quadratic", resamples=5)
+    assert other.source == "synthetic" and other.readers == {"fine_structures": ("reader1", "reader2")}
+    assert set(other.agreement["weights"]) == set(other.intra_reader["weights"]) == {"quadratic"}
+    linear = found.agreement[found.agreement["parameter"] == "claustrum"]
+    assert (other.agreement["kappa"].to_numpy() != linear["kappa"].to_numpy()).all()
 
 
 def test_mixed_sources_are_refused(study: pd.DataFrame, criteria: Criteria) -> None:
@@ -174,7 +176,17 @@ def test_mixed_sources_are_refused(study: pd.DataFrame, criteria: Criteria) -> N
 
 
 def test_one_reader_has_no_agreement(study: pd.DataFrame, criteria: Criteria) -> None:
-    alone = summarise(study[study["reader"] == "reader1"], criteria, resamples=5)
-    assert alone.agreement.empty and len(alone.comparison) == len(criteria.parameters)
+    part = study[(study["reader"] == "reader1") & study["parameter"].isin(["contrast", "sharpness"])]
+    alone = summarise(part, criteria, resamples=5)
+    assert alone.agreement.empty and len(alone.comparison) == 2 and len(alone.intra_reader) == 3
     single = compare_arms(study[study["case"] == "C00"], criteria)
     assert math.isnan(single["original_sd"].iloc[0]) and single["n"].iloc[0] == 1
+
+
+def test_tables_that_were_not_checked(study: pd.DataFrame, criteria: Criteria) -> None:
+    with pytest.raises(ScoreError, match=r"no column\(s\) reading, score; read_scores gives it every one"):
+        compare_arms(study.drop(columns=["reading", "score"]), criteria)
+    with pytest.raises(ScoreError, match=r"2 score\(s\) twice, the first one: reader1, C00, overall_quality,"):
+        summarise(pd.concat([study, study.iloc[:2]], ignore_index=True), criteria)
+    with pytest.raises(ScoreError, match="throughout, not nothing"):
+        compare_arms(study.iloc[:0], criteria)

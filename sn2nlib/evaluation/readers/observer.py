@@ -1,0 +1,233 @@
+"""Synthetic readers: a model observer whose scores stand in for readers' where there are none. They are no readers.
+
+From measures of one image (`sn2nlib.evaluation.readers.looks`) to a score from 1 to 5, in three steps. No step knows
+which arm an image is of, and no constant was chosen by the published scores or by a test image.
+
+1. **Evidence to grade.** Image quality: grade = 1 + 4·Φ(ln(e / e₃) / s), a psychometric function of the evidence e that
+   passes 3 at e₃. Two anchors on the validation heads fix both constants: their noise-free images get 4.8 ("nothing to
+   wish for"), their conventional images with four times the noise get 2. Ghosts have anchors by reason: 4 at 1 % of the
+   white matter's signal, 2 at 5 %. Overall quality: half the mean of the other four grades, half the worst of them.
+2. **Structures and lesions** follow the words of the scale. A voxel on one side of a border is told from its neighbour
+   on the other with probability Φ(CNR/√2), so b = 2Φ(CNR/√2) − 1 is the share of a border that is seen, and a
+   structure's grade 1 + 4b. A lesion must be found first: at a criterion of 3 SD, one false alarm in 740, it is with
+   p = Φ(d′ − 3), and its grade is 1 + p(2 + 2b). A case's grade is the mean of both sides, or of its lesions.
+3. **Readers.** Each has a bias of its own on every parameter and wavers from image to image; the grade is rounded.
+   Images are scored in a random order, in which the draws are made.
+"""
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.readers.criteria import Criteria, Parameter
+
+READERS = ("synthetic A", "synthetic B")
+SOURCE = "synthetic"
+LABEL = "synthetic readers: a model observer, no human scores"
+BIAS, WAVERING = 0.25, 0.45  # SD in grades: between readers, and of one reader from image to image
+ACUITY_LIMIT = 5.0  # edge step over noise at which noise blurs an edge as much as its own width does
+# acuity of a noise-free image; 10–90 % width in mm of the sharpest edge that voxels of 0.56 mm show
+SHARPEST, IDEAL_EDGE = 1.5, 0.7
+CRITERION = 3.0  # SD of healthy white matter above which a spot is taken for a lesion
+
+
+@dataclass(frozen=True)
+class Psychometric:
+    """grade = 1 + 4·Φ(ln(evidence / middle) / spread): 3 at `middle`, steeper for a smaller `spread`."""
+
+    middle: float
+    spread: float
+
+    def grade(self, evidence: float) -> float:
+        """From 1 to 5; 1 without evidence."""
+        if not evidence > 0:
+            return 1.0
+        return float(1 + 4 * norm.cdf(math.log(evidence / self.middle) / self.spread))
+
+    @classmethod
+    def through(cls, better: tuple[float, float], worse: tuple[float, float]) -> "Psychometric":
+        """The function through two anchors (evidence, grade)."""
+        (high, high_z), (low, low_z) = ((math.log(e), float(norm.ppf((g - 1) / 4))) for e, g in (better, worse))
+        spread = (high - low) / (high_z - low_z)
+        return cls(math.exp(high - spread * high_z), spread)
+
+
+# anchors (evidence, grade): geometric means over the validation heads D136 and D137, at matrix and noise of the demo
+FUNCTIONS = {
+    "perceived_snr": Psychometric.through((35.1, 4.8), (7.38, 2.0)),
+    "contrast": Psychometric.through((14.4, 4.8), (3.05, 2.0)),
+    "sharpness": Psychometric.through((1.45, 4.8), (0.73, 2.0)),
+    "artifacts": Psychometric.through((100.0, 4.0), (20.0, 2.0)),
+}
+
+# vessel walls: 4 where the lumen has 10 % of the wall's signal, 2 where it has 40 %; we chose
+VESSEL_FUNCTIONS = {"artifacts": Psychometric.through((10.0, 4.0), (2.5, 2.0))}
+
+
+def evidence(values: Mapping[str, float]) -> dict[str, float]:
+    """Evidence for the parameters of image quality.
+
+    Parameters
+    ----------
+    values
+        Measures of an image: noise, contrast, acuity, edge, ghost.
+
+    Returns
+    -------
+    perceived_snr (white matter over its noise), contrast (CNR), sharpness (acuity, less where noise hides edges),
+    artifacts (white matter over ghost). 0 where it could not be measured.
+    """
+    hidden = math.hypot(1, ACUITY_LIMIT / values["edge"]) if values["edge"] > 0 else math.inf
+    found = {
+        "perceived_snr": 1 / values["noise"],
+        "contrast": values["contrast"],
+        "sharpness": values["acuity"] / hidden,
+        "artifacts": 1 / max(values["ghost"], 1e-4),
+    }
+    return {name: value if math.isfinite(value) else 0.0 for name, value in found.items()}
+
+
+def quality_grades(
+    found: Mapping[str, float], functions: Mapping[str, Psychometric] | None = None
+) -> dict[str, float]:
+    """Grades of image quality from `evidence` by `FUNCTIONS`, or by others; overall quality among them."""
+    grades = {name: function.grade(found[name]) for name, function in (functions or FUNCTIONS).items()}
+    values = list(grades.values())
+    return {"overall_quality": 0.5 * float(np.mean(values)) + 0.5 * min(values), **grades}
+
+
+def border_seen(contrast_to_noise: float) -> float:
+    """Share of a border that is seen: 2Φ(CNR/√2) − 1."""
+    return float(2 * norm.cdf(max(contrast_to_noise, 0) / math.sqrt(2)) - 1)
+
+
+def structure_grade(contrast_to_noise: float) -> float:
+    """1 + 4b, see the module."""
+    return 1 + 4 * border_seen(contrast_to_noise)
+
+
+def lesion_grade(detectability: float, contrast_to_noise: float) -> float:
+    """1 + p(2 + 2b), see the module."""
+    found = float(norm.cdf(detectability - CRITERION))
+    return 1 + found * (2 + 2 * border_seen(contrast_to_noise))
+
+
+def image_grades(measures: pd.DataFrame) -> dict[str, float]:
+    """Grade of every parameter that one image can be scored on, from the measures of `look`.
+
+    Parameters
+    ----------
+    measures
+        measure, item, value; of one image.
+
+    Returns
+    -------
+    Parameter → grade from 1 to 5, not rounded.
+    """
+    single = measures[measures["item"].fillna("") == ""].set_index("measure")["value"]
+    grades = quality_grades(evidence({str(name): float(value) for name, value in single.items()}))
+    named = measures[measures["measure"] == "structure"]
+    sides = [str(item).removeprefix("left ").removeprefix("right ").replace(" ", "_") for item in named["item"]]
+    for name, part in named.groupby(sides, sort=False):
+        grades[str(name)] = float(np.mean([structure_grade(value) for value in part["value"]]))
+    found, border = (measures[measures["measure"] == kind]["value"].tolist() for kind in ("lesion", "border"))
+    if found:
+        grades["lesion_conspicuity"] = float(np.mean([lesion_grade(*pair) for pair in zip(found, border, strict=True)]))
+    return grades
+
+
+def vessel_grades(values: pd.DataFrame, *, arms: Sequence[str]) -> dict[tuple[str, str], dict[str, float]]:
+    """Grades of vessel wall images from what notebook 07 measured in their cross-sections.
+
+    The evidence is that of the other images where it can be: wall signal over its noise; the geometric mean of the CNR
+    of the wall against lumen and CSF; for sharpness, the width of an ideal edge over the measured one. Artifacts: how
+    dark the lumen is beside the wall.
+
+    Parameters
+    ----------
+    values
+        ``vessel_wall_per_scan.csv``: scan, measure, arm, value.
+    arms
+        Those that are read.
+
+    Returns
+    -------
+    (scan, arm) → parameter → grade.
+    """
+    wide = values[values["arm"].isin(arms)].pivot(index=["scan", "arm"], columns="measure", values="value")
+    rows = zip(wide.index.tolist(), wide.to_dict("records"), strict=True)
+    return {(str(scan), str(arm)): _vessel_image({str(name): row[name] for name in row}) for (scan, arm), row in rows}
+
+
+def _vessel_image(row: Mapping[str, float]) -> dict[str, float]:
+    wall, cnr = row["contrast_lumen"] + row["lumen"], math.sqrt(max(row["cnr_lumen"] * row["cnr_csf"], 0))
+    edge = float(np.nanmean([row["edge_inner_mm"], row["edge_outer_mm"]]))
+    measured = {"noise": row["sd_wall"] / wall, "contrast": cnr, "edge": cnr, "ghost": 0.0}
+    measured["acuity"] = SHARPEST * IDEAL_EDGE / edge
+    found = evidence(measured) | {"artifacts": wall / row["lumen"]}
+    return {f"vwi_{name}": grade for name, grade in quality_grades(found, FUNCTIONS | VESSEL_FUNCTIONS).items()}
+
+
+def observe(
+    grades: Mapping[tuple[str, str], Mapping[str, float]], criteria: Criteria, *, seed: int,
+    readers: Sequence[str] = READERS,
+) -> pd.DataFrame:
+    """Score images as several readers would.
+
+    Parameters
+    ----------
+    grades
+        (case, arm) → grades of its image; the arm only names the row.
+    criteria
+        Parameters; those that an image has no grade for are left out.
+    seed
+        Of biases, order and wavering.
+    readers
+        Their names.
+
+    Returns
+    -------
+    A score table: reader, case, arm, parameter, score, reading_order, time (empty), reading, source.
+
+    Raises
+    ------
+    StudyError
+        If an image has a grade for something that is not scored.
+    """
+    unknown = sorted({name for each in grades.values() for name in each} - set(criteria.by_name))
+    if unknown:
+        raise StudyError(f"the observer grades {', '.join(unknown)}, which no criterion asks for")
+    rows = []
+    for reader in readers:
+        rng = np.random.default_rng([seed, zlib.crc32(reader.encode())])
+        biases = {parameter.name: _bias(parameter, rng) for parameter in criteria.parameters}
+        images = list(grades)
+        for place, number in enumerate(rng.permutation(len(images)), start=1):
+            (case, arm), found = images[number], grades[images[number]]
+            mood = rng.normal(0, WAVERING / 2)  # of this image as a whole
+            for parameter in criteria.parameters:
+                waver = rng.normal(0, WAVERING)
+                if parameter.name in found:
+                    grade = found[parameter.name] + biases[parameter.name] + mood + waver
+                    rows.append({
+                        "reader": reader, "case": case, "arm": arm, "parameter": parameter.name,
+                        "score": int(np.clip(round(grade), 1, 5)), "reading_order": place, "time": "", "reading": 1,
+                        "source": SOURCE,
+                    })  # fmt: skip
+    table = pd.DataFrame(rows)
+    order = {parameter.name: place for place, parameter in enumerate(criteria.parameters)}
+    return table.sort_values(
+        ["reader", "case", "arm", "parameter"], key=lambda c: c.map(order) if c.name == "parameter" else c,
+        ignore_index=True,
+    )
+
+
+def _bias(parameter: Parameter, rng: np.random.Generator) -> float:
+    """One reader's leaning on one parameter."""
+    return float(rng.normal(0, BIAS))

@@ -1,0 +1,77 @@
+"""A case of the reader study: two images, their measures, and marks that lie where the structures are."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sn2nlib.denoiser import UNet25D
+from sn2nlib.denoiser.checkpoint import save_model
+from sn2nlib.evaluation.readers import cases
+from sn2nlib.evaluation.readers.criteria import load_criteria
+from sn2nlib.evaluation.readers.rooms import load_study
+from sn2nlib.scans.details import Lesion, load_structures
+from sn2nlib.scans.images import read_image
+
+MANIFEST = Path(__file__).resolve().parents[3] / "data_manifest"
+# the middle of a head
+SCAN = {"matrix": (32, 40, 36), "voxel_size": (3.5, 3.5, 3.5), "n_coils": 4, "acceleration": (2, 1), "acs": 16}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("readers")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        network = UNet25D(width=4, depth=1)
+        torch.nn.init.normal_(network.last.weight, std=0.1)
+    save_model(place / "model", network.state_dict(), {"architecture": network.architecture, "alpha": 0.5})
+    row = cases.make_case(
+        "D148", seed=1148, age=66, sex="M", target_psnr=35.0, structures=load_structures(MANIFEST),
+        lesions=(Lesion(7.0, 1.0),), model=place / "model", cases=place / "cases", recon={}, **SCAN,
+    )  # fmt: skip
+    assert row["participant"] == "D148" and row["lesions"] == 1 and row["seconds"] > 0
+    return place / "cases"
+
+
+def test_both_images_lie_on_one_grid_and_differ(folder: Path) -> None:
+    paths = [folder / cases.image_name("D148", arm) for arm in ("original", "sN2N")]
+    (original, first), (better, second) = (read_image(path) for path in paths)
+    assert original.shape == better.shape == SCAN["matrix"]
+    np.testing.assert_array_equal(first.affine, second.affine)
+    assert not np.allclose(original, better) and (original >= 0).all()
+
+
+def test_both_images_are_measured_alike(folder: Path) -> None:
+    rows = pd.read_csv(folder / "D148_measures.csv").fillna({"item": ""})
+    assert list(rows) == ["case", "arm", "measure", "item", "value"]
+    keys = rows.groupby("arm")[["measure", "item"]].apply(lambda part: [tuple(row) for row in part.to_numpy()])
+    assert keys["original"] == keys["sN2N"] and len(keys["original"]) == 5 + 15 + 2
+    assert rows.loc[rows["measure"] == "noise", "value"].gt(0).all()
+
+
+def test_marks_point_at_their_structures(folder: Path) -> None:
+    marks = {mark["name"]: mark for mark in cases.load_marks(folder, "D148")}
+    image, geometry = read_image(folder / cases.image_name("D148", "original"))
+    for mark in marks.values():
+        index = np.array(mark["index"])
+        assert (index >= 0).all() and (index < image.shape).all()
+        place = geometry.affine[:3, :3] @ index[::-1] + geometry.affine[:3, 3]
+        np.testing.assert_allclose(place, mark["position"], atol=0.3)
+        assert mark["radius"] > 2
+    assert marks["left hippocampus"]["position"][0] < -10 and marks["right hippocampus"]["position"][0] > 10
+    assert marks["lesion 1"]["parameter"] == cases.LESION
+
+
+def test_the_reading_room_takes_the_study(folder: Path) -> None:
+    path = cases.write_study(folder, ["D148"], readers=["reader1", "reader2"])
+    study = load_study(path.parent, load_criteria(MANIFEST))
+    [case] = study.cases
+    assert study.readers == ("reader1", "reader2") and study.repeats == 1
+    assert {"overall_quality", "claustrum", "lesion_conspicuity"} <= set(case.parameters)
+    assert len(case.marks) == len(cases.load_marks(folder, "D148"))
+    told = json.loads((folder / "D148.json").read_text(encoding="utf-8"))
+    assert told["lesions"] == 1 and told["psnr_original"] == pytest.approx(35, abs=0.5)
