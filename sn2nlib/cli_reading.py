@@ -54,8 +54,8 @@ def open_key(
     """Open the key: the scores of all readers with case and arm."""
     if out.exists() and not overwrite:
         raise FileExistsError(f"{out} exists; choose another name or add --overwrite")
-    rows, missing = evaluation.readers.unblind(room, key)
-    evaluation.readers.write_scores(rows, out)
+    table, missing = evaluation.readers.unblind(room, key)
+    evaluation.readers.write_scores(table, out)
     for reader, number in missing.items():
         if number:
             print(f"{reader}: {number} scores are missing")

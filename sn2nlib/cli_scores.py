@@ -88,6 +88,20 @@ def report(
     print("\n".join(map(str, written)))
 
 
+@app.command()
+def power(
+    difference: Annotated[float, typer.Argument(metavar="DIFFERENCE", help="Mean of sN2N − original, in grades.")],
+    sd: Annotated[float, typer.Option(min=0, metavar="SD", help="Of the differences over cases.")],
+    wanted: Annotated[float, typer.Option("--power", min=0, max=1, help="Chance of finding it.")] = 0.8,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="Two-sided level.")] = 0.05,
+    seed: option.Seed = 0,
+) -> None:
+    """Tell how many cases the signed-rank test of one reader's scores needs to find a difference."""
+    statistics = evaluation.statistics
+    chances = statistics.likert_differences(difference, sd)
+    print(statistics.describe_needed(statistics.cases_needed(chances, power=wanted, alpha=alpha, seed=seed)))
+
+
 def _expected(cases: Path | None, readers: list[str] | None, unfinished: bool) -> dict[str, Any]:
     sets = evaluation.readers.read_cases(cases) if cases is not None else None
     return {"cases": sets, "readers": readers, "complete": not unfinished}

@@ -1,5 +1,6 @@
 """`sn2n scores`: check, import and report, as typed."""
 
+import re
 from pathlib import Path
 
 import docx
@@ -72,7 +73,19 @@ def test_report(scores: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "linear, quadratic or none" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["check", "import", "report"])
+def test_power(capsys: pytest.CaptureFixture[str]) -> None:
+    assert sn2n("scores", "power", 0.5, "--sd", 0.8) == 0
+    told = re.fullmatch(
+        r"(\d+) cases \(simulated power 0\.8\d\); by Noether's formula: (\d+)\n", capsys.readouterr().out
+    )
+    assert told and 20 <= int(told[1]) <= 30 and 25 <= int(told[2]) <= 40
+    assert sn2n("scores", "power", 0, "--sd", 0.8) == 0
+    assert capsys.readouterr().out.startswith("Not found with the most cases tried (power 0.0")
+    assert sn2n("scores", "power", 0.5, "--sd", 0) == 1
+    assert "SD of the differences must be above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check", "import", "power", "report"])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert sn2n("scores", command, "--help") == 0
     assert f"sn2n scores {command} " in capsys.readouterr().out

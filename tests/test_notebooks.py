@@ -183,6 +183,24 @@ def test_volumetry_leaves_its_tables_and_figures(folder: Path) -> None:
     assert "FIRST substitute" in page and "Table 2, volumetry" in page
 
 
+def test_vessel_walls_leave_their_tables_figures_and_images(folder: Path) -> None:
+    people = pd.read_csv(ROOT / "data_manifest" / "splits.csv")
+    tested = people.loc[(people["profile"] == "smoke") & (people["set"] == "generalisation"), "participant"].tolist()
+    values = pd.read_csv(folder / "tables" / "vessel_wall_per_scan.csv")
+    assert list(values) == ["set", "scan", "measure", "arm", "value"] and sorted(set(values["scan"])) == sorted(tested)
+    table = pd.read_csv(folder / "tables" / "vessel_wall.csv").set_index(["measure", "arm"])
+    # a few hundred steps on coarse heads teach little, and less noise than that nobody promises
+    assert table.loc[("sd_csf", "sN2N"), "mean"] < table.loc[("sd_csf", "original"), "mean"]
+    asked = pd.read_csv(folder / "tables" / "vessel_wall_bars.csv")
+    assert set(asked["arm"]) == {"sN2N", "fine_tuned", "vwi_only"}
+    for name in tested:
+        arms = {path.name for path in (folder / "vessel_wall" / "images").glob(f"{name}_*.nii.gz")}
+        assert arms == {f"{name}_{arm}.nii.gz" for arm in ("original", "sN2N", "fine_tuned", "vwi_only", "blur")}
+        assert (folder / "figures" / f"vessel_wall_views_{name}.png").stat().st_size > 20_000
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "Generalisation to vessel wall imaging" in page and "sN2N, fine-tuned: bars" in page
+
+
 class Links(HTMLParser):
     """Collects what a page would load or lead to."""
 

@@ -3,7 +3,6 @@
 Prints how long the first image and a slice change take, and leaves screenshots in reports/tests/.
 """
 
-import csv
 import json
 import os
 import re
@@ -23,11 +22,14 @@ import psutil
 import pytest
 from playwright.sync_api import Page, Playwright, Response, sync_playwright
 
-from sn2nlib.evaluation.readers.criteria import ARMS
+from sn2nlib.evaluation.readers.criteria import ARMS, load_criteria
 from sn2nlib.evaluation.readers.demo import make_demo_study
+from sn2nlib.evaluation.readers.scores import read_scores
 from sn2nlib.evaluation.readers.session import SIDES, load_plan, log_path
+from sn2nlib.scans.manifest import manifest_folder
 
 ROOT = Path(__file__).resolve().parents[1]
+MANIFEST = manifest_folder(ROOT)
 SHOTS = ROOT / "reports" / "tests"
 PARAMETERS = ("perceived_snr", "sharpness", "hippocampus")
 N_READINGS = 6
@@ -318,11 +320,7 @@ def check_scores(folder: Path, typed: dict[tuple[int, str, str], int]) -> None:
                 told_by = key["images"][image]
                 place = (told_by["case"], told_by["arm"], parameter, once, number + 1)
                 expected[place] = typed[number, parameter, side]
-    with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = {
-        (row["case"], row["arm"], row["parameter"], int(row["reading"]), int(row["reading_order"])): int(row["score"])
-        for row in rows
-    }
-    assert found == expected and len(rows) == len(typed)
-    assert {row["arm"] for row in rows} == set(ARMS) and {row["source"] for row in rows} == {"human"}
+    table = read_scores(folder / "scores.csv", criteria=load_criteria(MANIFEST), complete=False)
+    places = zip(*(table[name] for name in ("case", "arm", "parameter", "reading", "reading_order")), strict=True)
+    assert dict(zip(places, table["score"], strict=True)) == expected and len(table) == len(typed)
+    assert set(table["arm"]) == set(ARMS) and set(table["source"]) == {"human"}

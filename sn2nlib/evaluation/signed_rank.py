@@ -252,6 +252,14 @@ def cases_needed(
     return CasesNeeded(high, reached(high), formula)
 
 
+def describe_needed(needed: CasesNeeded) -> str:
+    """One sentence: the number of cases, and Noether's."""
+    noether = "undefined" if needed.noether is None else str(needed.noether)
+    if needed.n is None:
+        return f"Not found with the most cases tried (power {needed.power:.2f} there); by Noether's formula: {noether}"
+    return f"{needed.n} cases (simulated power {needed.power:.2f}); by Noether's formula: {noether}"
+
+
 def _difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if a.ndim != 1 or a.shape != b.shape:
         raise StudyError(f"The signed-rank test needs two lists of one length, not shapes {a.shape} and {b.shape}")

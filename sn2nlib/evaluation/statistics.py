@@ -25,6 +25,7 @@ from sn2nlib.evaluation.signed_rank import (
     CasesNeeded,
     SignedRank,
     cases_needed,
+    describe_needed,
     holm,
     likert_differences,
     signed_rank_power,
@@ -32,8 +33,8 @@ from sn2nlib.evaluation.signed_rank import (
 )
 
 __all__ = [
-    "Ac2", "CasesNeeded", "GroupTest", "Interval", "Kappa", "PairedT", "SignedRank", "anova",
-    "anova_from_summaries", "bootstrap_kappa", "cases_needed", "chi2_from_counts", "gwet_ac2", "holm", "kappa_band",
+    "Ac2", "CasesNeeded", "GroupTest", "Interval", "Kappa", "PairedT", "SignedRank", "anova", "anova_from_summaries",
+    "bootstrap_kappa", "cases_needed", "chi2_from_counts", "describe_needed", "gwet_ac2", "holm", "kappa_band",
     "likert_differences", "paired_t", "signed_rank_power", "weighted_kappa", "wilcoxon",
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The vessel wall study, one participant at a time: a scan is acquired, its images are finished, then they are measured.
+"""The vessel wall study, one participant at a time: its scan is acquired, its images are finished, then measured.
 
 Each step is a function that a process of its own can run; it writes its files whole or not at all, the one that says
 "done" last. Truth lies apart from what a clinic would have, and only the last step opens it. Under
@@ -14,7 +14,6 @@ Each step is a function that a process of its own can run; it writes its files w
 - ``measured/``: ``D186_sites.csv``, a row per arm and cross-section; done: ``D186.csv``, a row per arm.
 """
 
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import brentq
 
@@ -43,7 +41,7 @@ from sn2nlib.recon.pairs import make_pair, object_region, systematic_difference
 from sn2nlib.scans.acquire import without_noise
 from sn2nlib.scans.images import read_image, stored_affine, turn_to_acquired, write_image
 
-Folder = str | os.PathLike[str]
+Folder = str | Path
 ORIGINAL, MAIN, BLUR, REFERENCE = "original", "sN2N", "blur", "noise_free"
 ARMS = (ORIGINAL, MAIN, "fine_tuned", "vwi_only", BLUR)
 _WIDEST = 3.0  # mm, of a Gaussian that is to reach a noise reduction
@@ -149,7 +147,7 @@ def finish_participant(
     for arm, folder in models.items():
         denoiser = Denoiser.load(folder, precision="auto")
         made[arm] = [denoise_image(denoiser, volume, voxel_size=voxel_size) for volume in volumes]
-    before, after = (_noise(made[arm][1:], original) for arm in (ORIGINAL, MAIN))
+    before, after = (noise_over_replicas(made[arm][1:], original) for arm in (ORIGINAL, MAIN))
     width = equal_blur(repeated, original, wanted=after, voxel_size=voxel_size)
     made[BLUR] = [_blurred(volume, width, voxel_size) for volume in volumes]
     for arm, finished in made.items():
@@ -180,7 +178,7 @@ def equal_blur(
     noises = [replica - mean for replica in replicas]
 
     def excess(width: float) -> float:
-        return _noise([_blurred(noise, width, voxel_size) for noise in noises], original) - wanted
+        return noise_over_replicas([_blurred(noise, width, voxel_size) for noise in noises], original) - wanted
 
     if excess(0) <= 0:
         return 0.0
@@ -191,8 +189,8 @@ def _blurred(volume: np.ndarray, width: float, voxel_size: tuple[float, float, f
     return gaussian_filter(volume, [width / size for size in voxel_size], mode="nearest")
 
 
-def _noise(replicas: Sequence[np.ndarray], original: np.ndarray) -> float:
-    """SD over replicas, median over the object."""
+def noise_over_replicas(replicas: Sequence[np.ndarray], original: np.ndarray) -> float:
+    """SD over replicas (z, y, x), median over the object, which `original` tells."""
     return float(np.median(np.std(replicas, axis=0, ddof=1)[object_region(original)]))
 
 

@@ -18,6 +18,7 @@ from sn2nlib.reporting.tables import save_csv
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _FONT, _SIZE, _NOTE_SIZE, _THIN, _THICK = "Arial", 7.5, 7, "6", "12"  # points; rules in eighths of a point
 _PAGE, _MARGIN = (29.7, 21.0), 1.5  # cm, landscape
+_LONGEST = 24  # letters of a column
 
 
 def methods_paragraph(summary: Summary, criteria: Criteria, *, versions: Mapping[str, str] | None = None) -> str:
@@ -202,11 +203,11 @@ def _fill(grid: Any, table: ReaderTable) -> None:
 
 
 def _fit(grid: Any, cells: Sequence[pd.Series], headings: Sequence[str]) -> None:
-    """Columns as wide as their longest text, in proportion."""
+    """Columns as wide as their longest text, in proportion; what is very long is broken."""
     from docx.shared import Cm
 
     longest = [
-        max(6, len(heading), int(column.str.len().max()))
+        min(max(6, len(heading), int(column.str.len().max())), _LONGEST)
         for column, heading in zip(cells, ["", *headings], strict=True)
     ]
     widths = [Cm((_PAGE[0] - 2 * _MARGIN) * letters / sum(longest)) for letters in longest]

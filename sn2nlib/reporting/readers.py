@@ -30,6 +30,7 @@ SCORE_NOTE = (
     "(two-sided, asymptotic, zeros dropped, ties corrected, no continuity correction, as SPSS). r: matched-pairs "
     "rank-biserial correlation, positive where sN2N is better."
 )
+EXACT_NOTE = "p (exact): from all signs that the same ranks could have; shown where there are ten cases or fewer."
 KAPPA_NOTE = (
     "κ: Cohen’s κ with {weights} weights over the scale from 1 to 5, both arms pooled (two ratings a case and reader); "
     "[…]: 95 % confidence interval. Bootstrap: 95 % interval from resampled cases, the two arms of a case together. "
@@ -42,6 +43,10 @@ _PUBLISHED_MEANS = {
     "image_quality": "mean image-quality score MP-RAGE", "fine_structures": "mean fine-structure score MP-RAGE",
     "lesions": "lesion conspicuity MP-RAGE", "vessel_wall": "mean image-quality score VWI",
 }  # fmt: skip
+_OF_READER = {
+    "original": "Original", "sN2N": "sN2N", "p": "p", "p_exact": "p (exact)", "p_holm": "p (Holm)", "r": "r",
+}  # fmt: skip
+_FEW = 10  # cases; the normal distribution is a poor stand-in for the test's own below
 _SINGLE = ("lesions",)  # groups of one parameter, whose mean is the group's
 _PUBLISHED_KAPPA = {"image_quality": "weighted kappa MP-RAGE", "vessel_wall": "weighted kappa VWI"}
 
@@ -163,20 +168,28 @@ def scores_table(
             for reader in readers:
                 row |= _reader_cells(reader, pooled, parameter=ALL, reader=reader)
             rows.append(row | _together(_row(pooled, parameter=ALL, reader=ALL)) | theirs)
+    few = max((summary.n_cases[group] for group in scored), default=0) <= _FEW
     columns = [
         Column(f"{reader}_{key}", heading, reader)
         for reader in readers
-        for key, heading in (("original", "Original"), ("sN2N", "sN2N"), ("p", "p"), ("p_holm", "p (Holm)"), ("r", "r"))
+        for key, heading in _OF_READER.items()
+        if few or key != "p_exact"
     ]
-    columns += [
-        Column(key, key.capitalize().replace("Sn2n", "sN2N"), "Readers together") for key in ("original", "sN2N")
-    ]
+    columns += [Column(arm, _OF_READER[arm], "Readers together") for arm in ("original", "sN2N")]
     columns += [
         Column("p_original", "Original", "Published"), Column("p_sN2N", "sN2N", "Published"),
         Column("p_detail", "p", "Published"),
     ]  # fmt: skip
     told = _told(summary.comparison[summary.comparison["group"].isin(scored)])
-    notes = [SCORE_NOTE, FAMILY, AVERAGING, *told, *_inconsistencies(published, scored), PAPER]
+    notes = [
+        SCORE_NOTE,
+        *([EXACT_NOTE] if few else []),
+        FAMILY,
+        AVERAGING,
+        *told,
+        *_inconsistencies(published, scored),
+        PAPER,
+    ]
     return _table(summary, name, title, scored, rows, columns, notes)
 
 
@@ -232,8 +245,8 @@ def needed_table(summary: Summary) -> ReaderTable:
     ]  # fmt: skip
     notes = [
         "Two-sided signed-rank test at the level 0.05 of one reader’s scores. Simulation: 4,000 studies drawn from the "
-        "differences found here. Noether: formula of 1987, which does not know how many pairs are equal. to come; "
-        "it says nothing about this one."
+        "differences found here. Noether: formula of 1987, which does not know how many pairs are equal. Both are for "
+        "a study to come, and say nothing about this one."
     ]
     return _table(summary, "cases_needed", "Cases that a study like this one needs", [], rows, columns, notes)
 
@@ -300,12 +313,13 @@ def _row(table: pd.DataFrame, **values: str) -> pd.Series:
 
 def _reader_cells(name: str, table: pd.DataFrame, **values: str) -> dict[str, str]:
     """Cells of one reader, if there are any; a row of pooled means has neither adjusted p nor effect."""
-    cells = dict.fromkeys(("original", "sN2N", "p", "p_holm", "r"), NOTHING)
+    cells = dict.fromkeys(_OF_READER, NOTHING)
     if (table[list(values)] == list(values.values())).all(axis=1).any():
         row = _row(table, **values)
         cells |= {"original": _mean_sd(row, "original"), "sN2N": _mean_sd(row, "sN2N"), "p": format_p(row["p"])}
         if "effect" in row:
-            cells |= {"p_holm": format_p(row["p_holm"]), "r": _signed(row["effect"])}
+            exact, adjusted = format_p(row["p_exact"]), format_p(row["p_holm"])
+            cells |= {"p_exact": exact, "p_holm": adjusted, "r": _signed(row["effect"])}
     return {f"{name}_{key}": cell for key, cell in cells.items()}
 
 

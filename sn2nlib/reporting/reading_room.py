@@ -9,7 +9,6 @@ import html
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import ipywidgets as widgets
@@ -17,27 +16,19 @@ import numpy as np
 from ipyevents import Event
 from nibabel.affines import voxel_sizes
 
+from sn2nlib.errors import ReadingError, Sn2nError
 from sn2nlib.evaluation.readers.criteria import SCORES
 from sn2nlib.evaluation.readers.session import SIDES, Session, open_image
 from sn2nlib.reporting.figures.planes import window
+from sn2nlib.reporting.reading_parts import KEYS, STYLE, criteria_table, make_box, make_html
 from sn2nlib.reporting.reading_slices import Circle, Look, along, draw_slice, offset, slice_count
 
-STYLE = Path(__file__).with_suffix(".css")
 PLANES = ("axial", "coronal", "sagittal")
 SECONDS_BETWEEN_LOOKS = 0.5  # at the log, which another page of the same reader may have lengthened
 _CANVAS = (600, 480)  # until the browser has told the size of an image
 _LARGEST = 1400
 _NOTCH = 100.0  # deltaY of one notch of a mouse wheel
 _DRAG = 300.0  # pixels of mouse movement for the whole window
-_KEYS = {
-    "left": """<kbd>1</kbd>–<kbd>5</kbd> score, <kbd>⌫</kbd> take back<br><kbd>←</kbd> <kbd>→</kbd> image to score<br>
-<kbd>N</kbd> <kbd>P</kbd> next, previous parameter<br><kbd>.</kbd> <kbd>,</kbd> next, previous case<br>
-<kbd>Enter</kbd> go on<br><span class='waiting'>Keys work while the pointer is here.</span>""",
-    "right": """<kbd>↑</kbd> <kbd>↓</kbd> wheel: slice<br><kbd>A</kbd> <kbd>C</kbd> <kbd>S</kbd> plane,
-<kbd>M</kbd> marks<br><kbd>+</kbd> <kbd>−</kbd> Ctrl+wheel: zoom, <kbd>R</kbd> reset<br>
-right drag: move, left drag: window<br><kbd>Q</kbd> <kbd>W</kbd> contrast, <kbd>D</kbd> <kbd>B</kbd> brightness<br>
-R, the patient's right, is on the left:<br>radiological convention.""",
-}
 
 
 class ReadingRoom:
@@ -66,12 +57,12 @@ class ReadingRoom:
         self.session = Session(room, reader)
         self.canvas = _CANVAS
         self._images = {side: widgets.Image(format="png", value=b"") for side in SIDES}
-        self._frames = {side: _box(widgets.VBox, [image], "frame") for side, image in self._images.items()}
-        self._told = _html("told")
+        self._frames = {side: make_box(widgets.VBox, [image], "frame") for side, image in self._images.items()}
+        self._told = make_html("told")
         self._planes = {plane: self._button(plane.capitalize(), self._choose_plane, plane) for plane in PLANES}
         self._marks = self._button("Marks", self._step_marks)
-        self._parameters = _box(widgets.HBox, [], "parameters")
-        self._criteria, self._notice = _html("criteria"), _html("notice")
+        self._parameters = make_box(widgets.HBox, [], "parameters")
+        self._criteria, self._notice = make_html("criteria"), make_html("notice")
         self._labels = {side: widgets.HTML() for side in SIDES}
         self._grades = {
             side: [self._button(str(score), self._give_at, side, score) for score in SCORES] for side in SIDES
@@ -83,15 +74,16 @@ class ReadingRoom:
         self._marked = -1  # the mark that was gone to; -1: none is shown
         self._stamp: tuple[str, float] | None = None
         self._event_sources = self._listen()
+        self._shown = self.session.place  # where the images on the page belong
         self._open_case()
         self._task = self._follow()
 
     def press(self, key: str) -> None:
         """What a key of the keyboard does; keys without a meaning do nothing."""
         if key in {str(score) for score in SCORES}:
-            self._give(int(key))
+            self._do(self._give, int(key))
         elif action := self._actions().get(key.lower() if len(key) == 1 else key):
-            action()
+            self._do(action)
 
     def scroll(self, slices: int) -> None:
         """Go on by so many slices in both images."""
@@ -112,6 +104,18 @@ class ReadingRoom:
         half = (high - low) * min(max(width, 0.1), 10.0) / 2
         middle = (low + high) / 2 - brightness * (high - low)
         self._show(replace(self.look, low=middle - half, high=middle + half))
+
+    def _do(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Act; what fails is told on the page, without paths, which may tell what they must not."""
+        try:
+            action(*arguments)
+        except OSError as error:
+            self._complain(f"This could not be kept on the disk: {error.strerror or type(error).__name__}.")
+        except Sn2nError:
+            self._complain("An image or the log of scores is damaged.")
+
+    def _complain(self, what: str) -> None:
+        self._notice.value = f"<span class='wrong'>{html.escape(what)} Call whoever prepared this room.</span>"
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         session = self.session
@@ -149,25 +153,25 @@ class ReadingRoom:
         reset = self._button("Reset view", self._reset)
         back = self._button("Take back", self._take_back)
         bar = [self._told, *self._planes.values(), self._marks, reset, back, previous, following]
-        middle = _box(widgets.VBox, [self._parameters, self._criteria, self._notice], "middle")
+        middle = make_box(widgets.VBox, [self._parameters, self._criteria, self._notice], "middle")
         panel = [self._sides["left"], middle, self._sides["right"]]
         style = widgets.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
         style.layout.display = "none"
         rows = [
             style,
-            _box(widgets.HBox, bar, "bar"),
-            _box(widgets.HBox, list(self._frames.values()), "images"),
-            _box(widgets.HBox, panel, "panel"),
+            make_box(widgets.HBox, bar, "bar"),
+            make_box(widgets.HBox, list(self._frames.values()), "images"),
+            make_box(widgets.HBox, panel, "panel"),
         ]
-        return _box(widgets.VBox, rows, "reading-room")
+        return make_box(widgets.VBox, rows, "reading-room")
 
     def _side(self, side: str) -> widgets.VBox:
-        grades = _box(widgets.HBox, self._grades[side], "grades")
-        return _box(widgets.VBox, [self._labels[side], grades, _html("keys", _KEYS[side])], "side")
+        grades = make_box(widgets.HBox, self._grades[side], "grades")
+        return make_box(widgets.VBox, [self._labels[side], grades, make_html("keys", KEYS[side])], "side")
 
     def _button(self, text: str, action: Callable[..., None], *arguments: Any) -> widgets.Button:
         button = widgets.Button(description=text)
-        button.on_click(lambda _: action(*arguments))
+        button.on_click(lambda _: self._do(action, *arguments))
         return button
 
     def _listen(self) -> list[Event]:
@@ -310,7 +314,12 @@ class ReadingRoom:
 
     def _open_case(self) -> None:
         reading = self.session.reading
-        opened = {side: open_image(self.session.folder, getattr(reading, side)) for side in SIDES}
+        try:
+            opened = {side: open_image(self.session.folder, getattr(reading, side)) for side in SIDES}
+        except ReadingError:
+            self.session.place = self._shown  # what is scored is what is seen
+            raise
+        self._shown = self.session.place
         self._volumes = {side: volume for side, (volume, _) in opened.items()}
         self._affine = opened["left"][1]
         x, y, z = (float(size) for size in voxel_sizes(self._affine))
@@ -351,7 +360,7 @@ class ReadingRoom:
         self._marks.button_style = "primary" if self._marked >= 0 else ""
         self._marks.disabled = not session.marks
         self._fill_parameters()
-        self._criteria.value = _criteria(session.parameter)
+        self._criteria.value = criteria_table(session.parameter)
         for side in SIDES:
             score = session.score(side=side)
             told = "not scored yet" if score is None else f"score {score}"
@@ -403,27 +412,9 @@ class ReadingRoom:
     async def _look_at_log(self) -> None:
         while True:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-            if self.session.log.refresh():
-                self.session.place = self.session.first_open()
-                self._open_case()
+            self._do(self._catch_up)
 
-
-def _box(kind: Callable[..., Any], children: list[Any], name: str) -> Any:
-    box = kind(children)
-    box.add_class(name)
-    return box
-
-
-def _html(name: str, content: str = "") -> widgets.HTML:
-    made = widgets.HTML(content)
-    made.add_class(name)
-    return made
-
-
-def _criteria(parameter: Any) -> str:
-    rows = "".join(
-        f"<tr><td>{score}</td><td>{html.escape(meaning)}</td></tr>"
-        for score, meaning in reversed(list(zip(SCORES, parameter.scale, strict=True)))
-    )
-    look_for = f" – {html.escape(parameter.look_for)}" if parameter.look_for else ""
-    return f"<b>{html.escape(parameter.title)}</b>{look_for}<table>{rows}</table>"
+    def _catch_up(self) -> None:
+        if self.session.log.refresh():
+            self.session.place = self.session.first_open()
+            self._open_case()

@@ -1,6 +1,7 @@
 """One slice of a volume as a PNG of the size it has on the screen, drawn in milliseconds: the reading room's eyes."""
 
 import io
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sn2nlib.reporting.figures.planes import AXES, LETTERS, pixel_size, view
 
 UPRIGHT = {"axial": "AP", "coronal": "SI", "sagittal": "SI"}  # letters at the top and the bottom
-_BLUE, _GREY = (110, 195, 255), (190, 190, 190)
+_BLUE, _PALE, _GREY = (110, 195, 255), (225, 242, 255), (190, 190, 190)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def draw_slice(
         _draw_circle(pen, circle, look, place, volume.shape, voxel_size)
     _write_letters(pen, look, canvas, volume.shape)
     file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=1)
+    picture.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
     return file.getvalue()
 
 
@@ -171,7 +172,7 @@ def _draw_circle(
     x, y = place.middle[0] + right * place.scale, place.middle[1] + down * place.scale
     radius = (circle.radius**2 - away**2) ** 0.5 * place.scale
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=_BLUE, width=2)
-    pen.text((x, y + radius + 4), circle.name, fill=_BLUE, font=_font(15), anchor="mt", stroke_width=1, stroke_fill=0)
+    pen.text((x, y + radius + 4), circle.name, fill=_PALE, font=_font(15), anchor="mt", stroke_width=2, stroke_fill=0)
 
 
 def _write_letters(

@@ -4,7 +4,7 @@ Units: signals in those of the images, CNR without, lengths in mm, areas in mm²
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -133,7 +133,8 @@ def _asked(wide: dict[str, pd.DataFrame], arm: str) -> list[dict[str, Any]]:
         gain = 100 * (cnr[arm].mean() / cnr["original"].mean() - 1)
         p = max(_tests(cnr, arm, "original"), key=lambda each: math.inf if math.isnan(each) else each)
         rows.append(_row(arm, f"CNR of wall and {name}: gain in percent, above", gain, 0.0, gain > 0))
-        rows.append(_row(arm, f"CNR of wall and {name}: larger p of both tests, below", p, SIGNIFICANT, p < SIGNIFICANT))
+        text = f"CNR of wall and {name}: larger p of both tests, below"
+        rows.append(_row(arm, text, p, SIGNIFICANT, p < SIGNIFICANT))
         sd = wide[f"sd_{side}"].mean()
         less = 100 * (1 - sd[arm] / sd["original"])
         rows.append(_row(arm, f"noise SD in {name}: percent lower, at least", less, SD_LESS, less >= SD_LESS))
@@ -170,7 +171,8 @@ def _better(wide: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
             gain, done = 100 * (off["sN2N"] - off["fine_tuned"]), 100 * off["sN2N"] <= SATURATED
         else:
             sign = 1 if better == "higher" else -1
-            gain, done = 100 * sign * (means["fine_tuned"] / means["sN2N"] - 1), measure == "detected" and means["sN2N"] == 1
+            gain = 100 * sign * (means["fine_tuned"] / means["sN2N"] - 1)
+            done = measure == "detected" and means["sN2N"] == 1
         text = f"{name}: further than sN2N by percent{' of noise-free' if better == 'nearer' else ''}, above"
         row = _row("fine_tuned", text, gain, 0.0, gain > 0)
         rows.append(row | ({"verdict": "saturated"} if done else {}))
@@ -204,7 +206,8 @@ def _tests(wide: pd.DataFrame, arm: str, other: str) -> tuple[float, float]:
 
 def _wide(values: pd.DataFrame, measure: str) -> pd.DataFrame:
     part = values[values["measure"] == measure]
-    return part.pivot(index="scan", columns="arm", values="value").reindex(columns=[*ARMS, *set(part["arm"]) - set(ARMS)])
+    arms = dict.fromkeys([*ARMS, *part["arm"]])
+    return part.pivot(index="scan", columns="arm", values="value").reindex(columns=list(arms))
 
 
 def _row(arm: str, bar: str, value: float, limit: float, holds: bool) -> dict[str, Any]:
@@ -217,15 +220,15 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for measure, part in table.groupby("measure", sort=False):
         row = {"Measure": MEASURES[str(measure)][0]}
-        cells = part.set_index("arm")
+        cells: dict[Any, Any] = part.set_index("arm").to_dict("index")
         for arm in ARMS:
-            row[ARM_NAMES[arm]] = _cell(cells.loc[arm]) if arm in cells.index else "–"
-        row["Geometry"] = _number(cells.loc["geometry", "mean"]) if "geometry" in cells.index else "–"
+            row[ARM_NAMES[arm]] = _cell(cells[arm]) if arm in cells else "–"
+        row["Geometry"] = _number(cells["geometry"]["mean"]) if "geometry" in cells else "–"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _cell(row: pd.Series) -> str:
+def _cell(row: Mapping[str, float]) -> str:
     spread = "" if math.isnan(row["sd"]) else f" ± {_number(row['sd'])}"
     tests = [f"{name} {_p(row[column])}" for name, column in (("t", "p_value"), ("W", "p_wilcoxon"))]
     tested = "" if math.isnan(row["p_wilcoxon"]) else f" ({', '.join(tests)})"

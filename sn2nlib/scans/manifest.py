@@ -212,7 +212,7 @@ def load_marks(folder: str | os.PathLike[str]) -> dict[tuple[str, str], str]:
     problems += _rows(table, ~known, "participant", "a participant of participants.csv")
     problems += _rows(table, table.duplicated(["participant", "plane"]), "plane", "each plane of a participant once")
     _raise(path, problems)
-    return {(row.participant, row.plane): row.site for row in table.itertuples()}
+    return {(who, plane): site for who, plane, site in table.to_numpy(str).tolist()}
 
 
 def load_sources(folder: str | os.PathLike[str]) -> dict[str, Source]:

@@ -123,8 +123,9 @@ def grow(
     for name in diseased:
         vessels[name] = _with_plaque(vessels[name], rng)
     for name in rng.permutation(others)[:enhancing]:
-        length = rng.uniform(6, 12)
-        start = rng.uniform(2, vessels[name].position[-1] - length - 0.5)
+        end = vessels[name].position[-1]
+        length = min(rng.uniform(6, 12), end - 2.5)
+        start = rng.uniform(2, end - length - 0.5)
         vessels[name] = replace(vessels[name], enhancing=(start, start + length))
     return tuple(vessels.values())
 

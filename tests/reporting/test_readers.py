@@ -87,6 +87,22 @@ def test_scores_stand_in_their_cells(tables: dict[str, ReaderTable], scores: pd.
     assert row["reader2_p_holm"] == f"{found['p_holm'].iloc[0]:.3f}"
 
 
+def test_few_cases_have_an_exact_p(tables: dict[str, ReaderTable], summary: Summary) -> None:
+    found = summary.comparison[summary.comparison["parameter"] == "lesion_conspicuity"].set_index("reader")
+    table = tables["reader_lesions"]
+    for reader in ("reader1", "reader2"):
+        assert table.frame[f"{reader}: p (exact)"].tolist() == [f"{found['p_exact'][reader]:.3f}"]
+    assert any(note.startswith("p (exact)") for note in table.notes)
+
+
+def test_many_cases_have_none(scores: pd.DataFrame, criteria: Criteria, published: Published) -> None:
+    part = scores[(scores["parameter"] == "contrast") & (scores["reading"] == 1)]
+    more = pd.concat([part, part.assign(case="X" + part["case"])], ignore_index=True)
+    table = reader_tables(summarise(more, criteria, resamples=5), published)[0]
+    assert table.subtitle == "20 cases"
+    assert not any("exact" in heading for heading in table.frame)
+
+
 def test_published_numbers_stand_beside_whole_groups(tables: dict[str, ReaderTable]) -> None:
     table = tables["reader_scores"]
     expected = {"Image quality": ("3.7", "4.9"), "Delineation of fine structures": ("2.8", "4.4")}

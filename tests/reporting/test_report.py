@@ -17,7 +17,7 @@ from sn2nlib.config import load_profile
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.checks import check
 from sn2nlib.evaluation.volumetry.measures import complete_pairs, volume_error
-from sn2nlib.reporting import figures, page, volumetry
+from sn2nlib.reporting import figures, page, vessel_wall, volumetry
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.report import build_report
 from sn2nlib.reporting.tables import gains, per_scan, save_csv, table2
@@ -99,7 +99,8 @@ def volumetry_tables(rows: pd.DataFrame, published: Published) -> dict[str, pd.D
 
 @pytest.fixture(scope="module")
 def finished(
-    tmp_path_factory: pytest.TempPathFactory, published: Published, volumetry_rows: pd.DataFrame
+    tmp_path_factory: pytest.TempPathFactory, published: Published, volumetry_rows: pd.DataFrame,
+    vessel_rows: pd.DataFrame,
 ) -> Path:
     """A finished study: tables, two figures, a model with its α, two executed notebooks, and the report."""
     out = tmp_path_factory.mktemp("finished") / "demo"
@@ -124,6 +125,9 @@ def finished(
             "bias_percent": [1.0, 3.0, -9.0],
         }),
     }  # fmt: skip
+    walls = vessel_wall.per_scan(vessel_rows)
+    tables |= {"vessel_wall_per_scan": walls, "vessel_wall": vessel_wall.summary(walls)}
+    tables["vessel_wall_bars"] = vessel_wall.bars(walls)
     for name, table in (tables | volumetry_tables(volumetry_rows, published)).items():
         save_csv(table, out / "tables" / f"{name}.csv")
     volume = np.zeros((12, 14, 16), np.float32)
@@ -231,8 +235,21 @@ def test_tables_captions_and_conventions_are_there(html: str) -> None:
     assert "&lt;b&gt; &amp; co: magnitude images" in html  # the caption of the PNG, escaped
     assert "<title>The study &lt;demo&gt;</title>" in html
     assert "None" not in text.replace("None of", "") and "nan" not in re.findall(r"\bnan\b", text)
-    # the chapters of notebooks 07 and 08 have tests of their own
-    assert set(re.findall(r"notebook (\w+) makes it", text)) == {"07_vessel_wall", "08_readers"}
+    # the chapter of notebook 08 has tests of its own
+    assert set(re.findall(r"notebook (\w+) makes it", text)) == {"08_readers"}
+
+
+def test_vessel_walls_stand_with_their_tests_and_bars(html: str, out: Path, published: Published) -> None:
+    text = words(html)
+    part = text[text.rindex("Generalisation to vessel wall imaging") : text.rindex("Images (Figures 3, 5")]
+    for expected in (
+        "6 digital phantoms", "CNR, wall and lumen", "W 0.028", "Digital heads are not patients",
+        "sN2N, fine-tuned: bars", "percent lower, at least", "Fine-tuning does not go further on:",
+        "Wall thickness (mm)",
+    ):  # fmt: skip
+        assert expected in part, expected
+    (out / "tables" / "vessel_wall.csv").unlink()
+    assert "tables/vessel_wall.csv is missing: notebook 07_vessel_wall makes it." in words(build(out, published))
 
 
 def test_real_heads_are_not_averaged_with_digital_ones(html: str) -> None:

@@ -21,72 +21,41 @@ from sn2nlib.reporting.vessel_wall import (
     wilcoxon_p,
 )
 
-# one scan's numbers: the original, and what each arm makes of them
-ORIGINAL = {
-    "cnr_lumen": 12.0, "cnr_csf": 9.0, "contrast_lumen": 84.0, "contrast_csf": 62.0, "sd_lumen": 6.0, "sd_wall": 7.0,
-    "sd_csf": 7.0, "lumen": 12.0, "wall_mm": 0.90, "lumen_mm2": 14.0, "edge_inner_mm": 0.50, "edge_outer_mm": 0.50,
-    "detected": 1.0, "psnr": 35.0,
-}  # fmt: skip
-NOISE_FREE = ORIGINAL | {"contrast_lumen": 90.0, "contrast_csf": 66.0, "lumen": 6.0, "wall_mm": 0.91, "psnr": math.nan}
-NOISE_FREE |= dict.fromkeys(["cnr_lumen", "cnr_csf", "sd_lumen", "sd_wall", "sd_csf", "detected"], math.nan)
-QUIETER = {"cnr_lumen": 18.0, "cnr_csf": 13.0, "sd_lumen": 4.0, "sd_wall": 5.0, "sd_csf": 4.5, "psnr": 38.5}
-OF = {
-    "original": ORIGINAL,
-    "sN2N": ORIGINAL | QUIETER | {"contrast_lumen": 82.0, "wall_mm": 0.92},
-    "fine_tuned": ORIGINAL | QUIETER | {"cnr_lumen": 20.0, "wall_mm": 0.86, "psnr": 38.0},
-    "vwi_only": ORIGINAL | {"contrast_lumen": 78.0, "psnr": 34.9},
-    "blur": ORIGINAL | QUIETER | {"edge_inner_mm": 0.62, "edge_outer_mm": 0.60},
-    "noise_free": NOISE_FREE,
-}
 
-
-@pytest.fixture
-def rows() -> pd.DataFrame:
-    """Six scans that scatter about the same numbers, all arms of a scan alike."""
-    rng = np.random.default_rng(0)
-    made = []
-    for scan in range(6):
-        spread = {name: 1 + 0.02 * rng.standard_normal() for name in MEASURES}
-        for arm, numbers in OF.items():
-            row = {name: numbers[name] * spread[name] * (1 + 0.002 * rng.standard_normal()) for name in MEASURES}
-            made.append({"scan": f"D{scan}", "arm": arm, **row, "detected": numbers["detected"],
-                         "given_wall_mm": 0.95, "given_lumen_mm2": 13.5})  # fmt: skip
-    return pd.DataFrame(made)
-
-
-def test_one_row_per_scan_measure_and_arm(rows: pd.DataFrame) -> None:
-    values = per_scan(rows)
+def test_one_row_per_scan_measure_and_arm(vessel_rows: pd.DataFrame) -> None:
+    values = per_scan(vessel_rows)
     assert list(values) == ["set", "scan", "measure", "arm", "value"]
     assert len(values) == 6 * (len(MEASURES) * len(ARMS) + len(GIVEN))
     assert set(values["arm"]) == {*ARMS, "geometry"} and list(dict.fromkeys(values["measure"])) == list(MEASURES)
-    with pytest.raises(StudyError, match="each of the arms .* once; see D3"):
-        per_scan(rows[~((rows["scan"] == "D3") & (rows["arm"] == "blur"))])
+    with pytest.raises(StudyError, match=r"each of the arms .* once; see D3"):
+        per_scan(vessel_rows[~((vessel_rows["scan"] == "D3") & (vessel_rows["arm"] == "blur"))])
     with pytest.raises(StudyError, match="lack the columns psnr"):
-        per_scan(rows.drop(columns="psnr"))
+        per_scan(vessel_rows.drop(columns="psnr"))
 
 
-def test_both_tests_stand_beside_the_means(rows: pd.DataFrame) -> None:
-    table = summary(per_scan(rows)).set_index(["measure", "arm"])
+def test_both_tests_stand_beside_the_means(vessel_rows: pd.DataFrame) -> None:
+    table = summary(per_scan(vessel_rows)).set_index(["measure", "arm"])
     row = table.loc[("cnr_lumen", "sN2N")]
     assert row["n"] == 6 and row["mean"] == pytest.approx(18, rel=0.05)
     assert row["p_value"] < 0.001 and row["p_wilcoxon"] == pytest.approx(0.0277, abs=1e-4)  # six of one sign
     assert math.isnan(row["p_sN2N"]) and table.loc[("cnr_lumen", "fine_tuned"), "p_sN2N_wilcoxon"] < 0.05
     assert table.loc[("cnr_lumen", "original"), ["p_value", "p_wilcoxon"]].isna().all()
     assert table.loc[("wall_mm", "geometry"), "mean"] == pytest.approx(0.95)
-    shown = readable(summary(per_scan(rows)))
+    shown = readable(summary(per_scan(vessel_rows)))
     assert list(shown["Measure"]) == [name for name, _ in MEASURES.values()]
     assert "W 0.028" in shown.loc[0, "sN2N (MP-RAGE alone)"]
 
 
-def test_scans_without_a_resolved_wall_are_left_out_of_its_measures(rows: pd.DataFrame) -> None:
+def test_scans_without_a_resolved_wall_are_left_out_of_its_measures(vessel_rows: pd.DataFrame) -> None:
+    rows = vessel_rows.copy()
     rows.loc[rows["scan"] == "D0", ["wall_mm", "lumen_mm2", "edge_inner_mm", "edge_outer_mm"]] = math.nan
     table = summary(per_scan(rows)).set_index(["measure", "arm"])
     assert table.loc[("wall_mm", "sN2N"), "n"] == 5 and table.loc[("cnr_csf", "sN2N"), "n"] == 6
     assert (bars(per_scan(rows))["verdict"] != "not defined").all()
 
 
-def test_what_is_asked_holds_for_one_network_and_not_for_the_other(rows: pd.DataFrame) -> None:
-    table = bars(per_scan(rows))
+def test_what_is_asked_holds_for_one_network_and_not_for_the_other(vessel_rows: pd.DataFrame) -> None:
+    table = bars(per_scan(vessel_rows))
     assert set(table.loc[table["arm"] == "sN2N", "verdict"]) == {"reached"}
     missed = table[(table["arm"] == "vwi_only") & (table["verdict"] == "missed")]["bar"].str.split(":").str[0]
     assert {"noise SD in lumen", "noise SD in CSF", "contrast of wall and lumen", "PSNR"} <= set(missed)
@@ -105,8 +74,8 @@ def test_wilcoxon_is_that_of_spss() -> None:
     assert wilcoxon_p([2, 3], [2, 3]) == 1 and math.isnan(wilcoxon_p([2], [3]))
 
 
-def test_the_graphs_say_whose_walls_they_are(rows: pd.DataFrame) -> None:
-    values = per_scan(rows)
+def test_the_graphs_say_whose_walls_they_are(vessel_rows: pd.DataFrame) -> None:
+    values = per_scan(vessel_rows)
     for figure in (figures.vessel_measures(values, label="digital phantoms, n = 6"),
                    figures.sharpness_plot(values, label="digital phantoms, n = 6")):  # fmt: skip
         assert "igital phantoms, n = 6" in figure.caption

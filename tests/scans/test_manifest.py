@@ -195,6 +195,19 @@ def test_split_rows_that_do_not_fit_the_participants(folder: Path) -> None:
     assert "set = 'elsewhere', allowed: one of 'training'" in str(caught.value)
 
 
+def test_marks_of_known_participants_each_plane_once(folder: Path) -> None:
+    marks = manifest.load_marks(MANIFEST)
+    assert {plane for _, plane in marks} == {"coronal", "axial"}
+    tested = manifest.load_splits(MANIFEST, "demo")
+    assert {name for name, _ in marks} == set(tested.loc[tested["set"] == "generalisation", "participant"])
+    (folder / "marks.csv").write_text("participant,plane,site\nD186,axial,BA-1\nD999,oblique,BA-1\nD186,axial,BA-2\n")
+    with pytest.raises(ManifestError) as caught:
+        manifest.load_marks(folder)
+    told = str(caught.value)
+    assert "participant = 'D999'" in told and "plane = 'oblique'" in told
+    assert "line 4: plane = 'axial', allowed: each plane of a participant once" in told
+
+
 def test_unknown_profile_names_the_listed_ones(folder: Path) -> None:
     with pytest.raises(ManifestError, match="for profile 'lab'; listed profiles: smoke, demo, paper"):
         manifest.load_splits(folder, "lab")

@@ -152,3 +152,12 @@ def test_the_circle_is_closed_and_its_walls_are_thin() -> None:
     again = grow(template_courses(np.random.default_rng(4)), np.random.default_rng(4))
     other = grow(template_courses(np.random.default_rng(5)), np.random.default_rng(4))
     assert not np.array_equal(again[0].points, other[0].points)
+
+
+def test_a_vessel_just_long_enough_takes_any_enhancing_stretch() -> None:
+    line = np.stack([np.linspace(0, 14.1, 4), np.zeros(4), np.zeros(4)], axis=1)
+    for seed in range(40):
+        [vessel] = grow({"RP2": line}, np.random.default_rng(seed), plaques=0, enhancing=1)
+        assert vessel.enhancing is not None
+        first, last = vessel.enhancing
+        assert 2 <= first < last <= vessel.position[-1] - 0.5 + 1e-9 and last - first <= 12

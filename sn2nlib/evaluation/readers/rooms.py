@@ -13,21 +13,22 @@ The folder holds ``study.yaml``::
           - {name: left hippocampus, position: [-28, -20, -14], radius: 9, parameter: hippocampus}
 """
 
-import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sn2nlib.errors import ImageError, ReadingError
 from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
-from sn2nlib.evaluation.readers.scores import COLUMNS
+from sn2nlib.evaluation.readers.scores import COLUMNS, OPTIONAL_COLUMNS
 from sn2nlib.evaluation.readers.session import (
     PLAN,
     Mark,
@@ -41,7 +42,7 @@ from sn2nlib.evaluation.readers.session import (
     log_path,
 )
 from sn2nlib.provenance import atomic_folder, atomic_write, write_json
-from sn2nlib.scans.images import read_image, write_image
+from sn2nlib.scans.images import read_image
 
 STUDY = "study.yaml"
 _LETTERS = list("bcdfghjkmnpqrstvwxz23456789")  # no vowels: a token is never a word
@@ -157,12 +158,12 @@ def prepare_room(
     return plan
 
 
-def unblind(room: str | os.PathLike[str], key: str | os.PathLike[str]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def unblind(room: str | os.PathLike[str], key: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[str, int]]:
     """The scores of a room with case and arm, by its key.
 
     Returns
     -------
-    rows
+    table
         With the columns of `sn2nlib.evaluation.readers.scores`, by reader in the order of reading.
     missing
         How many scores every reader has left out.
@@ -170,7 +171,7 @@ def unblind(room: str | os.PathLike[str], key: str | os.PathLike[str]) -> tuple[
     Raises
     ------
     ReadingError
-        If the key is damaged or that of another room, or a log is damaged.
+        If the key is damaged or that of another room, a log is damaged, or nobody has scored.
     """
     plan, opened = load_plan(room), _load_key(key)
     if opened["room"] != plan.room:
@@ -188,15 +189,9 @@ def unblind(room: str | os.PathLike[str], key: str | os.PathLike[str]) -> tuple[
         for entry in wanted:
             if entry in log.scores:
                 rows.append(_row(reader, entry, log, opened))
-    return rows, missing
-
-
-def write_scores(rows: Iterable[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Write rows of `unblind` as CSV, whole or not at all."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [*COLUMNS, "reading", "source"], lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    if not rows:
+        raise ReadingError(f"nobody has scored in {room} yet")
+    return pd.DataFrame(rows)[[*COLUMNS, *OPTIONAL_COLUMNS]], missing
 
 
 def _row(reader: str, entry: tuple[str, str, str], log: ScoreLog, opened: Mapping[str, Any]) -> dict[str, Any]:
@@ -366,9 +361,17 @@ def _write_images(
             raise ImageError(f"case {case.case}: {' and '.join(arms)} are the same image")
         _check_marks(case, first.shape, geometry.affine)
         for arm, (volume, _) in zip(arms, read, strict=True):
-            write_image(volume, image_path(room, images[case.case, arm]), affine=geometry.affine)
+            _write_bare(volume, image_path(room, images[case.case, arm]), geometry.affine)
     for path in sorted((room / "images").iterdir()):
         os.utime(path, (0, 0))
+
+
+def _write_bare(volume: np.ndarray, path: Path, affine: np.ndarray) -> None:
+    """Without a word in the header, not even the name of the program, which is that of an arm; never compressed,
+    since a smooth image would be the smaller file.
+    """
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine), path)
 
 
 def _check_marks(case: StudyCase, shape: Sequence[int], affine: np.ndarray) -> None:

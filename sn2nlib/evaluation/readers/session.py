@@ -302,7 +302,9 @@ class Session:
         here = self.place
         places = self._places(here.reading)
         at = places.index(here) + 1
-        following = next((place for place in places[at:] + places[:at] if self._is_open(place)), None)
+        # the other image first, then the next parameters, then those left out before
+        ahead = sorted(places[at:] + places[:at], key=lambda place: place.parameter != here.parameter)
+        following = next(filter(self._is_open, ahead), None)
         self.place = following or here
         return following is not None
 

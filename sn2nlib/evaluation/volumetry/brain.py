@@ -1,4 +1,4 @@
-"""The brain of one image: extracted by deepbet, freed of the bias field by N4."""
+"""The brain of one image: extracted by deepbet, freed of the bias field."""
 
 import hashlib
 import random
@@ -11,12 +11,13 @@ import numpy as np
 from scipy.ndimage import binary_dilation, label
 
 from sn2nlib.errors import SegmentationError
+from sn2nlib.evaluation.volumetry.mixture import Mixture, even_out, refined
 
 LITRES = (0.9, 2.2)  # of a believable brain with its inner CSF
 _SECOND = 0.05  # largest share of the brain that a second object may have
 _SCALP = 0.10  # least volume of signal outside the brain, over the brain's
 _LIKENESS = 0.3  # least correlation of neighbouring voxels in the brain; even three times a scan's noise leaves 0.8
-_SHRINK = 5.0  # mm: grid on which the bias field is found
+_SHRINK = 5.0  # mm: grid of N4
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,15 @@ class Brain:
     image : (z, y, x) float32
         Bias-corrected inside the mask, 0 outside.
     mask : (z, y, x) bool
+    tissues
+        Intensities of its tissues.
     key
         Tells this image from all others.
     """
 
     image: np.ndarray
     mask: np.ndarray
+    tissues: Mixture
     key: str = ""
 
 
@@ -59,7 +63,8 @@ def find_brain(image: np.ndarray, affine: np.ndarray) -> Brain:
     key = hashlib.sha256(image.tobytes() + np.asarray(affine, float).tobytes() + str(image.shape).encode()).hexdigest()
     if key not in _last:
         mask = extract_brain(image, affine)
-        brain = Brain(correct_bias(image, mask, affine), mask, key)
+        even, tissues = correct_bias(image, mask, affine)
+        brain = Brain(even, mask, tissues, key)
         _last.clear()
         _last[key] = brain
     return _last[key]
@@ -145,34 +150,71 @@ def _deepbet() -> tuple[Any, Any]:
         return bet.BrainExtraction(no_gpu=True), bet.torch
 
 
-def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Divide by the bias field that N4 [1]_ finds inside the mask, on a grid of about 5 mm.
+def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, Mixture]:
+    """Divide by the bias field: its coarse part as N4 [1]_ finds it, the rest as `even_out` does.
+
+    N4 works on a grid of about 5 mm with two levels of splines. Finer levels take the contrast of the tissues for
+    bias once noise has melted the peaks of the histogram: at three times a scan's noise, four levels move the GM of
+    two validation heads from 0.61 and 0.79 of WM to 0.71 and 0.85.
+
+    Parameters
+    ----------
+    image : (z, y, x) float32
+    mask : (z, y, x) bool
+    affine : (4, 4) float
+        Of the image stored as (x, y, z).
 
     Returns
     -------
-    (z, y, x) float32
+    image : (z, y, x) float32
         0 outside the mask.
+    tissues
+        Intensities of its tissues.
+
+    Raises
+    ------
+    SegmentationError
+        If no finite signal is left, or the intensities do not fall into three classes.
 
     References
     ----------
     .. [1] Tustison NJ et al. N4ITK: improved N3 bias correction. IEEE Trans Med Imaging 2010;29:1310–1320.
     """
+    box, sizes = bounding_box(mask, margin=2), voxel_sizes(affine)
+    inside, within = np.maximum(image[box], 0), mask[box]
+    even = np.where(within, inside / _coarse_field(inside, within, affine, sizes), 0)
+    result = np.zeros(image.shape, np.float32)
+    result[box], tissues = even_out(even, within, voxel_size=sizes)
+    if not np.isfinite(result).all() or not result.any():
+        raise SegmentationError("the bias correction failed: it left no finite signal in the brain")
+    return result, tissues
+
+
+def _coarse_field(
+    image: np.ndarray, mask: np.ndarray, affine: np.ndarray, sizes: tuple[float, float, float]
+) -> np.ndarray:
     import ants  # two seconds
 
     make_deterministic()
-    box = bounding_box(mask, margin=2)
-    inside = as_ants(np.where(mask, np.maximum(image, 0), 0)[box], affine)
-    corrected = ants.n4_bias_field_correction(
-        inside,
-        mask=as_ants(mask[box], affine),
-        shrink_factor=max(1, round(_SHRINK / max(inside.spacing))),
-        convergence={"iters": [50, 50, 50, 50], "tol": 1e-6},
-    )
-    result = np.zeros(image.shape, np.float32)
-    result[box] = np.where(mask[box], corrected.numpy(), 0)
-    if not np.isfinite(result).all() or not result.any():
-        raise SegmentationError("the bias correction failed: it left no finite signal in the brain")
-    return result
+    steps = [max(1, round(_SHRINK / size)) for size in sizes]
+    some = tuple(slice(step // 2, None, step) for step in steps)
+    wider = np.array(affine, float)
+    wider[:3, :3] *= steps[::-1]
+    brain, inside = (np.pad(part[some].astype(np.float32), 2) for part in (np.where(mask, image, 0), mask))
+    field = ants.n4_bias_field_correction(
+        as_ants(brain, wider),
+        mask=as_ants(inside, wider),
+        shrink_factor=1,
+        convergence={"iters": [50, 50], "tol": 1e-5},
+        return_bias_field=True,
+    ).numpy()
+    return refined(field[2:-2, 2:-2, 2:-2], steps, image.shape)
+
+
+def voxel_sizes(affine: np.ndarray) -> tuple[float, float, float]:
+    """(z, y, x) in mm of an image whose affine, stored as (x, y, z), is given."""
+    x, y, z = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
+    return float(z), float(y), float(x)
 
 
 def bounding_box(mask: np.ndarray, *, margin: int = 1) -> tuple[slice, ...]:

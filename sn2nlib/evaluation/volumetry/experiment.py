@@ -7,7 +7,6 @@ another engine or another image never meets old labels.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from sn2nlib.errors import ImageError
 from sn2nlib.evaluation.volumetry.engine import Segmentation, Segmenter, segment
 from sn2nlib.evaluation.volumetry.measures import compare
+from sn2nlib.parallel import usable_memory
 from sn2nlib.provenance import atomic_write
+from sn2nlib.scans import atlas, images
 
 PAIR = ("original", "sN2N")
 REFERENCE = "full_sampled"  # segmented once per scan, as is the noise-free image
@@ -31,7 +32,9 @@ COLUMNS = (
     "reference_ml", "bias_percent", "hd95_mm", "failure",
 )  # fmt: skip
 _AFTERWARDS = ("__init__", "choice", "elsewhere", "experiment", "measures", "truth")  # sources that make no labels
-_MEMORY = 2.0e9  # bytes that a segmentation needs at its peak, its libraries included
+_LIBRARIES = 1.6e9  # bytes of a process with its libraries and deepbet's network, whose grid is always the same
+_PER_VOXEL = 150  # bytes that a segmentation needs besides at its peak
+_SHARE = 0.7  # of the memory; the rest is the system's and the notebook's
 
 
 @dataclass(frozen=True)
@@ -112,13 +115,13 @@ def code_digest() -> str:
     """Of the sources that decide labels; a change in what is done with labels leaves them valid."""
     here = Path(__file__).parent
     sources = sorted(path for path in here.glob("*.py") if path.stem not in _AFTERWARDS)
+    sources += [Path(module.__file__) for module in (atlas, images)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def image_digest(case: Case) -> str:
-    """Of an image and where it lies."""
-    image = np.ascontiguousarray(case.image())
-    content = str(image.shape).encode() + image.tobytes() + np.ascontiguousarray(case.affine, float).tobytes()
+def image_digest(image: np.ndarray, affine: np.ndarray) -> str:
+    """Of an image (z, y, x) and where it lies."""
+    content = str(image.shape).encode() + image.tobytes() + np.ascontiguousarray(affine, float).tobytes()
     return hashlib.sha256(content).hexdigest()
 
 
@@ -168,13 +171,16 @@ def load_segmentation(path: Path) -> Segmentation:
                             about["failure"], about["note"])
 
 
-def workers_for_segmenting() -> int:
-    """How many images to segment at a time: one per core, as far as memory allows."""
-    cores = os.cpu_count() or 1
-    if not hasattr(os, "sysconf"):
-        return cores
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(np.clip(0.7 * memory / _MEMORY, 1, cores))
+def workers_for_segmenting(voxels: int) -> int:
+    """How many images to segment at a time: one per core, as far as memory allows.
+
+    Parameters
+    ----------
+    voxels
+        Of the largest image.
+    """
+    fitting = _SHARE * usable_memory() / (_LIBRARIES + _PER_VOXEL * voxels)
+    return max(1, min(int(fitting), cpu_count()))
 
 
 def segment_cases(
@@ -208,13 +214,15 @@ def segment_cases(
     say, code = report or _print, code_digest()
     Path(folder).mkdir(parents=True, exist_ok=True)
     files: dict[tuple[str, str], Path] = {}
+    largest = 0
     for case in cases:
-        image = image_digest(case)
+        image = case.image()
+        largest, digest = max(largest, image.size), image_digest(image, case.affine)
         for kind, segmenter in segmenters.items():
-            files[case.name, kind] = label_file(folder, case, kind, segmenter, image=image, code=code)
+            files[case.name, kind] = label_file(folder, case, kind, segmenter, image=digest, code=code)
     lacking = {case.name: [kind for kind in segmenters if not files[case.name, kind].is_file()] for case in cases}
     jobs = [case for case in cases if lacking[case.name]]
-    n_workers = max(min(workers or workers_for_segmenting(), len(jobs)), 1)
+    n_workers = max(min(workers or workers_for_segmenting(largest), len(jobs)), 1)
     say(f"{len(cases)} images, {len(cases) - len(jobs)} segmented before; {len(jobs)} by {n_workers} process(es)")
     begun = time.monotonic()
     # one job per image: the engines of a process share its brain mask and bias field
@@ -287,7 +295,7 @@ def scan_rows(
 
 def all_rows(jobs: Sequence[Mapping[str, Any]], *, workers: int | None = None) -> pd.DataFrame:
     """`scan_rows` of every scan, spread over processes; `jobs` are its keyword arguments."""
-    n_workers = max(min(workers or os.cpu_count() or 1, len(jobs)), 1)
+    n_workers = max(min(workers or cpu_count(), len(jobs)), 1)
     with parallel_config("loky", n_jobs=n_workers, inner_max_num_threads=1):
         found = Parallel()(delayed(scan_rows)(**job) for job in jobs)
     return pd.DataFrame([row for rows in found for row in rows], columns=list(COLUMNS))

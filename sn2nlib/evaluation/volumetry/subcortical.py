@@ -86,7 +86,7 @@ class AtlasSubcortical:
         brain = find_brain(image, affine)
         labels = np.zeros(image.shape, np.uint8)
         box = bounding_box(brain.mask)
-        inside = Brain(brain.image[box], brain.mask[box])
+        inside = Brain(brain.image[box], brain.mask[box], brain.tissues)
         if brain.key not in _last:  # the second atlas finds the registration of the first
             points = template_points(inside, shifted(affine, box))
             _last.clear()

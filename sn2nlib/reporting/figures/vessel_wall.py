@@ -124,7 +124,7 @@ class _Row:
         if (position < 0).any() or (position > np.array(shape) - 1).any():
             raise StudyError(f"the vessel site {site.name} lies outside of the images")
         axis = AXES[plane]
-        self.plane, self.site, self.index = plane, site, int(round(float(position[axis])))
+        self.plane, self.site, self.index = plane, site, round(float(position[axis]))
         across, along = (other for other in range(3) if other != axis)  # columns and rows of the view
         self.row, self.column = shape[along] - 1 - position[along], shape[across] - 1 - position[across]
         self.pixel = pixel_size(plane, voxel_size)
@@ -140,9 +140,9 @@ class _Row:
         down, right = np.array([-1.0, 1.0]) / np.sqrt(2)
         if self.site.direction is not None:
             # the view runs from superior (or anterior) downwards, and from the patient's right to the left
-            seen = [-value for axis, value in enumerate(self.site.direction) if axis != AXES[self.plane]]
-            if np.hypot(*seen) > _IN_PLANE:
-                right, down = np.array(seen) / np.hypot(*seen)
+            seen = np.array([-value for axis, value in enumerate(self.site.direction) if axis != AXES[self.plane]])
+            if np.linalg.norm(seen) > _IN_PLANE:
+                right, down = seen / np.linalg.norm(seen)
         reach = [self.site.radius + self.site.wall + gap for gap in _ARROW]
         ends = [(column + d * right / self.pixel[1], row + d * down / self.pixel[0]) for d in reach]
         arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "white", "linewidth": 1.2, "shrinkA": 0, "shrinkB": 0}
@@ -212,10 +212,9 @@ def sharpness_plot(values: pd.DataFrame, *, label: str) -> Sheet:
     told = []
     for arm in ("original", *arms):
         colour, marker = _STYLES[arm]
-        less = 100 * (1 - (wide["sd_lumen"][arm] / wide["sd_lumen"]["original"] / 2
-                           + wide["sd_csf"][arm] / wide["sd_csf"]["original"] / 2))  # fmt: skip
+        noise = [wide[name][arm] / wide[name]["original"] for name in ("sd_lumen", "sd_csf")]
         edges = [wide[name][arm] / wide[name]["noise_free"] for name in ("edge_inner_mm", "edge_outer_mm")]
-        wider = 100 * (sum(edges) / 2 - 1)
+        less, wider = 100 * (1 - (noise[0] + noise[1]) / 2), 100 * ((edges[0] + edges[1]) / 2 - 1)
         known = wider.notna()
         axes.plot(less[known], wider[known], marker=marker, color=colour, markersize=3, alpha=0.5, linestyle="none")
         style: dict[str, Any] = {"marker": marker, "color": colour, "markersize": 8, "linestyle": "none"}

@@ -1,4 +1,4 @@
-"""Criteria of the repository, and a small reader study that can be checked by hand."""
+"""Criteria of the repository, a small reader study that can be checked by hand, and images still to be read."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
+from sn2nlib.evaluation.readers.demo import make_demo_study
 from sn2nlib.scans.manifest import manifest_folder
 
 
@@ -32,3 +33,12 @@ def study(criteria: Criteria) -> pd.DataFrame:
                         rows.append((reader, f"C{case:02d}", arm, parameter.name, score, reading))
     table = pd.DataFrame(rows, columns=["reader", "case", "arm", "parameter", "score", "reading"])
     return table.assign(source="human")
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to be read: five cases of two parameters, two of them read twice, by two readers; of odd voxels."""
+    return make_demo_study(
+        tmp_path_factory.mktemp("reading") / "study", n_cases=5, repeats=2, parameters=("sharpness", "hippocampus"),
+        matrix=(20, 24, 18), voxel_size=(9.0, 8.0, 9.5),
+    )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from sn2nlib.errors import SegmentationError
+from sn2nlib.evaluation.volumetry import experiment
 from sn2nlib.evaluation.volumetry.command import CommandSegmenter, Template
 from sn2nlib.evaluation.volumetry.elsewhere import export_images, from_folder
 from sn2nlib.evaluation.volumetry.engine import TISSUES
@@ -83,6 +84,24 @@ def made_engine(folder: Path, version: str = "1") -> CommandSegmenter:
 def calls(folder: Path) -> int:
     path = folder / "calls"
     return len(path.read_text()) if path.is_file() else 0
+
+
+def test_memory_decides_how_many_images_are_segmented_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "cpu_count", lambda: 8)
+    found = {}
+    for gigabytes in (1, 8, 64):
+        monkeypatch.setattr(experiment, "usable_memory", lambda limit=gigabytes: limit * 10**9)
+        found[gigabytes] = [experiment.workers_for_segmenting(voxels) for voxels in (128 * 160**2, 256 * 328**2)]
+    assert found == {1: [1, 1], 8: [2, 1], 64: [8, 7]}
+
+
+def test_code_that_turns_images_or_reads_atlases_decides_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = experiment.code_digest()
+    read = Path.read_bytes
+    for name, counts in (("images", True), ("atlas", True), ("mixture", True), ("measures", False)):
+        changed = lambda path, name=name: read(path) + (b"#" if path.stem == name else b"")  # noqa: E731
+        monkeypatch.setattr(Path, "read_bytes", changed)
+        assert (experiment.code_digest() != before) == counts
 
 
 def test_names_of_cases(images: Path) -> None:

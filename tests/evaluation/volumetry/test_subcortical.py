@@ -10,10 +10,13 @@ from sn2nlib.evaluation.metrics import dice
 from sn2nlib.evaluation.volumetry import subcortical as module
 from sn2nlib.evaluation.volumetry.brain import Brain
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL
+from sn2nlib.evaluation.volumetry.mixture import Mixture
 from sn2nlib.evaluation.volumetry.subcortical import ATLASES, AtlasSubcortical, check_registration, refine, shifted
 
 if TYPE_CHECKING:
     from conftest import SmallHead
+
+TISSUES = Mixture(np.array([30.0, 75.0, 100.0]), 5.0)
 
 
 def agreements(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -83,7 +86,7 @@ def blob() -> tuple[np.ndarray, np.ndarray]:
 def test_the_intensities_move_the_edge_of_the_atlas() -> None:
     prior, truth = blob()
     image = np.where(truth, 80, 100) + np.random.default_rng(0).normal(0, 2, truth.shape)
-    brain = Brain(image.astype(np.float32), np.ones(truth.shape, bool))
+    brain = Brain(image.astype(np.float32), np.ones(truth.shape, bool), TISSUES)
     by_prior = dice(prior[0] > 0.5, truth)
     found = refine(prior, brain)
     assert set(np.unique(found)) == {0, 10}
@@ -93,7 +96,7 @@ def test_the_intensities_move_the_edge_of_the_atlas() -> None:
 def test_without_contrast_the_atlas_decides() -> None:
     prior, _ = blob()
     image = np.random.default_rng(0).normal(100, 2, prior.shape[1:]).astype(np.float32)
-    found = refine(prior, Brain(image, np.ones(image.shape, bool)))
+    found = refine(prior, Brain(image, np.ones(image.shape, bool), TISSUES))
     assert dice(found == 10, prior[0] > 0.5) > 0.93
 
 
@@ -102,7 +105,7 @@ def test_an_atlas_beside_the_brain_is_told() -> None:
     mask = np.zeros(prior.shape[1:], bool)
     mask[0, 0, 0] = True
     with pytest.raises(SegmentationError, match="outside the brain"):
-        refine(prior, Brain(mask.astype(np.float32), mask))
+        refine(prior, Brain(mask.astype(np.float32), mask, TISSUES))
 
 
 def test_a_failed_registration_is_told() -> None:

@@ -1,0 +1,67 @@
+"""Intensities of tissues and the bias field over them: found again where the truth is known, in noise as well."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from sn2nlib.evaluation.volumetry.mixture import Mixture, cluster, even_out, refined
+
+SHAPE = (44, 50, 47)
+VOXEL = (2.0, 1.8, 2.2)  # mm
+MEANS = np.array([30.0, 75.0, 100.0])
+
+
+def brain(*, noise_sd: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Image, mask, bias field, and tissues 0, 1, 2: blobs with the usual shares, voxels of two tissues between them."""
+    rng = np.random.default_rng(seed)
+    blobs = gaussian_filter(rng.standard_normal(SHAPE), 2.5)
+    tissues = np.digitize(blobs, np.quantile(blobs, [0.17, 0.64]))
+    grids = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
+    mask = sum(grid**2 for grid in grids) < 0.9
+    field = np.exp(0.2 * grids[0] - 0.15 * grids[1] * grids[2])
+    image = gaussian_filter(MEANS[tissues], 0.4) * field + rng.normal(0, noise_sd, SHAPE)
+    return np.where(mask, image, 0).astype(np.float32), mask, field, tissues
+
+
+@pytest.mark.parametrize("noise_sd", [1.0, 6.0, 12.0])
+def test_means_and_noise_are_found_at_every_noise(noise_sd: float) -> None:
+    image, mask, _, _ = brain(noise_sd=noise_sd)
+    _, found = even_out(image, mask, voxel_size=VOXEL)
+    np.testing.assert_allclose((found.means / found.means[2])[1:], [0.75, 1], atol=0.04)
+    assert 0.2 < found.means[0] / found.means[2] < 0.45
+    assert found.noise_sd == pytest.approx(noise_sd, rel=0.2, abs=4)
+
+
+def test_the_field_goes_and_the_contrast_stays() -> None:
+    for noise_sd in (2.0, 10.0):
+        image, mask, field, tissues = brain(noise_sd=noise_sd)
+        before = image.copy()
+        even, _ = even_out(image, mask, voxel_size=VOXEL)
+        np.testing.assert_array_equal(image, before)
+        assert not even[~mask].any()
+        rest = np.where(mask, even / np.maximum(image, 1e-6) * field, 0)[mask & (image > 0)]
+        assert rest.std() / rest.mean() < 0.4 * np.log(field[mask]).std()
+        grey, white = (np.median(even[mask & (tissues == each)]) for each in (1, 2))
+        assert grey / white == pytest.approx(0.75, abs=0.04)
+
+
+def test_the_likeliest_tissue_fills_most_of_the_voxel() -> None:
+    mixture = Mixture(MEANS, 3.0)
+    ramp = np.array([[[20.0, 45.0, 60.0, 80.0, 95.0, 130.0]]])
+    assert mixture.log_likelihood(ramp).argmax(0).ravel().tolist() == [0, 0, 1, 1, 2, 2]
+    wide = Mixture(MEANS, 20.0).log_likelihood(ramp)
+    assert np.isfinite(wide).all()
+    assert np.ptp(wide[..., 3]) < np.ptp(mixture.log_likelihood(ramp)[..., 3])
+
+
+def test_a_linear_field_is_read_between_coarse_voxels() -> None:
+    coarse = np.add.outer(np.add.outer(np.arange(1.0, 10, 3), np.arange(0.0, 8, 2)), np.arange(5.0))
+    fine = refined(coarse, [3, 2, 1], (9, 8, 5))
+    expected = np.add.outer(np.add.outer(np.arange(1.0, 8), np.arange(0.0, 7)), np.arange(5.0))
+    np.testing.assert_allclose(fine[1:8, 1:8], expected, atol=1e-5)
+
+
+def test_clusters_come_in_rising_order() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(mean, 3, n) for mean, n in ((100, 500), (20, 200), (60, 900))])
+    np.testing.assert_allclose(cluster(values), [20, 60, 100], atol=2)
