@@ -22,6 +22,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from sn2nlib.config import load_profile
@@ -37,6 +38,7 @@ KEYS = ["set", "metric", "arm", "reference", "region", "noise_sigma"]
 TOLERANCES = {"PSNR_dB": 0.3, "SSIM": 0.01, "NRMSE_percent": 0.5}
 DSC_TOLERANCE = 0.03
 ALPHA_TOLERANCE = 0.15
+SCORE_TOLERANCE = 0.5  # two readers of three cases, and scores are whole
 
 pytestmark = pytest.mark.study
 
@@ -67,7 +69,11 @@ def headline(folder: Path) -> dict[str, Any]:
     rows = held[[*KEYS, "mean"]].round(4).to_dict("records")
     dsc = pd.read_csv(folder / "tables" / "table2_volumetry.csv")
     dsc_rows = dsc[dsc["arm"] != "truth"][[*KEYS, "mean"]].round(4).to_dict("records")
-    return {"alpha": Denoiser.load(folder / "model").alpha, "table2": rows, "volumetry": dsc_rows}
+    pooled = pd.read_csv(folder / "tables" / "readers_pooled.csv")
+    whole = pooled[(pooled["parameter"] == "all") & (pooled["reader"] == "all")]
+    means = whole[["group", "original_mean", "sN2N_mean"]].round(4).to_dict("records")
+    alpha = Denoiser.load(folder / "model").alpha
+    return {"alpha": alpha, "table2": rows, "volumetry": dsc_rows, "readers": means}
 
 
 def test_every_notebook_was_run_without_a_warning(folder: Path) -> None:
@@ -130,6 +136,32 @@ def test_numbers_are_the_stored_ones(folder: Path) -> None:
         {tuple(row[key] for key in KEYS): row["mean"] for row in each["volumetry"]} for each in (found, stored)
     )
     assert dsc == pytest.approx(expected_dsc, abs=DSC_TOLERANCE)
+
+
+def test_scores_are_the_stored_ones(folder: Path) -> None:
+    stored, found = (
+        {row.pop("group"): row for row in numbers["readers"]}
+        for numbers in (json.loads(EXPECTED.read_text(encoding="utf-8")), headline(folder))
+    )
+    assert list(found) == list(stored) == ["image_quality", "fine_structures", "lesions", "vessel_wall"]
+    for group, means in stored.items():
+        assert found[group] == pytest.approx(means, abs=SCORE_TOLERANCE), group
+
+
+def test_synthetic_readers_are_marked_everywhere(folder: Path) -> None:
+    scores = pd.read_csv(folder / "tables" / "reader_scores.csv")
+    assert set(scores["source"]) == {"synthetic"} and scores["score"].isin([1, 2, 3, 4, 5]).all()
+    assert scores.groupby(["reader", "arm"]).size().nunique() == 1
+    for name in ("readers", "readers_pooled", "kappa", "reader_counts"):
+        assert set(pd.read_csv(folder / "tables" / f"{name}.csv")["source"]) == {"synthetic"}, name
+    for name in ("quality", "structures", "vessel_wall"):
+        with Image.open(folder / "figures" / f"reader_bars_{name}.png") as image:
+            assert "synthetic readers" in image.info["Description"], name
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "a model observer gave these scores" in page and "Table S3." in page and "Table S4." in page
+    assert "2 synthetic readers, a model observer" in page  # in what differs from the paper
+    for case in ("D147", "D148", "D149"):
+        assert all((folder / "readers" / f"{case}_{arm}.nii.gz").is_file() for arm in ("original", "sN2N"))
 
 
 def test_volumetry_leaves_its_tables_and_figures(folder: Path) -> None:

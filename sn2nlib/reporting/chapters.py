@@ -37,7 +37,8 @@ COUNTERPARTS = {
     "volumetry_dsc": "Table 2", "volumetry_structures": "", "volumetry_bland_altman": "", "volumetry_labels": "",
     "vessel_wall_views": "Figure 6", "vessel_wall_measures": "Figure 6", "vessel_wall_sharpness": "",
     "reader_bars_quality": "Figure 2", "reader_bars_structures": "Figure 2", "reader_bars_vessel_wall": "Figure S7",
-    "lesions": "Figures 4 and S2", "fine_structures": "Figure 3", "comparison": "Figures 3 and 5, S4 to S6", "montage": "Figure S3",
+    "lesions": "Figures 4 and S2", "fine_structures": "Figure 3", "comparison": "Figures 3 and 5, S4 to S6",
+    "montage": "Figure S3",
 }  # fmt: skip
 _WHERE = [(reference, region) for region in ("volume", "head") for reference in ("full_sampled", "noise_free")]
 _DEFINITIONS = {

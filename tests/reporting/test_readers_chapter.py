@@ -1,4 +1,4 @@
-"""The chapters about readers and about differences: computed, marked as synthetic, and nothing asked that is not known."""
+"""The chapters about readers and differences: computed, marked as synthetic, nothing asked that is not known."""
 
 import math
 from pathlib import Path
@@ -28,7 +28,8 @@ VOXEL = (2.0, 2.0, 3.0)
 def scores() -> pd.DataFrame:
     """Eight cases, three of them with a lesion; sN2N a grade better."""
     rng, grades = np.random.default_rng(1), {}
-    names = [each.name for group in ("image_quality", "fine_structures", "lesions") for each in CRITERIA.by_group[group]]
+    groups = ("image_quality", "fine_structures", "lesions")
+    names = [each.name for group in groups for each in CRITERIA.by_group[group]]
     for number in range(8):
         own = [name for name in names if name != "lesion_conspicuity" or number < 3]
         for arm, gain in (("original", 0.0), ("sN2N", 1.0)):
@@ -79,9 +80,11 @@ def test_a_study_without_readers_says_so(material: Material) -> None:
 def test_differences_are_filled_in_with_this_study(material: Material) -> None:
     _, heading, content = differences.differences(material)
     assert heading == "What differs from the paper, and why" and "{" not in content
-    for expected in ("10 coils", "128 × 160 × 160 voxels of 1.35 × 1.35 × 1.35 mm", "2 synthetic readers, a model observer",
-                     "in 7 heads", "claustrum, substantia nigra", "41.2 ± 0.8 dB", "32×63×54 mm", "nine subregions",
-                     "the image of a real head (S1)", "qualitative test 16"):  # fmt: skip
+    for expected in (
+        "10 coils", "128 × 160 × 160 voxels of 1.35 × 1.35 × 1.35 mm", "2 synthetic readers, a model observer",
+        "in 7 heads", "claustrum, substantia nigra", "41.2 ± 0.8 dB", "32×63×54 mm", "nine subregions",
+        "the image of a real head (S1)", "qualitative test 16",
+    ):  # fmt: skip
         assert expected in content, expected
     smoke = load_profile("smoke").model_dump()
     other = Material(material.folder, {}, smoke, load_splits(MANIFEST, "smoke"), PUBLISHED, material.tables)

@@ -229,8 +229,8 @@ def test_tables_captions_and_conventions_are_there(html: str) -> None:
         "Table 2. Real head, inside the head, against the noise-free image", "Gains of sN2N over the original. Real",
         "30.00 (best)", "0.4567", "0.03123", "range = maximum of the reference volume", "nine subregions (Methods)",
         "multiple sclerosis and others white-matter lesions of set size and contrast in 7 heads", "HMRF, dipy 1;",
-        f"Coils 64 channels {load_profile('demo').acquisition.coils} coils", "128 × 160 × 160 voxels of 1.35", "commit c0ffee", "training.steps",
-        "01_data 61", "α = 0.40 (the paper: 0.3)",
+        f"Coils 64 channels {load_profile('demo').acquisition.coils} coils",
+        "128 × 160 × 160 voxels of 1.35", "commit c0ffee", "training.steps", "01_data 61", "α = 0.40 (the paper: 0.3)",
     ):  # fmt: skip
         assert expected in text, expected
     assert "&lt;b&gt; &amp; co: magnitude images" in html  # the caption of the PNG, escaped

@@ -58,7 +58,8 @@ class Psychometric:
         return cls(math.exp(high - spread * high_z), spread)
 
 
-# anchors (evidence, grade): geometric means over the validation heads D136 and D137, at matrix and noise of the demo
+# anchors (evidence, grade): geometric means over the validation heads D136 and D137, at matrix and noise of the demo;
+# benchmarks/readers.py measures them again
 FUNCTIONS = {
     "perceived_snr": Psychometric.through((35.1, 4.8), (7.38, 2.0)),
     "contrast": Psychometric.through((14.4, 4.8), (3.05, 2.0)),

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, Patch
 
 from sn2nlib.errors import StudyError
-from sn2nlib.reporting.figures.planes import AXES, Plane, draw, pixel_size, view, window, write_on
+from sn2nlib.reporting.figures.planes import AXES, Plane, draw, pixel_size, view, write_on
 from sn2nlib.reporting.figures.sheet import BOTTOM, GREY, NORMAL, SIDE, SMALL, TOP, VERMILION, WIDTH, Sheet
 
 ARMS = ("original", "sN2N")
@@ -24,6 +24,9 @@ _BARS = 0.62  # share of a reader's width that the bars and the arms' names have
 _NAMES = 39.0  # mm for the parameters' names
 _GAP = 1.0
 _ARROW = 9.0  # mm of the head: length of an arrow
+_LARGEST = 0.42  # of a panel: radius of a ring around what fills the panel
+_TOP = 99.0  # percentile of what a panel shows of the original: top of its window; fat beside the brain is brighter
+_WINDOW = f"both arms in one window, from 0 to the original’s {_TOP:g}th percentile in the panel"
 
 
 def stars(p: float) -> str:
@@ -115,7 +118,7 @@ def fine_structures(
     chosen = list(reversed(first.values()))
     if not chosen:
         raise StudyError("no fine structure can be shown: the scan is too coarse for all of them")
-    top, columns, per_row = window(images["original"]), 3, 2
+    columns, per_row = 3, 2
     width = (WIDTH - 2 * SIDE - 4) / (columns * per_row) - _GAP
     pitch = width + 6
     rows = math.ceil(len(chosen) / per_row)
@@ -129,15 +132,17 @@ def fine_structures(
         for column, (arm, ringed) in enumerate((("original", False), ("sN2N", False), ("sN2N", True))):
             axes = sheet.panel(left + column * (width + _GAP), above + 4.5, width, width)
             image, (row, col) = _part(images[arm], mark["index"], plane, voxel_size, extent)
-            draw(axes, image, plane=plane, voxel_size=voxel_size, limits=(0, top), letters=False)
+            limits = _limits(images["original"], mark["index"], plane, voxel_size, extent)
+            draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, letters=False)
             write_on(axes, 0.03, 0.03, arm, va="bottom")
             if ringed:
-                high, wide = (2 * float(mark["radius"]) / size for size in pixel_size(plane, voxel_size))
+                radius = min(float(mark["radius"]), _LARGEST * extent)
+                high, wide = (2 * radius / size for size in pixel_size(plane, voxel_size))
                 axes.add_patch(Ellipse((col, row), wide, high, fill=False, edgecolor=VERMILION, linewidth=0.9))
     told = ", ".join(str(mark["name"]) for mark in chosen)
     sheet.caption = (
-        f"{label}: {told}; {extent:g} mm of the head in each panel, both arms in one window; the ring in the third "
-        "panel shows where to look. Radiological convention: the patient’s right at the left."
+        f"{label}: {told}; {extent:g} mm of the head in each panel, {_WINDOW}; the ring in the third panel "
+        "shows where to look. Radiological convention: the patient’s right at the left."
     )
     return sheet
 
@@ -174,17 +179,17 @@ def lesion_examples(
         left = SIDE + number % per_row * (2 * (width + _GAP) + 3)
         above = TOP + number // per_row * pitch
         sheet.write(left, above + 0.6, f"{name}, {mark['name']}")
-        top = window(images["original"])
+        limits = _limits(images["original"], mark["index"], "axial", voxel_size, extent)
         for column, arm in enumerate(ARMS):
             axes = sheet.panel(left + column * (width + _GAP), above + 4.5, width, width)
             image, (row, col) = _part(images[arm], mark["index"], "axial", voxel_size, extent)
-            draw(axes, image, plane="axial", voxel_size=voxel_size, limits=(0, top), letters=column == 0)
+            draw(axes, image, plane="axial", voxel_size=voxel_size, limits=limits, letters=column == 0)
             write_on(axes, 0.03, 0.03, arm, va="bottom")
             _point(axes, row, col, float(mark["radius"]), pixel_size("axial", voxel_size)[1])
         sheet.write(left, above + 5.2 + width, told, size=SMALL, color=GREY)
     sheet.caption = (
         f"{label}: {len(cases)} lesions of {len({name for name, *_ in cases})} heads, axial, {extent:g} mm of the head "
-        "in each panel, both arms in one window; the arrow points at the lesion. "
+        f"in each panel, {_WINDOW}; the arrow points at the lesion. "
         + "; ".join(f"{name}, {mark['name']}: {told}" for name, _, mark, told in cases)
         + "."
     )
@@ -207,6 +212,13 @@ def _part(
     return shown[parts[0], parts[1]], (row - parts[0].start, column - parts[1].start)
 
 
+def _limits(
+    original: Plane, index: Sequence[float], plane: str, voxel_size: tuple[float, float, float], extent: float
+) -> tuple[float, float]:
+    """The window of a panel, the same for both arms."""
+    return 0.0, float(np.percentile(_part(original, index, plane, voxel_size, extent)[0], _TOP)) or 1.0
+
+
 def _point(axes: Axes, row: float, column: float, radius: float, pixel: float) -> None:
     """An arrow from the lower right to the rim of a lesion."""
     near, far = (length / pixel / math.sqrt(2) for length in (radius, radius + _ARROW))
@@ -221,13 +233,14 @@ def _draw_bars(axes: Axes, counts: pd.DataFrame, row: int) -> None:
     for number, arm in enumerate(ARMS):
         place = (row + 0.5) * _PITCH + (number - 0.5) * (_BAR + 0.3)
         left = 0.0
-        for given in counts[counts["arm"] == arm].sort_values("score").itertuples():
-            share = 100 * float(given.fraction)
-            colour = SCORE_COLOURS[int(given.score) - 1]
+        own = counts[counts["arm"] == arm].sort_values("score")
+        for score, count, fraction in zip(own["score"], own["count"], own["fraction"], strict=True):
+            share = 100 * float(fraction)
+            colour = SCORE_COLOURS[int(score) - 1]
             axes.barh(place, share, _BAR, left, color=colour, edgecolor="white", linewidth=0.4)
             if share >= 9:
-                ink = "white" if int(given.score) in (1, 5) else "black"
-                axes.text(left + share / 2, place, str(given.count), ha="center", va="center", size=SMALL, color=ink)
+                ink = "white" if int(score) in (1, 5) else "black"
+                axes.text(left + share / 2, place, str(count), ha="center", va="center", size=SMALL, color=ink)
             left += share
         axes.text(-2, place, arm, ha="right", va="center", size=SMALL, color=GREY)
 
