@@ -1,5 +1,6 @@
 """The reading room as a web page of its own, through Voilà, on this machine alone."""
 
+import asyncio
 import logging
 import os
 import sys
@@ -23,7 +24,7 @@ TEMPLATE = "reading"
 TEMPLATES = Path(__file__).parent / "reading_template"  # a Jupyter data folder
 # all that the page loads
 EXTENSIONS = ("@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "ipyevents")
-_FILLED = "is filled with"  # what Voilà logs when a kernel has run the notebook ahead
+_FILLED = "is filled with"  # what Voilà logs when a kernel has been started ahead
 
 
 def serve_room(
@@ -73,20 +74,24 @@ def serve_room(
 
 
 class _Address(logging.Handler):
-    """Waits in Voilà's log for the first kernel that is ready, and tells the address; passes errors on."""
+    """Waits in Voilà's log for the first kernel, tells the address when it has drawn the page; passes errors on."""
 
     def __init__(self, application: Any, announce: Callable[[str], None], *, browser: bool) -> None:
         super().__init__()
         self.application, self.announce, self.browser = application, announce, browser
-        self.told = False
+        self.task: asyncio.Task[None] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line of the log."""
         if record.levelno >= logging.ERROR:
             print(record.getMessage(), file=sys.stderr)
-        if self.told or _FILLED not in record.getMessage():
-            return
-        self.told = True
+        if self.task is None and _FILLED in record.getMessage():
+            self.task = asyncio.get_running_loop().create_task(self._tell())
+
+    async def _tell(self) -> None:
+        # Voilà says nothing when the notebook has run
+        for waiting in [kernel for pool in self.application.kernel_manager._pools.values() for kernel in pool]:
+            await asyncio.shield((await asyncio.shield(waiting))["task"])
         token = self.application.identity_provider.token
         address = f"http://127.0.0.1:{self.application.port}/" + (f"?token={token}" if token else "")
         self.announce(f"Reading room: {address}")

@@ -4,13 +4,13 @@ Units: signals in those of the images, CNR without, lengths in mm, areas in mm²
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.signed_rank import wilcoxon
 from sn2nlib.evaluation.statistics import paired_t
 
 ARMS = ("original", "sN2N", "fine_tuned", "vwi_only", "blur", "noise_free")
@@ -185,23 +185,10 @@ def not_better(table: pd.DataFrame) -> list[str]:
     return [str(bar).split(":")[0] for bar in asked.loc[asked["verdict"] == "missed", "bar"]]
 
 
-def wilcoxon_p(a: Sequence[float], b: Sequence[float]) -> float:
-    """Two-sided asymptotic p of Wilcoxon's signed-rank test, zeros dropped, ties corrected, no continuity correction.
-
-    1 where no difference is left, NaN for fewer than two pairs.
-    """
-    differences = [x - y for x, y in zip(a, b, strict=True)]
-    if len(differences) < 2:
-        return math.nan
-    if not any(differences):
-        return 1.0
-    found = stats.wilcoxon(differences, zero_method="wilcox", correction=False, method="asymptotic")
-    return float(found.pvalue)
-
-
 def _tests(wide: pd.DataFrame, arm: str, other: str) -> tuple[float, float]:
     pairs = wide.dropna(subset=[arm, other])
-    return paired_t(pairs[arm], pairs[other]).p, wilcoxon_p(pairs[arm].tolist(), pairs[other].tolist())
+    signed = wilcoxon(pairs[arm], pairs[other]).p if len(pairs) > 1 else math.nan
+    return paired_t(pairs[arm], pairs[other]).p, signed
 
 
 def _wide(values: pd.DataFrame, measure: str) -> pd.DataFrame:

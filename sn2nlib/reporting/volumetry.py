@@ -26,6 +26,7 @@ _GAIN_COLUMNS = [
     "statistic", "verdict", "highest", "n_truth", "share", "published_share", "share_bar", "share_verdict",
 ]  # fmt: skip
 _JUDGED = 1.0  # σ from which on the volume error of sN2N is to be the smaller one
+DIGITAL_ATLAS = "Harvard–Oxford atlas"  # from which the structures of digital heads come
 _FSL = ("FSL FAST", "FSL FIRST")
 
 
@@ -39,7 +40,8 @@ def dsc_per_scan(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    set, scan, metric, arm, reference (full_sampled; truth, a digital head's own labels), region, noise_sigma, value.
+    set, scan, metric, arm, reference (full_sampled; truth, a digital head's own
+    labels; truth_in_mask, those of tissues inside the engine's own brain mask), region, noise_sigma, value.
     """
     values = per_engine(rows).rename(columns={"dice": "value"})
     values["metric"], values["region"] = values["kind"].map(_METRICS), "volume"
@@ -83,7 +85,11 @@ def with_engines(table: pd.DataFrame, engines: Mapping[str, str]) -> pd.DataFram
         kinds = table["metric"].map({metric: kind for kind, metric in _METRICS.items()})
     else:
         kinds = pd.Series("tissue", index=table.index)
-    return table.assign(engine=kinds.map(dict(engines)))
+    names = kinds.map(dict(engines))
+    if "reference" in table:
+        bound = (table["reference"] == "truth") & names.str.contains(DIGITAL_ATLAS, na=False)
+        names = names.where(~bound, names + " (the true labels come from the same atlas: an upper bound)")
+    return table.assign(engine=names)
 
 
 def dsc_gains(values: pd.DataFrame, published: Published, *, engines: Mapping[str, str]) -> pd.DataFrame:

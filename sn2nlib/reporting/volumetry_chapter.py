@@ -9,14 +9,12 @@ from sn2nlib.reporting import page
 from sn2nlib.reporting.chapters import Chapter, Material, lacking
 from sn2nlib.reporting.html import NAMES
 from sn2nlib.reporting.volumetry import excluded_sentence
-from sn2nlib.reporting.volumetry_html import dsc_html, row_name, truth_html, volumes_html
+from sn2nlib.reporting.volumetry_html import dsc_html, row_name, surfaces_html, truth_html, volumes_html
 
-TABLES = ("table2_volumetry", "volumetry_gains", "volumetry_volumes", "volumetry_engines", "volumetry_excluded")
-_BOUND = (
-    "Against the true labels: a digital head’s structures are those of the Harvard–Oxford atlas. What agreement an "
-    "engine reaches that uses it too is an upper bound; the same engine with a second atlas, which draws its own "
-    "boundaries, stands beside it without a bound. Neither matters where images are compared with images."
-)
+TABLES = (
+    "table2_volumetry", "volumetry_gains", "volumetry_volumes", "volumetry_engines", "volumetry_excluded",
+    "volumetry_surfaces",
+)  # fmt: skip
 _ANCHOR = "volumetry", "Volumetry (Table 2)"
 
 
@@ -37,10 +35,12 @@ def volumetry(material: Material) -> Chapter:
         notes = [excluded_sentence(tables["volumetry_excluded"], set_name=name)]
         content += f"<h3>{page.escape(NAMES[name])}</h3>\n" + _verdicts(gains[gains["set"] == name], main)
         pages = [dsc_html(table, gains, material.published, engines=main, notes=notes, **where)]
-        if (volumes["set"] == name).any() and "tissue" in main:
-            pages.append(volumes_html(volumes, engines=main, **where))
+        if "tissue" in main:
+            against = dict.fromkeys(volumes.loc[volumes["set"] == name, "reference"])
+            pages += [volumes_html(volumes, engines=main, reference=reference, **where) for reference in against]
+        pages.append(surfaces_html(tables["volumetry_surfaces"], engines=main, **where))
         if ((table["set"] == name) & (table["reference"] == "truth")).any():
-            pages.append(truth_html(table, engines=told, notes=[_BOUND], **where))
+            pages.append(truth_html(table, engines=told, **where))
         content += "".join(page.scrollable(each.as_raw_html(), label=f"Volumetry, {NAMES[name]}") for each in pages)
     if table.empty:
         content += page.paragraph("No segmentation was plausible; nothing can be compared.", kind="missing")

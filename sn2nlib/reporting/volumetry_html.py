@@ -8,9 +8,10 @@ import pandas as pd
 from great_tables import GT
 
 from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.volumetry.measures import INSIDE
 from sn2nlib.reporting.html import DIGITAL, NAMES, NOTHING, PAPER, REAL, format_p, provenance_note
 from sn2nlib.reporting.published import Published
-from sn2nlib.reporting.volumetry import DSC_METRICS, ENOUGH, SECOND_METRIC, TISSUE_NAMES, crossings
+from sn2nlib.reporting.volumetry import DIGITAL_ATLAS, DSC_METRICS, ENOUGH, SECOND_METRIC, TISSUE_NAMES, crossings
 
 _KIND = {metric: kind for kind, metric in DSC_METRICS.items()} | {SECOND_METRIC: "subcortical_second"}
 ROW_NAMES = {
@@ -21,6 +22,16 @@ ROW_NAMES = {
 DSC_CONVENTION = (
     "DSC: 2|A∩B| / (|A| + |B|) of each structure, averaged over the structures. Every image is segmented from its own "
     "voxels alone, with its own brain mask, bias field and registration."
+)
+BOUND = (
+    "Against the true labels: a digital head’s structures are those of the Harvard–Oxford atlas. What agreement an "
+    "engine reaches that uses it too is an upper bound; the same engine with a second atlas, which draws its own "
+    "boundaries, stands beside it without a bound. Neither matters where images are compared with images."
+)
+INSIDE_NAME = "; inside the brain mask"
+RIM = (
+    "Inside the brain mask: the true labels where the image has labels, that is without the outermost CSF, which the "
+    "brain extraction leaves out."
 )
 SHARE = "Share removed: (DSC of sN2N − DSC of the original) / (1 − DSC of the original)."
 CEILING = (
@@ -112,10 +123,15 @@ def truth_html(
     Parameters and errors as `dsc_html`.
     """
     part = _part(table, set_name, "truth")
+    inside = table[(table["set"] == set_name) & (table["reference"] == INSIDE)]
+    both = pd.concat([part, inside]).sort_values("metric", kind="stable")
     rows = []
-    for metric, level in part[["metric", "noise_sigma"]].drop_duplicates().itertuples(index=False):
-        cell = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
-        row = {"metric": row_name(metric, engines), "level": f"{level:g}"}
+    cells = both[["metric", "reference", "noise_sigma"]].drop_duplicates()
+    for metric, reference, level in cells.itertuples(index=False):
+        chosen = (both["metric"] == metric) & (both["reference"] == reference) & (both["noise_sigma"] == level)
+        where = INSIDE_NAME if reference == INSIDE else ""
+        row = {"metric": row_name(metric, engines) + where, "level": f"{level:g}"}
+        cell = both[chosen].set_index("arm")
         rows.append(row | {arm: _mean_sd(cell, arm) for arm in ("original", "sN2N", "full_sampled")})
     n = int(part["n"].max())
     shown = (
@@ -124,7 +140,42 @@ def truth_html(
         .tab_stubhead("Added noise (σ)")
         .cols_label(original="Original", sN2N="sN2N", full_sampled="Fully sampled image")
     )
-    return _noted(shown, [DSC_CONVENTION, *notes], engines, provenance, set_name, published=False)
+    more = [RIM] if len(inside) else []
+    more += [BOUND] if any(DIGITAL_ATLAS in name for name in engines.values()) else []
+    return _noted(shown, [DSC_CONVENTION, *more, *notes], engines, provenance, set_name, published=False)
+
+
+def surfaces_html(
+    surfaces: pd.DataFrame,
+    *,
+    provenance: Mapping[str, Any],
+    engines: Mapping[str, str],
+    set_name: str = "quantitative",
+) -> GT:
+    """95th-percentile surface distances of original and sN2N to the fully sampled image's labels.
+
+    Parameters and errors as `dsc_html`; `surfaces` from `sn2nlib.evaluation.volumetry.measures.surface_distances`.
+    """
+    part = surfaces[(surfaces["set"] == set_name) & surfaces["kind"].isin(list(engines))]
+    if part.empty:
+        raise StudyError(f"The table has no surface distances of {set_name!r}")
+    shown = pd.DataFrame({"kind": [f"{kind}: {engines[kind]}" for kind in part["kind"]]})
+    shown["level"] = [f"{level:g}" for level in part["noise_sigma"]]
+    for arm in ("original", "sN2N", "truth"):
+        shown[arm] = [NOTHING if math.isnan(value) else f"{value:.2f}" for value in part[arm]]
+    n = int(part["n"].max())
+    table = (
+        GT(shown, groupname_col="kind", rowname_col="level", id=f"volumetry-surfaces-{set_name}")
+        .tab_header(
+            f"Distance of the surfaces (HD95, mm). {NAMES[set_name]}, to those in the fully sampled image",
+            f"{n} scan{'s' if n > 1 else ''}; mean over structures, then over scans",
+        )
+        .tab_stubhead("Added noise (σ)")
+        .cols_label(original="Original", sN2N="sN2N", truth="Truth")
+        .cols_align("right", columns=["original", "sN2N", "truth"])
+    )
+    note = "HD95: the 95th percentile of the distances from each surface to the other, the larger of both directions."
+    return _noted(table, [note], engines, provenance, set_name, published=False)
 
 
 def volumes_html(

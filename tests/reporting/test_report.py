@@ -16,7 +16,7 @@ from great_tables import GT
 from sn2nlib.config import load_profile
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.checks import check
-from sn2nlib.evaluation.volumetry.measures import complete_pairs, volume_error
+from sn2nlib.evaluation.volumetry.measures import complete_pairs, surface_distances, volume_error
 from sn2nlib.reporting import figures, page, vessel_wall, volumetry
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.report import build_report
@@ -86,13 +86,14 @@ def volumetry_tables(rows: pd.DataFrame, published: Published) -> dict[str, pd.D
     kept, excluded = complete_pairs(rows)
     values = volumetry.dsc_per_scan(kept)
     told = {
-        "tissue": "HMRF, dipy 1", "subcortical": "FIRST substitute, ants 2",
+        "tissue": "HMRF, dipy 1", "subcortical": "FIRST substitute (Harvard–Oxford atlas), ants 2",
         "subcortical_second": "FIRST substitute (DK)",
     }  # fmt: skip
     return {
         "table2_volumetry": volumetry.dsc_table(values),
         "volumetry_gains": volumetry.dsc_gains(values, published, engines=told),
         "volumetry_volumes": volumetry.volume_gains(volume_error(kept)), "volumetry_excluded": excluded,
+        "volumetry_surfaces": surface_distances(kept),
         "volumetry_engines": pd.DataFrame({"kind": list(told), "engine": list(told.values())}),
     }  # fmt: skip
 

@@ -18,7 +18,6 @@ from sn2nlib.reporting.vessel_wall import (
     per_scan,
     readable,
     summary,
-    wilcoxon_p,
 )
 
 
@@ -67,11 +66,6 @@ def test_what_is_asked_holds_for_one_network_and_not_for_the_other(vessel_rows: 
     assert {"PSNR in the head (dB)", "Wall thickness (mm)"} <= set(worse) and "CNR, wall and lumen" not in worse
     saturated = table.loc[table["verdict"] == "saturated", "bar"].str.split(":").str[0]
     assert "Walls detected (share)" in set(saturated)
-
-
-def test_wilcoxon_is_that_of_spss() -> None:
-    assert wilcoxon_p([1, 1, 1, 1, 1, 0, 0], [0] * 7) == pytest.approx(0.0253, abs=5e-5)
-    assert wilcoxon_p([2, 3], [2, 3]) == 1 and math.isnan(wilcoxon_p([2], [3]))
 
 
 def test_the_graphs_say_whose_walls_they_are(vessel_rows: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.volumetry.choice import SECOND
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL
-from sn2nlib.evaluation.volumetry.measures import bland_altman, complete_pairs, volume_error
+from sn2nlib.evaluation.volumetry.measures import bland_altman, complete_pairs, surface_distances, volume_error
 from sn2nlib.reporting import figures
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.volumetry import (
@@ -24,7 +24,7 @@ from sn2nlib.reporting.volumetry import (
     volume_gains,
     with_engines,
 )
-from sn2nlib.reporting.volumetry_html import dsc_html, truth_html, volumes_html
+from sn2nlib.reporting.volumetry_html import dsc_html, surfaces_html, truth_html, volumes_html
 
 MANIFEST = Path(__file__).resolve().parents[2] / "data_manifest"
 ENGINES = {"tissue": "HMRF, dipy 1", "subcortical": "FIRST substitute (Harvard–Oxford atlas), ants 2"}
@@ -84,10 +84,14 @@ def test_every_table_names_its_engines(values: pd.DataFrame, volumetry_rows: pd.
     table = with_engines(dsc_table(values), told)
     assert list(table) == [*COLUMNS, "engine"]
     for metric, kind in (("DSC_FAST", "tissue"), ("DSC_FIRST", "subcortical"), ("DSC_FIRST_second_atlas", SECOND)):
-        assert set(table.loc[table["metric"] == metric, "engine"]) == {told[kind]}
+        bound = " (the true labels come from the same atlas: an upper bound)" if kind == "subcortical" else ""
+        for reference, more in (("full_sampled", ""), ("truth", bound)):
+            where = (table["metric"] == metric) & (table["reference"] == reference)
+            assert set(table.loc[where, "engine"]) == {told[kind] + more}
     assert set(with_engines(volume_gains(volume_error(volumetry_rows)), told)["engine"]) == {"HMRF, dipy 1"}
     agreed = with_engines(bland_altman(volumetry_rows), told)
-    assert set(agreed.loc[agreed["kind"] == "subcortical", "engine"]) == {told["subcortical"]}
+    images = agreed[agreed["reference"] == "full_sampled"]
+    assert set(images.loc[images["kind"] == "subcortical", "engine"]) == {told["subcortical"]}
     assert set(with_engines(volumetry_rows, told)["engine"]) == {"Slabs"}  # has its own
 
 
@@ -195,10 +199,34 @@ def test_truth_and_volumes_as_tables(values: pd.DataFrame, volumetry_rows: pd.Da
     text = words(truth_html(dsc_table(values), provenance=PROVENANCE, engines=told, notes=["A bound."]).as_raw_html())
     assert "with a second atlas; here: FIRST substitute (Desikan–Killiany atlas)" in text and "A bound." in text
     assert "0.831 ± 0.001 0.891 ± 0.001 0.951 ± 0.001" in text
+    assert "inside the brain mask" not in text
+    inside = volumetry_rows[(volumetry_rows["reference"] == "truth") & (volumetry_rows["kind"] == "tissue")]
+    inside = inside.assign(reference="truth_in_mask", dice=inside["dice"] + 0.02)
+    rows = pd.concat([volumetry_rows, inside], ignore_index=True)
+    both = dsc_table(dsc_per_scan(complete_pairs(rows)[0]))
+    text = words(truth_html(both, provenance=PROVENANCE, engines=told).as_raw_html())
+    assert "HMRF, dipy 1; inside the brain mask" in text and "0.851 ± 0.001 0.911 ± 0.001 0.971 ± 0.001" in text
+    assert "without the outermost CSF" in text
+    pd.testing.assert_frame_equal(volume_error(rows), volume_error(volumetry_rows))
     volumes = volume_gains(volume_error(volumetry_rows))
+    text = words(volumes_html(volumes, reference="truth", provenance=PROVENANCE, engines=ENGINES).as_raw_html())
+    assert "Percent of the volume in the true labels" in text
     text = words(volumes_html(volumes, provenance=PROVENANCE, engines=ENGINES).as_raw_html())
     assert "1 −3.0 +3.0 −3.0 9.0 −1.5 +1.5 −1.5 4.5 reached" in text
     assert "The bias of WM changes its sign between 0 and 0.5 σ (original)." in text
+
+
+def test_surface_distances_are_averaged_over_structures_then_scans(volumetry_rows: pd.DataFrame) -> None:
+    far = volumetry_rows.assign(hd95_mm=volumetry_rows["arm"].map({"original": 3.0, "sN2N": 2.0}))
+    far.loc[far["structure"] == "WM", "hd95_mm"] *= 2
+    far.loc[far["scan"] == "D167", "hd95_mm"] += 0.3
+    table = surface_distances(far)
+    row = one(table, set="quantitative", kind="tissue", noise_sigma=1.0)
+    assert row["n"] == 3 and row["original"] == pytest.approx(4.1) and row["sN2N"] == pytest.approx(8 / 3 + 0.1)
+    text = words(surfaces_html(table, provenance=PROVENANCE, engines=ENGINES).as_raw_html())
+    assert "tissue: HMRF, dipy 1" in text and "1 4.10 2.77 –" in text.replace("—", "–") and "3 scans" in text
+    with pytest.raises(StudyError, match="no surface distances of 'other'"):
+        surfaces_html(table, provenance=PROVENANCE, engines=ENGINES, set_name="other")
 
 
 def test_curves_and_structures(values: pd.DataFrame, volumetry_rows: pd.DataFrame, published: Published) -> None:
@@ -209,6 +237,8 @@ def test_curves_and_structures(values: pd.DataFrame, volumetry_rows: pd.DataFram
     assert any("FIRST substitute" in text.get_text() for text in sheet.texts)
     original = next(line for line in sheet.axes[0].lines if line.get_label() == "Original")
     np.testing.assert_allclose(original.get_ydata(), 0.951 - 0.04 * np.arange(7) / 2)
+    legends = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in (sheet.axes[0], sheet.axes[2])]
+    assert legends == [["Original", "sN2N", "Truth"], ["published"]]
     with pytest.raises(StudyError, match="no DSC of the set 'other'"):
         figures.dsc_curves(table, gains, published, engines=ENGINES, set_name="other")
     rows = volumetry_rows[volumetry_rows["set"] == "quantitative"]
@@ -275,13 +305,13 @@ def test_contours_on_the_images(kind: str) -> None:
     names = [text.get_text() for text in sheet.legends[0].get_texts()]
     assert names == (["CSF", "GM", "WM"] if kind == "tissue" else list(dict.fromkeys(names)))
     if kind == "subcortical":
-        assert set(names) == {name.split()[-1] for name in SUBCORTICAL.values()}
+        assert names == ["thalamus"]  # nothing that the plane does not hold
         # the right thalamus lies at high z, the patient's right: at the left of a coronal plane
         left, right = (each.get_paths()[0].vertices[:, 0].mean() for each in sheet.axes[0].collections)
         assert right < left
     # the file keeps the colours apart, however few pixels a line has
     stored = np.asarray(Image.open(io.BytesIO(sheet.png())).convert("RGB"), int).reshape(-1, 3)
-    drawn = {"tissue": ("#56B4E9", "#E69F00", "#D55E00"), "subcortical": ("#56B4E9",)}[kind]
+    drawn = {"tissue": ("#56B4E9", "#F0E442", "#D55E00"), "subcortical": ("#56B4E9",)}[kind]
     for colour in drawn:
         wanted = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
         assert (np.abs(stored - wanted).max(axis=1) <= 1).any(), colour

@@ -179,6 +179,37 @@ def test_a_scan_image_lies_where_its_affine_says(tmp_path: Path) -> None:
     assert np.array_equal(again, volume) and np.array_equal(volume, before)
 
 
+def test_an_image_of_a_scan_says_which_axis_holds_its_partitions(tmp_path: Path) -> None:
+    volume = np.random.default_rng(0).random((4, 5, 6), np.float32)
+    path, affine = tmp_path / "scan.nii.gz", affine_for("LIA")  # readout, lines, partitions: a coronal acquisition
+    write_image(volume, path, affine=affine)
+    stored, geometry = read_image(path, as_acquired=True)
+    assert geometry.partitions and np.array_equal(stored, volume) and np.allclose(geometry.affine, affine)
+    write_image(stored + 1, tmp_path / "out.nii", like=geometry)
+    assert np.array_equal(nib.load(tmp_path / "out.nii").get_fdata(), (volume + 1).transpose(2, 1, 0))
+    turned, plain = read_image(path)
+    assert not plain.partitions and turned.shape == (6, 4, 5)
+    # not of files that say so without being ours, nor of ours once another program has exchanged their axes
+    image = nib.load(path)
+    axes = nib.orientations.axcodes2ornt(("R", "A", "S"))
+    other = image.as_reoriented(nib.orientations.ornt_transform(nib.orientations.io_orientation(image.affine), axes))
+    nib.save(other, tmp_path / "turned.nii")
+    foreign = nib.Nifti1Image(np.asarray(image.dataobj), affine)
+    foreign.header.set_dim_info(0, 1, 2)
+    nib.save(foreign, tmp_path / "foreign.nii")
+    for name in ("turned.nii", "foreign.nii"):
+        found, geometry = read_image(tmp_path / name, as_acquired=True)
+        assert not geometry.partitions and np.array_equal(found, turned)
+
+
+def test_how_much_of_the_geometry_is_known_is_written(tmp_path: Path) -> None:
+    for known, code, unit in (("place", 1, "mm"), ("size", 0, "mm"), ("nothing", 0, "unknown")):
+        write_image(np.ones((2, 3, 4)), tmp_path / f"{known}.nii", affine=affine_for("SAR"), known=known)
+        header = nib.load(tmp_path / f"{known}.nii").header
+        assert int(header["qform_code"]) == int(header["sform_code"]) == code
+        assert header.get_xyzt_units()[0] == unit and header.get_zooms() == pytest.approx((0.7, 1.0, 1.3))
+
+
 def test_a_description_and_several_outputs(tmp_path: Path) -> None:
     volume, told = np.ones((3, 4, 5), np.float32), "noise SD per component; zero filling"
     write_image(volume, tmp_path / "sd.nii", affine=np.eye(4), description=told)

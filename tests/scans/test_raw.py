@@ -380,6 +380,10 @@ def test_a_geometry_that_is_known_is_not_replaced(tmp_path: Path, raw: Any, kind
             read(path, voxel_size=(1, 2, 3))
         with pytest.raises(ChoiceError, match="scan: the file says where the image lies"):
             read(path, affine=np.diag([3.0, 2, 1, 1]))
+    near = read_raw(path, voxel_size=(2.01, 2, 3))  # rounded: the file's own is taken, and that is told
+    assert near.voxel_size == pytest.approx((2, 2, 3), abs=1e-6)
+    told = "from the header (its voxel size 2 × 2 × 3 mm is taken, not the 2.01 × 2 × 3 mm given)"
+    assert near.info["geometry"] == inspect_raw(path, voxel_size=(2.01, 2, 3)).values["geometry"] == told
 
 
 def test_pulseq_files_tell_neither_geometry_nor_matrix(tmp_path: Path, raw: Any) -> None:

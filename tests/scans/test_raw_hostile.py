@@ -1,16 +1,20 @@
-"""Damaged raw files, read in child processes of limited memory and time: an error in words, or a sound scan.
+"""Damaged raw files, each read in a child process of limited memory and time: an error in words, or a sound scan.
 
-To save the forks, 25 mutants share a child: RLIMIT_AS allows 2 GiB beyond what the child has at its beginning, so that
-no mutant of a 3 MB file can take more than that, and RLIMIT_CPU 20 s for all of them together. If a child dies, its
-mutants are read again, each in a child of its own, and the one at fault is named.
+The process that has read the undamaged file forks a child for every mutant, as many at a time as there are cores.
+RLIMIT_AS allows a child 2 GiB beyond what it has at its beginning, so that no mutant of a 3 MB file can take more than
+that, and RLIMIT_CPU 20 s.
 """
 
+import gc
+import hashlib
+import itertools
 import os
 import resource
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +22,50 @@ import numpy as np
 import pytest
 
 from sn2nlib.errors import Sn2nError
+from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan
 
 MEMORY, SECONDS = 2 * 2**30, 20
-BATCH = 25  # mutants per child
 N_OWN, N_MEASURED = 500, 20  # mutants per file: 500 twix and 500 ISMRMRD headers of our own, 60 of measured files
 
 Mutant = tuple[str, bytes]
 
 
-def tried(path: Path, sizes: dict[str, int]) -> str:
-    """What reading and inspecting a file comes to: ok, or what is wrong with that."""
-    said = "ok"
-    for read in (inspect_raw, read_raw):
+@dataclass(frozen=True)
+class Whole:
+    """What the undamaged file holds, and what is said of it."""
+
+    coils: int
+    lines: int
+    n_bytes: int
+    words: frozenset[str]
+
+
+def read_with_words(path: Path) -> tuple[Scan, frozenset[str]]:
+    """The scan, and all that is said about it: warnings and notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scan = read_raw(path)
+    told = {str(warning.message).removeprefix(f"{path.name}: ") for warning in caught}
+    return scan, frozenset(told | set(scan.info["notes"]))
+
+
+def undamaged(content: bytes, folder: Path, *, coils: int, lines: int) -> Whole:
+    """Read in this process, so that the children find everything loaded."""
+    path = folder / "whole.raw"
+    path.write_bytes(content)
+    scan, words = read_with_words(path)
+    assert (scan.n_coils, int(scan.mask.sum())) == (coils, lines) and str(inspect_raw(path))
+    return Whole(coils, lines, len(content), words)
+
+
+def tried(path: Path, whole: Whole) -> str:
+    """What inspecting and reading a file comes to: ok, or what is wrong with that."""
+    before, said = state(path), "ok"
+    for read in (inspected, read_with_words):
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = read(path)
+            found, words = read(path)
         except Sn2nError as error:
             said = str(error)
             if str(path) not in said or "DOE" in said or "ISMRM, DS-Test" in said or "\n" in said:
@@ -45,64 +75,88 @@ def tried(path: Path, sizes: dict[str, int]) -> str:
         except BaseException:
             return "FAULT " + traceback.format_exc()
         else:
-            if isinstance(found, Scan) and (fault := disagreement(found, sizes)):
+            if isinstance(found, Scan) and (fault := disagreement(found, words, whole)):
                 return f"FAULT {fault}"
-    return said
+    return said if state(path) == before else "FAULT the file was changed"
 
 
-def disagreement(scan: Scan, sizes: dict[str, int]) -> str | None:
-    """A scan may be less than the file once was, never more."""
-    if scan.n_coils > sizes["coils"] or scan.kspace.nbytes > max(40 * sizes["bytes"], 2**26):
+def inspected(path: Path) -> tuple[object, frozenset[str]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return inspect_raw(path), frozenset()
+
+
+def state(path: Path) -> tuple[str, int]:
+    """Of a file, to tell whether it was touched."""
+    return hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns
+
+
+def disagreement(scan: Scan, words: frozenset[str], whole: Whole) -> str | None:
+    """A scan may be less than the file once was, but not without a word, and never more."""
+    if scan.n_coils > whole.coils or scan.kspace.nbytes > max(40 * whole.n_bytes, 2**26):
         return f"k-space {scan.kspace.shape}"
     filled = int(np.count_nonzero(np.abs(scan.kspace).sum(axis=(0, 3))))
     lines = int(scan.mask.sum())
-    if lines > sizes["lines"] or filled > lines:
-        return f"{lines} lines in the mask, {filled} with samples, {sizes['lines']} in the file"
+    if lines > whole.lines or filled > lines:
+        return f"{lines} lines in the mask, {filled} with samples, {whole.lines} in the file"
+    if (scan.n_coils, lines) != (whole.coils, whole.lines) and not words - whole.words:
+        return f"{lines} lines of {scan.n_coils} coils without a word, {whole.lines} of {whole.coils} in the file"
     return None
 
 
-def in_child(work: Callable[[], list[str]], folder: Path) -> list[str]:
-    """Results of `work` in a forked process of limited address space and time; a line per result."""
-    report = folder / "report.txt"
-    report.unlink(missing_ok=True)
+Child = tuple[int, int]
+
+
+def begun(work: Callable[[], str]) -> Child:
+    """A forked process of limited address space and time that does the work: its number, and where to read from."""
+    receiver, sender = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, which are idle here
         child = os.fork()
     if child == 0:
         try:
+            gc.disable()  # which would touch, and so copy, the parent's memory
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-            report.write_text("\n".join(line.replace("\n", " ⏎ ") for line in work()))
+            told = work().replace("\n", " ⏎ ").encode()
+            os.write(sender, told[:60_000])  # less than a pipe holds
         finally:
             os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if status or not report.is_file():
-        return [f"FAULT the child ended with status {status}"]
-    return report.read_text().split("\n")
+    os.close(sender)
+    return child, receiver
 
 
-def check(mutants: Iterator[Mutant], folder: Path, sizes: dict[str, int]) -> dict[str, str]:
+def ended(child: Child) -> str:
+    """What the work came to, on one line."""
+    with os.fdopen(child[1], "rb") as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(child[0], 0)
+    return told.decode(errors="replace") if told and not status else f"FAULT the child ended with status {status}"
+
+
+def in_child(work: Callable[[], str]) -> str:
+    return ended(begun(work))
+
+
+def check(mutants: Iterator[Mutant], folder: Path, whole: Whole) -> dict[str, str]:
     """Name of the mutant → outcome, all of them; fails if any outcome is a fault."""
-    everything, outcomes = list(mutants), {}
-    path = folder / "mutant.raw"
-
-    def work(batch: list[Mutant]) -> list[str]:
-        told = []
-        for _, content in batch:
+    outcomes: dict[str, str] = {}
+    for batch in batched(mutants, os.cpu_count() or 1):
+        children = {}
+        for number, (name, content) in enumerate(batch):
+            path = folder / f"mutant{number}.raw"
             path.write_bytes(content)
-            told.append(tried(path, sizes))
-        return told
-
-    for start in range(0, len(everything), BATCH):
-        batch = everything[start : start + BATCH]
-        told = in_child(lambda batch=batch: work(batch), folder)  # type: ignore[misc]
-        if len(told) != len(batch):  # a child died: find out of which
-            told = [in_child(lambda one=one: work([one]), folder)[0] for one in batch]  # type: ignore[misc]
-        outcomes |= {name: line for (name, _), line in zip(batch, told, strict=True)}
+            children[name] = begun(lambda path=path: tried(path, whole))  # type: ignore[misc]
+        outcomes |= {name: ended(child) for name, child in children.items()}
     faults = {name: line for name, line in outcomes.items() if line.startswith("FAULT")}
     assert not faults, f"{len(faults)} of {len(outcomes)}: {dict(list(faults.items())[:3])}"
     return outcomes
+
+
+def batched(mutants: Iterator[Mutant], n: int) -> Iterator[list[Mutant]]:
+    while batch := list(itertools.islice(mutants, n)):
+        yield batch
 
 
 def flipped(content: bytes, ranges: list[tuple[int, int]], n: int, seed: int) -> Iterator[Mutant]:
@@ -151,10 +205,8 @@ def header_ranges(content: bytes, kind: str) -> list[tuple[int, int]]:
     return ranges
 
 
-def own_file(raw: Any, folder: Path, kind: str) -> tuple[bytes, dict[str, int]]:
-    """Four coils, undersampled, with noise scan; and its sizes."""
-    from sn2nlib.sampling import lattice_mask
-
+def own_file(raw: Any, folder: Path, kind: str) -> tuple[bytes, Whole]:
+    """Four coils, undersampled, with noise scan; and what it holds."""
     rng = np.random.default_rng(3)
     shape = (4, 6, 20, 24)
     kspace = rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
@@ -162,13 +214,13 @@ def own_file(raw: Any, folder: Path, kind: str) -> tuple[bytes, dict[str, int]]:
     noise = raw.Line(kspace[:, 0, 0], role="noise")
     file = raw.File([noise, *raw.lines(kspace, mask)], shape[1:], centre=(3, 10), acceleration=(2, 1))
     content = raw.write(folder / "own", file, kind).read_bytes()
-    return content, {"coils": 4, "lines": int(mask.sum()), "bytes": len(content)}
+    return content, undamaged(content, folder, coils=4, lines=int(mask.sum()))
 
 
 @pytest.mark.parametrize("kind", ["VD", "MRD"])
 def test_damaged_headers_of_our_own_files(tmp_path: Path, raw: Any, kind: str) -> None:
-    content, sizes = own_file(raw, tmp_path, kind)
-    outcomes = check(flipped(content, header_ranges(content, kind), N_OWN, seed=11), tmp_path, sizes)
+    content, whole = own_file(raw, tmp_path, kind)
+    outcomes = check(flipped(content, header_ranges(content, kind), N_OWN, seed=11), tmp_path, whole)
     assert len(outcomes) == N_OWN
     refused = sum(line != "ok" for line in outcomes.values())
     assert 0.1 * N_OWN < refused < 0.95 * N_OWN  # the fuzz hits something, and not only what kills
@@ -178,38 +230,55 @@ def test_damaged_headers_of_our_own_files(tmp_path: Path, raw: Any, kind: str) -
     ("name", "kind", "coils", "lines"),
     [
         ("brain16ch_pulseq_164128.dat", "VD", 16, 128),
-        ("phantom2ch_2reps_twixtools_gre.dat", "VD", 2, 320),
+        ("phantom2ch_2reps_twixtools_gre.dat", "VD", 2, 160),
         ("phantom14ch_R3_gadgetron.h5", "MRD", 14, 68),
     ],
 )
 def test_damaged_headers_of_measured_files(
     tmp_path: Path, require: Any, name: str, kind: str, coils: int, lines: int
 ) -> None:
-    content = require("data", name).read_bytes()
-    sizes = {"coils": coils, "lines": lines, "bytes": len(content)}
-    outcomes = check(flipped(content, header_ranges(content, kind), N_MEASURED, seed=5), tmp_path, sizes)
+    path = require("data", name)
+    before, content = state(path), path.read_bytes()
+    whole = undamaged(content, tmp_path, coils=coils, lines=lines)
+    outcomes = check(flipped(content, header_ranges(content, kind), N_MEASURED, seed=5), tmp_path, whole)
     assert len(outcomes) == N_MEASURED
+    assert in_child(lambda: tried(path, whole)) == "ok" and state(path) == before
 
 
 @pytest.mark.parametrize("kind", ["VB", "VD", "MRD"])
 def test_truncated_files_of_our_own(tmp_path: Path, raw: Any, kind: str) -> None:
-    content, sizes = own_file(raw, tmp_path, kind)
-    outcomes = check(truncated(content), tmp_path, sizes)
+    content, whole = own_file(raw, tmp_path, kind)
+    outcomes = check(truncated(content), tmp_path, whole)
     assert len(outcomes) == 10 and not any(line == "ok" for line in outcomes.values())
 
 
-@pytest.mark.parametrize("name", ["brain16ch_pulseq_164128.dat", "phantom14ch_R3_gadgetron.h5"])
-def test_truncated_measured_files(tmp_path: Path, require: Any, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "coils", "lines"), [("brain16ch_pulseq_164128.dat", 16, 128), ("phantom14ch_R3_gadgetron.h5", 14, 68)]
+)
+def test_truncated_measured_files(tmp_path: Path, require: Any, name: str, coils: int, lines: int) -> None:
     content = require("data", name).read_bytes()
-    outcomes = check(truncated(content), tmp_path, {"coils": 16, "lines": 128, "bytes": len(content)})
-    assert not any(line == "ok" for line in outcomes.values())
+    outcomes = check(truncated(content), tmp_path, undamaged(content, tmp_path, coils=coils, lines=lines))
+    assert len(outcomes) == 10 and not any(line == "ok" for line in outcomes.values())
 
 
-def test_the_child_is_limited(tmp_path: Path) -> None:
-    """That the checks above can fail: memory, time, and a fault in words."""
-    assert "Error" in in_child(lambda: [_greedy()], tmp_path)[0]
-    assert "FAULT" in in_child(lambda: [str(os.kill(os.getpid(), 9))], tmp_path)[0]
-    assert sys.platform == "linux"
+def test_the_checks_can_fail(tmp_path: Path, raw: Any) -> None:
+    """Memory, time, a death, a file that was touched, and lines or coils that are missing without a word."""
+    assert in_child(_greedy) == "MemoryError"
+    assert "FAULT" in in_child(lambda: str(os.kill(os.getpid(), 9)))
+    _, whole = own_file(raw, tmp_path, "MRD")
+    scan, words = read_with_words(tmp_path / "whole.raw")
+    mask = scan.mask.copy()
+    mask[:, np.flatnonzero(mask[0])[-1]] = False
+    fewer = replace(scan, kspace=scan.kspace * mask[:, :, None], mask=mask)
+    coilless = replace(scan, kspace=scan.kspace[:3], noise=None)
+    assert disagreement(scan, words, whole) is None
+    for less in (fewer, coilless):
+        assert "without a word" in str(disagreement(less, words, whole))
+        assert disagreement(less, words | {"a line is missing"}, whole) is None
+    assert "k-space" in str(disagreement(scan, words, replace(whole, coils=3)))
+    before = state(tmp_path / "whole.raw")
+    os.utime(tmp_path / "whole.raw")
+    assert state(tmp_path / "whole.raw") != before and sys.platform == "linux"
 
 
 def _greedy() -> str:

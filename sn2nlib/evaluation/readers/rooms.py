@@ -16,6 +16,7 @@ The folder holds ``study.yaml``::
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from sn2nlib.scans.images import read_image
 
 STUDY = "study.yaml"
 _LETTERS = list("bcdfghjkmnpqrstvwxz23456789")  # no vowels: a token is never a word
+_ALIKE = 1.5  # how far brightness may differ between the images of a case
 _READER = r"\w[\w-]*"
 
 
@@ -155,6 +157,7 @@ def prepare_room(
             "images": {token: {"case": case, "arm": arm} for (case, arm), token in images.items()},
             "readings": told,
         })  # fmt: skip
+        os.chmod(key, 0o600)
     return plan
 
 
@@ -360,6 +363,7 @@ def _write_images(
         if np.array_equal(first, second):
             raise ImageError(f"case {case.case}: {' and '.join(arms)} are the same image")
         _check_marks(case, first.shape, geometry.affine)
+        _compare_brightness(case, dict(zip(arms, (first, second), strict=True)))
         for arm, (volume, _) in zip(arms, read, strict=True):
             _write_bare(volume, image_path(room, images[case.case, arm]), geometry.affine)
     for path in sorted((room / "images").iterdir()):
@@ -372,6 +376,19 @@ def _write_bare(volume: np.ndarray, path: Path, affine: np.ndarray) -> None:
     """
     path.parent.mkdir(exist_ok=True)
     nib.save(nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine), path)
+
+
+def _compare_brightness(case: StudyCase, volumes: Mapping[str, np.ndarray]) -> None:
+    """Warn of images that one window cannot show alike, by which readers could tell the arms apart."""
+    bright = {arm: float(np.sqrt(np.mean(np.square(volume, dtype=np.float64)))) for arm, volume in volumes.items()}
+    low, high = sorted(bright.values())
+    if high > _ALIKE * low:
+        told = ", ".join(f"{arm} {value:.4g}" for arm, value in bright.items())
+        warnings.warn(
+            f"case {case.case}: its images differ in scale (root mean square: {told}), while the room shows both in "
+            "one window; bring them to one scale first",
+            stacklevel=2,
+        )
 
 
 def _check_marks(case: StudyCase, shape: Sequence[int], affine: np.ndarray) -> None:

@@ -16,9 +16,11 @@ which of them holds the labels.
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -49,6 +51,8 @@ class Template(BaseModel):
         Our structure → the program's label or labels; whole tables, or none.
     note
         What must be told wherever the numbers appear.
+    minutes
+        How long the program may take for an image.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +64,7 @@ class Template(BaseModel):
     tissue: dict[str, int | list[int]] = {}
     subcortical: dict[str, int | list[int]] = {}
     note: str = ""
+    minutes: float = Field(default=240, gt=0)
 
     @model_validator(mode="after")
     def _complete(self) -> "Template":
@@ -159,10 +164,17 @@ class CommandSegmenter:
             )
 
     def _run(self, command: list[str]) -> None:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+            running = subprocess.Popen(command, errors="replace", start_new_session=True, **pipes)
         except OSError as error:
             raise SegmentationError(f"{self.name} could not be run: {error}") from error
-        if done.returncode != 0:
-            last = ((done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines())[-1][:_TOLD]
-            raise SegmentationError(f"{self.name} failed with code {done.returncode}: {last}")
+        with running:
+            try:
+                said, complaint = running.communicate(timeout=60 * self.template.minutes)
+            except subprocess.TimeoutExpired as error:
+                os.killpg(running.pid, signal.SIGKILL)  # what it started, too
+                raise SegmentationError(f"{self.name} did not end within {self.template.minutes:g} min") from error
+        if running.returncode != 0:
+            last = ((complaint.strip() or said.strip() or "it said nothing").splitlines())[-1][:_TOLD]
+            raise SegmentationError(f"{self.name} failed with code {running.returncode}: {last}")

@@ -19,7 +19,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from sn2nlib.errors import ImageError
 from sn2nlib.evaluation.volumetry.engine import Segmentation, Segmenter, segment
-from sn2nlib.evaluation.volumetry.measures import compare
+from sn2nlib.evaluation.volumetry.measures import INSIDE, compare
 from sn2nlib.parallel import usable_memory
 from sn2nlib.provenance import atomic_write
 from sn2nlib.scans import atlas, images
@@ -115,7 +115,7 @@ def code_digest() -> str:
     """Of the sources that decide labels; a change in what is done with labels leaves them valid."""
     here = Path(__file__).parent
     sources = sorted(path for path in here.glob("*.py") if path.stem not in _AFTERWARDS)
-    sources += [Path(module.__file__) for module in (atlas, images)]
+    sources += [Path(str(module.__file__)) for module in (atlas, images)]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
@@ -265,9 +265,9 @@ def scan_rows(
 
     Returns
     -------
-    Rows of `COLUMNS`: reference is full_sampled or truth; structure to hd95_mm are those of `compare`. A failed image,
-    or one whose reference failed, has rows without numbers. The noise-free image (arm "truth", against full_sampled)
-    and the fully sampled one (against the truth) are repeated at every level.
+    Rows of `COLUMNS`: reference is full_sampled, truth or, of tissues, truth_in_mask; structure to hd95_mm are those of
+    `compare`. A failed image, or one whose reference failed, has rows without numbers. The noise-free image (arm
+    "truth", against full_sampled) and the fully sampled one (against the truth) are repeated at every level.
     """
 
     def made(arm: str, level: float, kind: str) -> Segmentation:
@@ -279,8 +279,11 @@ def scan_rows(
         against: list[tuple[str, np.ndarray, str]] = [(REFERENCE, reference.labels, _of_reference(reference.failure))]
         if truth is not None:
             against.append((TRUTH, truth[reference.kind], ""))
+        if truth is not None and reference.kind == "tissue":
+            against.append((INSIDE, truth["tissue"], ""))
         for name, labels, unusable in against:
             options: dict[str, Any] = {"voxel_size": voxel_size, "surfaces": name == REFERENCE}
+            options["inside"] = name == INSIDE
             constant = TRUTH if name == REFERENCE else REFERENCE
             repeated = {}
             if (case_name(scan, constant, 0), kind) in files:
@@ -310,13 +313,15 @@ def _segment(case: Case, jobs: Sequence[tuple[str, Segmenter, Path]]) -> tuple[s
 
 
 def _measured(
-    made: Segmentation, labels: np.ndarray, unusable: str, *, voxel_size: tuple[float, float, float], surfaces: bool
+    made: Segmentation, labels: np.ndarray, unusable: str, *, inside: bool, **options: Any
 ) -> list[dict[str, Any]]:
     failure = made.failure or unusable
     about = {"engine": made.engine, "version": made.version, "note": made.note, "failure": failure}
     if failure:
         return [about | {"structure": name} for name in made.names.values()]
-    return [about | row for row in compare(made.labels, labels, made.names, voxel_size=voxel_size, surfaces=surfaces)]
+    if inside:
+        labels = np.where(made.labels > 0, labels, 0)
+    return [about | row for row in compare(made.labels, labels, made.names, **options)]
 
 
 def _of_reference(failure: str) -> str:

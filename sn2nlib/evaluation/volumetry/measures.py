@@ -24,6 +24,7 @@ from sn2nlib.evaluation.volumetry.engine import TISSUES
 _PERCENTILE = 95
 _LIMIT = 1.96  # SDs on either side of the mean difference: 95 % of normal differences
 _CELL = ["set", "kind", "reference", "noise_sigma", "arm"]
+INSIDE = "truth_in_mask"  # as a reference: the true tissues where the image's own labels are, its brain mask
 _PAIR = ("original", "sN2N")
 
 
@@ -189,7 +190,7 @@ def volume_error(rows: pd.DataFrame) -> pd.DataFrame:
     -------
     set, reference, noise_sigma, arm, n, total_percent, and the mean signed bias of each tissue in percent, by its name.
     """
-    tissues = rows[rows["kind"] == "tissue"]
+    tissues = rows[(rows["kind"] == "tissue") & (rows["reference"] != INSIDE)]
     table = []
     for key, cell in tissues.groupby(["set", "reference", "noise_sigma", "arm"], sort=False):
         wide = cell.pivot(index="scan", columns="structure", values="bias_percent")
@@ -221,6 +222,26 @@ def sign_crossings(levels: np.ndarray, bias: np.ndarray) -> list[tuple[float, fl
             found.append((float(last[0]), float(level)))
         last = (float(level), float(sign))
     return found
+
+
+def surface_distances(rows: pd.DataFrame) -> pd.DataFrame:
+    """95th-percentile surface distance to the fully sampled image's labels, averaged over structures, then over scans.
+
+    Parameters
+    ----------
+    rows
+        set, scan, kind, reference, noise_sigma, arm, hd95_mm; one row per structure.
+
+    Returns
+    -------
+    set, kind, noise_sigma, n, original, sN2N, truth (mm; NaN where no scan has the arm).
+    """
+    rows = rows[rows["reference"] == "full_sampled"]
+    keys = ["set", "kind", "noise_sigma"]
+    scans = rows.groupby([*keys, "scan", "arm"], sort=False)["hd95_mm"].mean().unstack("arm")
+    scans = scans.reindex(columns=[*_PAIR, "truth"])
+    cells = scans.groupby(keys, sort=False)
+    return cells.mean().assign(n=cells.size()).reset_index()[[*keys, "n", *_PAIR, "truth"]]
 
 
 def share_removed(original: float, denoised: float) -> float:

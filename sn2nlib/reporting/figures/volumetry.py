@@ -42,7 +42,7 @@ _KINDS = {"tissue": "GM, WM, CSF", "subcortical": "15 subcortical structures"}
 _ARMS = ("original", "sN2N")
 _OPEN: dict[str, Any] = {"linestyle": "none", "fillstyle": "none", "color": GREY, "markersize": 5}
 _SKY, _YELLOW, _WHITE = "#56B4E9", "#F0E442", "#FFFFFF"
-_TISSUE_COLOURS = {"CSF": _SKY, "GM": ORANGE, "WM": VERMILION}
+_TISSUE_COLOURS = {"CSF": _SKY, "GM": _YELLOW, "WM": VERMILION}
 # one colour for both sides of a structure
 _DEEP_COLOURS = {
     "thalamus": _SKY, "caudate": ORANGE, "putamen": GREEN, "pallidum": _YELLOW, "brainstem": _WHITE,
@@ -106,8 +106,7 @@ def dsc_curves(
         ))  # fmt: skip
     for axes in grid[-1]:
         axes.set_xlabel("added noise (σ)")
-    for axes in grid[0]:
-        add_legend(axes)
+    _legends(grid)
     truth = "Truth: the noise-free image, segmented alike."
     sheet.caption = f"{sentence(what)}. {'; '.join(told)}. {truth} {_ran(engines)}"
     return sheet
@@ -268,10 +267,10 @@ def label_overlay(
         height=TOP + 6 + len(images) * (height + gap) + 8 + _PITCH * len(lines) + BOTTOM,
     )
     _write_lines(sheet, lines)
-    sheet.line_colours = tuple(colours.values())
     for column, name in enumerate(columns):
         sheet.write(left + column * (width + gap) + width / 2, TOP + 1.5, _title(name), ha="center")
     top_grey, failed = window(reference), []
+    outlined: set[str] = set()
     for row, (level, arms) in enumerate(images.items()):
         if set(_ARMS) - set(arms):
             raise StudyError(f"the images at {level:g} σ lack an arm; needed are {', '.join(_ARMS)}")
@@ -287,7 +286,9 @@ def label_overlay(
             if found is None or not found.any():
                 failed.append(f"{_title(name)} at {level:g} σ")
             else:
-                _contours(axes, view(found, plane, index=index)[box], kind, colours)
+                outlined |= _contours(axes, view(found, plane, index=index)[box], kind, colours)
+    colours = {name: colour for name, colour in colours.items() if name in outlined}
+    sheet.line_colours = tuple(colours.values())
     handles = [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in colours.items()]
     sheet.legend(
         handles=handles, ncols=len(handles), loc="lower left",
@@ -328,6 +329,19 @@ def _ran(engines: Mapping[str, str]) -> str:
     return "Engines: " + "; ".join(f"{kind.replace('_', ' ')}: {name}" for kind, name in engines.items()) + "."
 
 
+def _legends(grid: Any) -> None:
+    """Legends in the first row; what is published, for which it has no room, below it where there is a second row."""
+    rest = grid[-1, 0]
+    for line in rest.lines if len(grid) > 1 else []:
+        if line.get_label() != "published":
+            line.set_label("_")
+    for line in grid[0, 0].lines if len(grid) > 1 else []:
+        if line.get_label() == "published":
+            line.set_label("_")
+    for axes in {id(axes): axes for axes in (*grid[0], rest)}.values():
+        add_legend(axes)
+
+
 def _draw_dsc(axes: Axes, rows: pd.DataFrame, published: Published, metric: str) -> None:
     for arm in ("original", "sN2N", "truth"):
         ours = rows[rows["arm"] == arm].sort_values("noise_sigma")
@@ -340,8 +354,8 @@ def _draw_dsc(axes: Axes, rows: pd.DataFrame, published: Published, metric: str)
             axes.errorbar(ours["noise_sigma"], ours["mean"], yerr=yerr, fmt="none", ecolor=style["color"])
     for arm in _ARMS:
         theirs = published.table2[(published.table2["metric"] == metric) & (published.table2["arm"] == arm)]
-        # explained beside, where there is room
-        axes.plot(theirs["noise_sigma"], theirs["mean"], marker=ARM_STYLES[arm]["marker"], **_OPEN)
+        marker = ARM_STYLES[arm]["marker"]
+        axes.plot(theirs["noise_sigma"], theirs["mean"], label="published", marker=marker, **_OPEN)
     axes.set_ylabel("DSC", size=8)
 
 
@@ -382,16 +396,19 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame, levels: Sequence[float]) -
     return told
 
 
-def _contours(axes: Axes, labels: Plane, kind: str, colours: Mapping[str, str]) -> None:
-    names = TISSUES if kind == "tissue" else SUBCORTICAL
+def _contours(axes: Axes, labels: Plane, kind: str, colours: Mapping[str, str]) -> set[str]:
+    """Outline what the plane holds; returns whose colours were needed."""
+    names, outlined = TISSUES if kind == "tissue" else SUBCORTICAL, set()
     for number, name in names.items():
         mask = labels == number
         # the outer tissues' inner boundary is their neighbour's own: three lines, not five
         if kind == "tissue":
             mask = labels >= number
         if mask.any() and not mask.all():
-            colour = colours[name if kind == "tissue" else name.split()[-1]]
-            axes.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=0.8)
+            whose = name if kind == "tissue" else name.split()[-1]
+            axes.contour(mask.astype(float), levels=[0.5], colors=[colours[whose]], linewidths=0.8)
+            outlined.add(whose)
+    return outlined
 
 
 def _busiest(labels: Plane, plane: str, kind: str, usual: int) -> int:

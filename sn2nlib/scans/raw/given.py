@@ -56,12 +56,14 @@ def settle_geometry(
         raise ChoiceError("affine and affine_from are two ways to say the same; give one of them")
     if (affine is not None or affine_from is not None) and known.affine is not None:
         raise ChoiceError("the file says where the image lies; an affine is for files that do not")
-    voxels = known.voxel_size
+    voxels, remark = known.voxel_size, ""
     if voxel_size is not None:
         given = _lengths(voxel_size)
         if voxels is not None and not _same(given, voxels):
             raise ChoiceError(f"voxel_size {_told(given)} mm was given, the file says {_told(voxels)} mm: "
                               "it is for files that do not say it")  # fmt: skip
+        if voxels is not None and not np.allclose(given, voxels, rtol=1e-4):
+            remark = f" (its voxel size {_told(voxels)} mm is taken, not the {_told(given)} mm given)"
         voxels = voxels or given
     if affine is not None or affine_from is not None:
         placed = _checked(affine) if affine is not None else image_affine(Path(affine_from), shape)  # type: ignore[arg-type]
@@ -73,7 +75,7 @@ def settle_geometry(
             )
         return Geometry((z, y, x), placed, "an image that was given" if affine is None else "given")
     source = "the voxel size given; position and orientation unknown"
-    return Geometry(voxels, known.affine, known.source if voxels == known.voxel_size else source)
+    return Geometry(voxels, known.affine, known.source + remark if voxels == known.voxel_size else source)
 
 
 def geometry_doubts(settled: Geometry, unknown: str | None, *, shape: Sizes, declared: Lengths) -> list[str]:

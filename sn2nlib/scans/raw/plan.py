@@ -164,9 +164,12 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
         does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
     geometry, told = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
     doubts += told
-    if header.forward_transform and geometry.source == "from the header":
+    if header.forward_transform and geometry.source.startswith("from the header"):
         notes.append("voxels follow each other against the directions that Siemens writes down: so they do, from front "
                      "to back, in two phantoms; left and right follow the same rule")  # fmt: skip
+    if options.affine_from is not None:
+        notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
+                     "it: lay the images made of them upon it once")  # fmt: skip
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
     does = [*_placements(readout, ky, kz, lines[rows], header), *does]
     return Plan(

@@ -1,6 +1,7 @@
 """Reading rooms: what is drawn by the seed, what the room must not tell, and what is refused."""
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -54,6 +55,7 @@ def test_the_room_does_not_tell_the_arm(folder: Path) -> None:
         content = path.read_bytes() + str(path.relative_to(room)).encode()
         assert [arm for arm in ARMS if arm.lower().encode() in content.lower()] == []
         assert b"D01" not in content, "nor the case"
+    assert os.name != "posix" or (folder / "key.json").stat().st_mode & 0o077 == 0, "others may read the key"
     images = [path.stat() for path in (room / "images").iterdir()]
     assert len({(found.st_size, found.st_mtime_ns) for found in images}) == 1
     headers = {nib.load(path).header.binaryblock for path in (room / "images").iterdir()}
@@ -207,6 +209,13 @@ def test_images_of_a_case_must_fit(
     with pytest.raises(ImageError, match=message):
         prepare_room(copy, tmp_path / "room", key=tmp_path / "key.json", seed=0)
     assert {path.name for path in tmp_path.iterdir()} == {"study"}
+
+
+def test_images_of_another_scale_are_doubtful(images: Path, tmp_path: Path) -> None:
+    copy = changed(images, tmp_path, lambda told: None)
+    replace_image(copy / "D02_sN2N.nii", lambda volume: 2 * volume)
+    with pytest.warns(UserWarning, match=r"case D02: its images differ in scale .*original 0\.\d+, sN2N"):
+        prepare_room(copy, tmp_path / "room", key=tmp_path / "key.json", seed=0)
 
 
 def test_the_same_image_twice_is_refused(images: Path, tmp_path: Path) -> None:

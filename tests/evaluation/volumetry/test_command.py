@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,17 @@ def test_failures_are_sentences(program: Path, mode: str, message: str) -> None:
     engine = CommandSegmenter(Template(**template(program, mode)), "tissue")
     with pytest.raises(SegmentationError, match=message):
         engine(codes(), AFFINE)
+
+
+def test_a_program_that_hangs_is_ended_with_what_it_started(program: Path) -> None:
+    command = "sh -c 'sleep 60 & sleep 60; echo {input} {output}'"
+    engine = CommandSegmenter(Template(**template(program, command=command, minutes=0.01)), "tissue")
+    begun = time.monotonic()
+    with pytest.raises(SegmentationError, match=r"Mine did not end within 0\.01 min"):
+        engine(codes(), AFFINE)
+    assert time.monotonic() - begun < 20
+    with pytest.raises(ValueError, match="greater than 0"):
+        Template(**template(program, minutes=0))
 
 
 def test_a_program_that_is_not_there() -> None:

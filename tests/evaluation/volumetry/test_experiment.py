@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -167,9 +168,9 @@ def test_rows_of_a_scan(tmp_path: Path, images: Path, engine: CommandSegmenter) 
     said: list[str] = []
     files = segment_cases(cases, {"tissue": engine}, tmp_path / "labels", workers=2, report=said.append)
     assert any(re.search(r"D167_sN2N_3: tissue \d+ s, failed: empty: GM", line) for line in said)
-    job = {"scan": "D167", "files": files, "kinds": ["tissue"], "levels": LEVELS, "voxel_size": SIZE}
-    rows = all_rows([job | {"truth": {"tissue": labels(1)}}])
-    assert list(rows) == list(COLUMNS) and len(rows) == 2 * 2 * 3 * 3
+    job_options = {"kinds": ["tissue"], "levels": LEVELS, "voxel_size": SIZE}
+    rows = all_rows([job_options | {"scan": "D167", "files": files, "truth": {"tissue": labels(1)}}])
+    assert list(rows) == list(COLUMNS) and len(rows) == 3 * 2 * 3 * 3
 
     def row(**wanted: object) -> dict[str, object]:
         found = rows
@@ -187,10 +188,17 @@ def test_rows_of_a_scan(tmp_path: Path, images: Path, engine: CommandSegmenter) 
     # against the true labels, which look like the original's
     truth = {"reference": "truth", "noise_sigma": 0.0, "structure": "GM"}
     assert row(arm="original", **truth)["dice"] == 1 and row(arm="full_sampled", **truth)["dice"] < 1
+    # the truth has CSF beyond the mask of the labels
+    wide = labels()
+    wide[:, :, 1] = 1
+    against_wide = pd.DataFrame(scan_rows("D167", files, **(job_options | {"truth": {"tissue": wide}})))
+    csf = against_wide[(against_wide["structure"] == "CSF") & (against_wide["noise_sigma"] == 0)]
+    dice = csf[csf["arm"] == "sN2N"].set_index("reference")["dice"]
+    assert dice["truth"] == pytest.approx(2 * 3 / (3 + 4)) and dice["truth_in_mask"] == 1
     failed = row(arm="sN2N", reference="full_sampled", noise_sigma=3.0, structure="WM")
     assert failed["failure"] == "empty: GM" and np.isnan(failed["dice"])  # type: ignore[call-overload]
     kept, excluded = complete_pairs(rows.assign(set="quantitative"))
-    assert set(kept["noise_sigma"]) == {0.0} and len(excluded) == 2
+    assert set(kept["noise_sigma"]) == {0.0} and len(excluded) == 3
     assert set(excluded["reason"]) == {"sN2N: empty: GM"}
 
 

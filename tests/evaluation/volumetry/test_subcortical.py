@@ -49,7 +49,6 @@ def test_left_is_left(small_head: "SmallHead") -> None:
 def test_the_name_tells_what_it_stands_in_for() -> None:
     first, second = AtlasSubcortical(), AtlasSubcortical(atlas="desikan_killiany")
     assert first.name == "FIRST substitute (Harvard–Oxford atlas)"
-    assert "upper bound" in first.note
     assert second.note == "FIRST substitute"
     with pytest.raises(SegmentationError, match="no atlas 'aal'"):
         AtlasSubcortical(atlas="aal")

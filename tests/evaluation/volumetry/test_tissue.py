@@ -98,10 +98,14 @@ def test_the_true_tissues_are_found_in_a_coarse_head(small_head: "SmallHead") ->
     run, truth = small_head.runs[0], small_head.truth["tissue"]
     assert str(run["failures"]) == ""
     found = agreements(run["tissue"], truth)
-    # 2 mm voxels of a cortex of 3 mm mostly hold several tissues
-    assert found["GM"] > 0.84
-    assert found["WM"] > 0.87
-    assert found["CSF"] > 0.65  # its outer rim lies outside the brain that deepbet cuts out
+    # at 2 mm: GM and WM 0.95, CSF 0.75; at 1.35 mm: 0.96, 0.96, 0.79, which is 0.905 on average
+    assert min(found["GM"], found["WM"]) > 0.94
+    assert found["CSF"] > 0.72  # its outer rim lies outside the brain that deepbet cuts out
+    assert np.mean(list(found.values())) > 0.87
+    # inside that brain
+    found = agreements(run["tissue"], np.where(run["tissue"] > 0, truth, 0))
+    assert np.mean(list(found.values())) > 0.91
+    assert found["CSF"] > 0.85
 
 
 def test_the_true_tissues_are_found_at_the_resolution_of_a_scan(small_head: "SmallHead") -> None:
