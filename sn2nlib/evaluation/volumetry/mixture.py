@@ -27,6 +27,7 @@ _STEADY = 1e-5  # change of the means, over that of WM, at which EM stops
 _ITERATIONS = 50
 _ROUNDS = 40
 _REACHES = (20.0, 10.0, 6.0, 5.0)  # mm SD of the smoothing of the bias field, a quarter of the rounds each
+_FINE = 2.0  # mm: larger voxels hold several tissues each, and only a wider field tells bias from tissue
 _GRID = 2.7  # mm: grid on which the bias field is sought
 _FAINT = 1e-6  # least likelihood, over the largest
 
@@ -107,13 +108,14 @@ def even_out(
     steps = [max(1, round(_GRID / size)) for size in voxel_size]
     coarse = tuple(slice(step // 2, None, step) for step in steps)
     brain, inside = blurred(image, mask, np.divide(_BLUR, voxel_size))[coarse], mask[coarse]
+    wider = max(1.0, max(voxel_size) / _FINE) ** 2
     field, mixture = np.ones(brain.shape, np.float32), _start(brain[inside])
     for number in range(_ROUNDS):
         even = np.where(inside, brain / field, 0)
         mixture = _expectation_maximisation(even[inside], mixture, means_too=number < _ROUNDS // 2)
         expected = _expected(even, mixture)
         reach = _REACHES[number * len(_REACHES) // _ROUNDS]
-        sigmas = [reach / (size * step) for size, step in zip(voxel_size, steps, strict=True)]
+        sigmas = [wider * reach / (size * step) for size, step in zip(voxel_size, steps, strict=True)]
         above, below = (
             gaussian_filter(np.where(inside, part, 0), sigmas, mode="constant")
             for part in (brain * expected[0], expected[1])
