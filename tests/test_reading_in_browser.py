@@ -126,7 +126,7 @@ def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
         ) as server,
     ):  # fmt: skip
         try:
-            yield first_line(server, seconds=60).removeprefix("Reading room: ").strip(), server
+            yield first_line(server, seconds=120).removeprefix("Reading room: ").strip(), server
         finally:
             if server.poll() is None:
                 os.killpg(server.pid, signal.SIGKILL)
@@ -145,7 +145,7 @@ def opened(playwright: Playwright, program: Path, address: str) -> Iterator[tupl
     """The page in a browser; prints how long its first images took."""
     browser = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
     page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(30_000)
     traffic = Traffic(page)
     begun = time.perf_counter()
     page.goto(address)
@@ -188,7 +188,7 @@ class Reader:
         self.settle()
 
     def settle(self) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while self.kept() != len(self.typed):
             assert time.monotonic() < deadline, f"{self.kept()} of {len(self.typed)} scores are on the disk"
             time.sleep(0.02)
