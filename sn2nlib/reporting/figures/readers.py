@@ -11,7 +11,7 @@ from matplotlib.patches import Ellipse, Patch
 
 from sn2nlib.errors import StudyError
 from sn2nlib.reporting.figures.planes import AXES, Plane, draw, pixel_size, view, write_on
-from sn2nlib.reporting.figures.sheet import BOTTOM, GREY, NORMAL, SIDE, SMALL, TOP, VERMILION, WIDTH, Sheet
+from sn2nlib.reporting.figures.sheet import BOTTOM, GREY, NORMAL, SIDE, SMALL, TOP, VERMILION, WIDTH, Sheet, sentence
 
 ARMS = ("original", "sN2N")
 # from bad (dark, warm) to good (dark, cold), told apart with any colour vision and by their place in a bar
@@ -141,7 +141,7 @@ def fine_structures(
                 axes.add_patch(Ellipse((col, row), wide, high, fill=False, edgecolor=VERMILION, linewidth=0.9))
     told = ", ".join(str(mark["name"]) for mark in chosen)
     sheet.caption = (
-        f"{label}: {told}; {extent:g} mm of the head in each panel, {_WINDOW}; the ring in the third panel "
+        f"{sentence(label)}: {told}; {extent:g} mm of the head in each panel, {_WINDOW}; the ring in the third panel "
         "shows where to look. Radiological convention: the patient’s right at the left."
     )
     return sheet
@@ -188,8 +188,8 @@ def lesion_examples(
             _point(axes, row, col, float(mark["radius"]), pixel_size("axial", voxel_size)[1])
         sheet.write(left, above + 5.2 + width, told, size=SMALL, color=GREY)
     sheet.caption = (
-        f"{label}: {len(cases)} lesions of {len({name for name, *_ in cases})} heads, axial, {extent:g} mm of the head "
-        f"in each panel, {_WINDOW}; the arrow points at the lesion. "
+        f"{sentence(label)}: {len(cases)} lesions of {len({name for name, *_ in cases})} heads, axial, {extent:g} mm of "
+        f"the head in each panel, {_WINDOW}; the arrow points at the lesion. "
         + "; ".join(f"{name}, {mark['name']}: {told}" for name, _, mark, told in cases)
         + "."
     )
@@ -270,7 +270,7 @@ def _bars_caption(shown: pd.DataFrame, label: str) -> str:
         better = int((rows["p"] < 0.05).sum())
         parts.append(f"{reader}: p < 0.05 in {better} of {len(rows)} parameters")
     return (
-        f"{label}. Share of cases with each score from 1 (worst) to 5; the number of cases stands in the bars; "
+        f"{sentence(label)}. Share of cases with each score from 1 (worst) to 5; their number stands in the bars; "
         f"n = {cases} cases. Two-sided Wilcoxon signed-rank test as SPSS computes it, sN2N against original: "
         f"* p < 0.05, ** p < 0.01, *** p < 0.001, not adjusted; n.s. otherwise. {'; '.join(parts)}."
     )
