@@ -187,8 +187,9 @@ def lesion_examples(
             write_on(axes, 0.03, 0.03, arm, va="bottom")
             _point(axes, row, col, float(mark["radius"]), pixel_size("axial", voxel_size)[1])
         sheet.write(left, above + 5.2 + width, told, size=SMALL, color=GREY)
+    heads = len({name for name, *_ in cases})
     sheet.caption = (
-        f"{sentence(label)}: {len(cases)} lesions of {len({name for name, *_ in cases})} heads, axial, {extent:g} mm of "
+        f"{sentence(label)}: {len(cases)} lesions of {heads} head{'s' if heads > 1 else ''}, axial, {extent:g} mm of "
         f"the head in each panel, {_WINDOW}; the arrow points at the lesion. "
         + "; ".join(f"{name}, {mark['name']}: {told}" for name, _, mark, told in cases)
         + "."
