@@ -185,6 +185,14 @@ def not_better(table: pd.DataFrame) -> list[str]:
     return [str(bar).split(":")[0] for bar in asked.loc[asked["verdict"] == "missed", "bar"]]
 
 
+def why_not(name: str) -> str:
+    """What keeps fine-tuning from going further on a measure, named as in `not_better`."""
+    dark = [MEASURES[measure][0] for measure in ("lumen", "contrast_lumen", "contrast_csf")]
+    if name in dark:
+        return "its labels are magnitudes of half images, whose Rician floor lifts what is dark"
+    return "it learns from few scans, whose halves differ by what GRAPPA leaves of the aliasing as well as by noise"
+
+
 def _tests(wide: pd.DataFrame, arm: str, other: str) -> tuple[float, float]:
     pairs = wide.dropna(subset=[arm, other])
     signed = wilcoxon(pairs[arm], pairs[other]).p if len(pairs) > 1 else math.nan

@@ -5,7 +5,7 @@ import pandas as pd
 from sn2nlib.reporting import page
 from sn2nlib.reporting.chapters import Chapter, Material, lacking
 from sn2nlib.reporting.html import DIGITAL, NOTHING
-from sn2nlib.reporting.vessel_wall import ARM_NAMES, not_better, readable
+from sn2nlib.reporting.vessel_wall import ARM_NAMES, not_better, readable, why_not
 
 TABLES = ("vessel_wall", "vessel_wall_per_scan", "vessel_wall_bars")
 CONVENTIONS = (
@@ -49,7 +49,5 @@ def _verdicts(asked: pd.DataFrame) -> str:
             "Verdict": part["verdict"],
         })  # fmt: skip
         content += page.table(rows, caption=f"{ARM_NAMES[str(arm)]}: bars", numbers=["Found", "Limit"])
-    worse = not_better(asked)
-    return content + (
-        page.paragraph(f"Fine-tuning does not go further on: {'; '.join(worse)}.") if worse else ""
-    )
+    worse = [f"{name}: {why_not(name)}." for name in not_better(asked)]
+    return content + (page.paragraph("Fine-tuning does not go further on:") + page.bullets(worse) if worse else "")

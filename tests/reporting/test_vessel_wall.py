@@ -18,6 +18,7 @@ from sn2nlib.reporting.vessel_wall import (
     per_scan,
     readable,
     summary,
+    why_not,
 )
 
 
@@ -64,6 +65,8 @@ def test_what_is_asked_holds_for_one_network_and_not_for_the_other(vessel_rows: 
     assert found["sN2N", "edge to the lumen: the blur's over sN2N's, above"] == pytest.approx(1.24, abs=0.02)
     worse = not_better(table)
     assert {"PSNR in the head (dB)", "Wall thickness (mm)"} <= set(worse) and "CNR, wall and lumen" not in worse
+    assert "Rician floor" in why_not("Mean lumen signal") and "few scans" in why_not("PSNR in the head (dB)")
+    assert all("Rician" in why_not(MEASURES[name][0]) for name in ("contrast_lumen", "contrast_csf"))
     saturated = table.loc[table["verdict"] == "saturated", "bar"].str.split(":").str[0]
     assert "Walls detected (share)" in set(saturated)
 
