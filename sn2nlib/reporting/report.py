@@ -135,6 +135,7 @@ def _run_record(
         "training_precision": _model(material.folder).get("training", {}).get("precision"),
         "gains": _gains_record(material.tables.get("table2_gains")),
         "volumetry": _volumetry_record(material.tables),
+        "vessel_wall": _records(material.tables["vessel_wall_bars"]) if "vessel_wall_bars" in material.tables else [],
         "missing": missing,
         "seconds": dict(seconds),
         "settings": dict(material.settings),

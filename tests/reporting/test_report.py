@@ -249,6 +249,9 @@ def test_vessel_walls_stand_with_their_tests_and_bars(html: str, out: Path, publ
         "Wall thickness (mm)",
     ):  # fmt: skip
         assert expected in part, expected
+    recorded = json.loads((out / "run.json").read_text(encoding="utf-8"))["vessel_wall"]
+    assert {row["arm"] for row in recorded} == {"sN2N", "fine_tuned", "vwi_only"}
+    assert {row["verdict"] for row in recorded if row["arm"] == "sN2N"} == {"reached"}
     (out / "tables" / "vessel_wall.csv").unlink()
     assert "tables/vessel_wall.csv is missing: notebook 07_vessel_wall makes it." in words(build(out, published))
 

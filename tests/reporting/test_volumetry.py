@@ -11,7 +11,6 @@ from PIL import Image
 
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.volumetry.choice import SECOND
-from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL
 from sn2nlib.evaluation.volumetry.measures import bland_altman, complete_pairs, surface_distances, volume_error
 from sn2nlib.reporting import figures
 from sn2nlib.reporting.published import Published, load_published
