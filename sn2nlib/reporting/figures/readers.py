@@ -25,8 +25,9 @@ _NAMES = 39.0  # mm for the parameters' names
 _GAP = 1.0
 _ARROW = 9.0  # mm of the head: length of an arrow
 _LARGEST = 0.42  # of a panel: radius of a ring around what fills the panel
-_TOP = 99.0  # percentile of what a panel shows of the original: top of its window; fat beside the brain is brighter
-_WINDOW = f"both arms in one window, from 0 to the original’s {_TOP:g}th percentile in the panel"
+# top of a window: a little above this percentile of the original in the middle of the panel, where no fat is
+_TOP, _ABOVE = 99.0, 1.1
+_WINDOW = f"both arms in one window, from 0 to {_ABOVE:g} times the original’s {_TOP:g}th percentile in its middle"
 
 
 def stars(p: float) -> str:
@@ -217,7 +218,8 @@ def _limits(
     original: Plane, index: Sequence[float], plane: str, voxel_size: tuple[float, float, float], extent: float
 ) -> tuple[float, float]:
     """The window of a panel, the same for both arms."""
-    return 0.0, float(np.percentile(_part(original, index, plane, voxel_size, extent)[0], _TOP)) or 1.0
+    middle, _ = _part(original, index, plane, voxel_size, extent / 2)
+    return 0.0, _ABOVE * float(np.percentile(middle, _TOP)) or 1.0
 
 
 def _point(axes: Axes, row: float, column: float, radius: float, pixel: float) -> None:
