@@ -52,6 +52,17 @@ WRITES: dict[str, list[str]] = {
     "09_report": ["index.html", "run.json"],
 }
 
+# measured on two cores without a GPU, other work stopped: minutes; memory of all processes (GiB), disk (GB)
+TAKES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "minutes": {
+            "00_quickstart": 0.4, "01_data": 0.5, "02_pairs": 0.4, "03_train": 0.2, "04_alpha": 0.1,
+            "05_noise_levels": 0.2, "06_volumetry": 1.8, "07_vessel_wall": 0.8, "08_readers": 0.6, "09_report": 0.1,
+        },
+        "memory": 5, "disk": 0.5,
+    },
+}  # fmt: skip
+
 PROFILE = get_var("profile") or "demo"
 PARAMETERS: dict[str, Any] = json.loads(get_var("parameters") or "{}")
 PROFILE_FILE = Path(PROFILE) if PROFILE.endswith((".yaml", ".yml")) else PROFILES / f"{PROFILE}.yaml"

@@ -1,6 +1,8 @@
 """The whole study on one profile: every notebook in order, skipping what is up to date, then the gains."""
 
 import ast
+import contextlib
+import io
 import json
 import runpy
 import sys
@@ -106,6 +108,8 @@ def run_study(
     _check_labels(root / "notebooks", (parameters or {}).get("labels_from"))
     options = {"profile": profile, "reports": str(reports), "show_output": "1" if show_output else ""}
     options |= {"parameters": json.dumps(dict(parameters))} if parameters else {}
+    if only is None:
+        print(_what_it_takes(root / "dodo.py", options, force=force), flush=True)
     try:
         for notebook in notebooks if only is None else [only]:
             _run_one(root / "dodo.py", notebook, options, force=force)
@@ -124,6 +128,31 @@ def _check_labels(notebooks: Path, folder: object) -> None:
         )
 
 
+def _what_it_takes(dodo: Path, options: Mapping[str, str], *, force: bool) -> str:
+    """What is still to run and how long that takes, as far as `dodo.py` knows; told before anything begins."""
+    study = _Dodo(dodo, [])
+    with contextlib.redirect_stdout(io.StringIO()) as listed:
+        DoitMain(study, config_filenames=()).run(
+            ["list", "--status", *(f"{name}={value}" for name, value in options.items())]
+        )
+    stale = {line.split()[1] for line in listed.getvalue().splitlines() if line.startswith("R ")}
+    waiting: list[str] = []
+    for notebook, needed in study.namespace["NEEDS"].items():
+        if force or notebook in stale or set(needed) & set(waiting):
+            waiting.append(notebook)
+    if not waiting:
+        return "Every notebook is up to date."
+    told = f"To run: {', '.join(waiting)}"
+    measured = study.namespace["TAKES"].get(load_profile(options["profile"]).name)
+    if measured is None:
+        return f"{told}. How long that takes with this profile was never measured."
+    minutes = sum(measured["minutes"][notebook] for notebook in waiting)
+    return (
+        f"{told}. That takes about {minutes:.0f} minutes on two cores without a GPU, up to {measured['memory']} GiB of "
+        f"memory (all processes together), and {measured['disk']} GB of disk."
+    )
+
+
 def _run_one(dodo: Path, notebook: str, options: Mapping[str, str], *, force: bool) -> None:
     failures: list[str] = []
     command = ["run", "--single", *(["--always-execute"] if force else []), notebook]
@@ -138,6 +167,8 @@ def _run_one(dodo: Path, notebook: str, options: Mapping[str, str], *, force: bo
 
 class _Dodo(NamespaceTaskLoader):
     """`dodo.py`, executed afresh for every run, with a reporter that collects failures."""
+
+    namespace: dict[str, Any]
 
     def __init__(self, path: Path, failures: list[str]) -> None:
         super().__init__()
@@ -197,7 +228,29 @@ def summary(folder: Path) -> str:
     volumetry = folder / "tables" / "volumetry_gains.csv"
     if volumetry.is_file():
         lines += _gain_lines(pd.read_csv(volumetry), _DSC_TITLE)
-    return "\n".join(lines)
+    return "\n".join([*lines, *_vessel_lines(folder / "tables"), *_reader_lines(folder / "tables")])
+
+
+def _vessel_lines(tables: Path) -> list[str]:
+    """Of the vessel wall scans: how many bars sN2N reaches."""
+    if not (tables / "vessel_wall_bars.csv").is_file():
+        return []
+    bars = pd.read_csv(tables / "vessel_wall_bars.csv")
+    verdicts = bars.loc[bars["arm"] == "sN2N", "verdict"].value_counts()
+    counts = ", ".join(f"{verdict} {n}" for verdict, n in verdicts.items())
+    return ["", f"Vessel walls, sN2N trained on MP-RAGE alone, bars: {counts}"]
+
+
+def _reader_lines(tables: Path) -> list[str]:
+    """Mean scores of both arms, of every group of parameters."""
+    if not (tables / "readers_pooled.csv").is_file():
+        return []
+    pooled = pd.read_csv(tables / "readers_pooled.csv")
+    pooled = pooled[(pooled["parameter"] == "all") & (pooled["reader"] == "all")]
+    who = "synthetic readers, nobody has read the images" if (pooled["source"] == "synthetic").all() else "readers"
+    return ["", f"Mean scores, original and sN2N ({who}):"] + [
+        f"  {row.group:18}{row.original_mean:.2f}  {row.sN2N_mean:.2f}" for row in pooled.itertuples()
+    ]
 
 
 def _gain_lines(gains: pd.DataFrame, title: str) -> list[str]:

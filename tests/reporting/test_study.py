@@ -24,7 +24,7 @@ from sn2nlib.reporting.study import STUDY, find_root, parse_parameters, run_stud
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = [
     "00_quickstart", "01_data", "02_pairs", "03_train", "04_alpha", "05_noise_levels", "06_volumetry", "07_vessel_wall",
-    "09_report",
+    "08_readers", "09_report",
 ]  # fmt: skip
 DODO = runpy.run_path(str(REPOSITORY / "dodo.py"))
 
@@ -96,15 +96,33 @@ def test_everything_runs_in_order_and_then_nothing(
     capsys.readouterr()
     assert run(root, ran) == []
     told = capsys.readouterr()
-    assert told.out.splitlines() == [f"{name}  up to date" for name in STEPS]
+    assert told.out.splitlines() == ["Every notebook is up to date.", *(f"{name}  up to date" for name in STEPS)]
     assert told.err == ""
+
+
+def test_what_it_takes_is_told_before_it_begins(
+    root: Path, ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    minutes = DODO["TAKES"]["smoke"]["minutes"]
+    assert set(minutes) == set(STEPS)
+    run(root, ran)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"To run: {', '.join(STEPS)}. That takes about {sum(minutes.values()):.0f} minutes on two")
+    write_notebook(root, "08_readers", "changed = 1")
+    run(root, ran)
+    # 09 waits for 08, though nothing that it reads has changed yet
+    assert capsys.readouterr().out.splitlines()[0].startswith("To run: 08_readers, 09_report. That takes about 1 min")
+    settings = (root / "notebooks" / "profiles" / "smoke.yaml").read_text().replace("name: smoke", "name: mine")
+    (root / "mine.yaml").write_text(settings)
+    run_study(str(root / "mine.yaml"), root=root)
+    assert "was never measured" in capsys.readouterr().out.splitlines()[0]
 
 
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ("notebooks/04_alpha.ipynb", ["04_alpha", "05_noise_levels", "06_volumetry", "07_vessel_wall", "09_report"]),
-        ("notebooks/07_vessel_wall.ipynb", ["07_vessel_wall", "09_report"]),
+        ("notebooks/04_alpha.ipynb", STEPS[4:]),
+        ("notebooks/07_vessel_wall.ipynb", ["07_vessel_wall", "08_readers", "09_report"]),
         ("notebooks/00_quickstart.ipynb", ["00_quickstart", "09_report"]),
         ("notebooks/profiles/smoke.yaml", STEPS),
         ("data_manifest/splits.csv", STEPS),
@@ -292,3 +310,20 @@ def test_a_killed_study_goes_on_where_it_was(root: Path) -> None:
     assert "00_quickstart  up to date\n01_data  up to date\n" in again.stdout
     assert log.read_text().split() == [*STEPS[:3], "02_pairs"]
     assert sorted(path.stem for path in executed.iterdir()) == STEPS[:3]
+
+
+def test_the_summary_tells_of_vessel_walls_and_readers(tmp_path: Path) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "vessel_wall_bars.csv").write_text(
+        "arm,verdict\nsN2N,reached\nsN2N,reached\nsN2N,missed\nblur,missed\n"
+    )
+    rows = "lesions,all,all,4.0,4.5,synthetic\nlesions,all,A,1,1,synthetic\nlesions,lesion,all,2,2,synthetic\n"
+    (tmp_path / "tables" / "readers_pooled.csv").write_text(
+        "group,parameter,reader,original_mean,sN2N_mean,source\n" + rows
+    )
+    lines = [" ".join(line.split()) for line in summary(tmp_path).splitlines() if line]
+    assert lines[1:] == [
+        "Vessel walls, sN2N trained on MP-RAGE alone, bars: reached 2, missed 1",
+        "Mean scores, original and sN2N (synthetic readers, nobody has read the images):",
+        "lesions 4.00 4.50",
+    ]

@@ -32,8 +32,8 @@ SOURCE = "synthetic"
 LABEL = "synthetic readers: a model observer, no human scores"
 BIAS, WAVERING = 0.25, 0.45  # SD in grades: between readers, and of one reader from image to image
 ACUITY_LIMIT = 5.0  # edge step over noise at which noise blurs an edge as much as its own width does
-# acuity of a noise-free image; 10–90 % width in mm of the sharpest edge that voxels of 0.56 mm show
-SHARPEST, IDEAL_EDGE = 1.5, 0.7
+# acuity of a noise-free image, and the 10–90 % width of the sharpest edge in vessel wall images: one voxel, in mm
+SHARPEST, IDEAL_EDGE = 1.5, 0.56
 CRITERION = 3.0  # SD of healthy white matter above which a spot is taken for a lesion
 
 

@@ -27,6 +27,7 @@ _STEADY = 1e-5  # change of the means, over that of WM, at which EM stops
 _ITERATIONS = 50
 _ROUNDS = 40
 _REACHES = (20.0, 10.0, 6.0, 5.0)  # mm SD of the smoothing of the bias field, a quarter of the rounds each
+_HELD = 0.75  # contrast of WM and GM below which the means stay, over that which the first round found
 _GRID = 2.7  # mm: grid on which the bias field is sought
 _FAINT = 1e-6  # least likelihood, over the largest
 
@@ -45,6 +46,11 @@ class Mixture:
 
     means: np.ndarray
     noise_sd: float
+
+    @property
+    def contrast(self) -> float:
+        """How much brighter WM is than GM, as a share of GM."""
+        return float(self.means[2] / self.means[1]) - 1
 
     def densities(self, values: np.ndarray) -> np.ndarray:
         """Share times normal density of each state at intensities (n,) → (state, n)."""
@@ -78,8 +84,9 @@ def even_out(
 
     In each of 40 rounds, from wide to narrow smoothing S, on a coarse grid of the blurred brain y:
 
-    1. EM on the histogram of y / b finds means and noise, from k-means on; in the second half of the rounds, whose
-       field is fine enough to follow the folds, the means stay and cannot run together.
+    1. EM on the histogram of y / b finds means and noise, from k-means on. The means stay in the second half of the
+       rounds, whose field is fine enough to follow the folds, and wherever GM and WM would lose a quarter of the
+       contrast that the first round saw: field and means could pull each other until the two tissues are one.
     2. b ← S[y·E(m)] / S[E(m²)], the field that fits best where m is the intensity that a voxel of GM or WM should
        have, E over the states that its intensity may be. CSF, of few voxels near the skull, has no say.
 
@@ -107,10 +114,13 @@ def even_out(
     steps = [max(1, round(_GRID / size)) for size in voxel_size]
     coarse = tuple(slice(step // 2, None, step) for step in steps)
     brain, inside = blurred(image, mask, np.divide(_BLUR, voxel_size))[coarse], mask[coarse]
-    field, mixture = np.ones(brain.shape, np.float32), _start(brain[inside])
+    field, mixture, least = np.ones(brain.shape, np.float32), _start(brain[inside]), 0.0
     for number in range(_ROUNDS):
         even = np.where(inside, brain / field, 0)
-        mixture = _expectation_maximisation(even[inside], mixture, means_too=number < _ROUNDS // 2)
+        found = _expectation_maximisation(even[inside], mixture, means_too=number < _ROUNDS // 2)
+        least = least if number else _HELD * found.contrast
+        runs_together = found.contrast < least
+        mixture = _expectation_maximisation(even[inside], mixture, means_too=False) if runs_together else found
         expected = _expected(even, mixture)
         reach = _REACHES[number * len(_REACHES) // _ROUNDS]
         sigmas = [reach / (size * step) for size, step in zip(voxel_size, steps, strict=True)]

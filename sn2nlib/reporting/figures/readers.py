@@ -11,7 +11,7 @@ from matplotlib.patches import Ellipse, Patch
 
 from sn2nlib.errors import StudyError
 from sn2nlib.reporting.figures.planes import AXES, Plane, draw, pixel_size, view, write_on
-from sn2nlib.reporting.figures.sheet import BOTTOM, GREY, NORMAL, SIDE, SMALL, TOP, VERMILION, WIDTH, Sheet
+from sn2nlib.reporting.figures.sheet import BOTTOM, GREY, NORMAL, SIDE, SMALL, TOP, VERMILION, WIDTH, Sheet, sentence
 
 ARMS = ("original", "sN2N")
 # from bad (dark, warm) to good (dark, cold), told apart with any colour vision and by their place in a bar
@@ -25,8 +25,9 @@ _NAMES = 39.0  # mm for the parameters' names
 _GAP = 1.0
 _ARROW = 9.0  # mm of the head: length of an arrow
 _LARGEST = 0.42  # of a panel: radius of a ring around what fills the panel
-_TOP = 99.0  # percentile of what a panel shows of the original: top of its window; fat beside the brain is brighter
-_WINDOW = f"both arms in one window, from 0 to the original’s {_TOP:g}th percentile in the panel"
+# top of a window: a little above this percentile of the original in the middle of the panel, where no fat is
+_TOP, _ABOVE = 99.0, 1.1
+_WINDOW = f"both arms in one window, from 0 to {_ABOVE:g} times the original’s {_TOP:g}th percentile in its middle"
 
 
 def stars(p: float) -> str:
@@ -141,7 +142,7 @@ def fine_structures(
                 axes.add_patch(Ellipse((col, row), wide, high, fill=False, edgecolor=VERMILION, linewidth=0.9))
     told = ", ".join(str(mark["name"]) for mark in chosen)
     sheet.caption = (
-        f"{label}: {told}; {extent:g} mm of the head in each panel, {_WINDOW}; the ring in the third panel "
+        f"{sentence(label)}: {told}; {extent:g} mm of the head in each panel, {_WINDOW}; the ring in the third panel "
         "shows where to look. Radiological convention: the patient’s right at the left."
     )
     return sheet
@@ -187,9 +188,10 @@ def lesion_examples(
             write_on(axes, 0.03, 0.03, arm, va="bottom")
             _point(axes, row, col, float(mark["radius"]), pixel_size("axial", voxel_size)[1])
         sheet.write(left, above + 5.2 + width, told, size=SMALL, color=GREY)
+    heads = len({name for name, *_ in cases})
     sheet.caption = (
-        f"{label}: {len(cases)} lesions of {len({name for name, *_ in cases})} heads, axial, {extent:g} mm of the head "
-        f"in each panel, {_WINDOW}; the arrow points at the lesion. "
+        f"{sentence(label)}: {len(cases)} lesions of {heads} head{'s' if heads > 1 else ''}, axial, {extent:g} mm of "
+        f"the head in each panel, {_WINDOW}; the arrow points at the lesion. "
         + "; ".join(f"{name}, {mark['name']}: {told}" for name, _, mark, told in cases)
         + "."
     )
@@ -216,7 +218,8 @@ def _limits(
     original: Plane, index: Sequence[float], plane: str, voxel_size: tuple[float, float, float], extent: float
 ) -> tuple[float, float]:
     """The window of a panel, the same for both arms."""
-    return 0.0, float(np.percentile(_part(original, index, plane, voxel_size, extent)[0], _TOP)) or 1.0
+    middle, _ = _part(original, index, plane, voxel_size, extent / 2)
+    return 0.0, _ABOVE * float(np.percentile(middle, _TOP)) or 1.0
 
 
 def _point(axes: Axes, row: float, column: float, radius: float, pixel: float) -> None:
@@ -270,7 +273,7 @@ def _bars_caption(shown: pd.DataFrame, label: str) -> str:
         better = int((rows["p"] < 0.05).sum())
         parts.append(f"{reader}: p < 0.05 in {better} of {len(rows)} parameters")
     return (
-        f"{label}. Share of cases with each score from 1 (worst) to 5; the number of cases stands in the bars; "
+        f"{sentence(label)}. Share of cases with each score from 1 (worst) to 5; their number stands in the bars; "
         f"n = {cases} cases. Two-sided Wilcoxon signed-rank test as SPSS computes it, sN2N against original: "
         f"* p < 0.05, ** p < 0.01, *** p < 0.001, not adjusted; n.s. otherwise. {'; '.join(parts)}."
     )

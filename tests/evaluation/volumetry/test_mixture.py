@@ -32,6 +32,12 @@ def test_means_and_noise_are_found_at_every_noise(noise_sd: float) -> None:
     assert found.noise_sd == pytest.approx(noise_sd, rel=0.2, abs=4)
 
 
+def test_tissues_do_not_run_together_in_coarse_voxels() -> None:
+    image, mask, _, _ = brain(noise_sd=8.0)
+    _, found = even_out(image, mask, voxel_size=(4.3, 3.4, 3.4))
+    assert found.means[1] / found.means[2] == pytest.approx(0.75, abs=0.05)
+
+
 def test_the_field_goes_and_the_contrast_stays() -> None:
     for noise_sd in (2.0, 10.0):
         image, mask, field, tissues = brain(noise_sd=noise_sd)
