@@ -118,7 +118,7 @@ Planes = Annotated[
 ExportFormat = Annotated[Literal["ismrmrd", "bart"], typer.Option(help="What is written.")]
 NoiseMap = Annotated[
     Path | None,
-    typer.Option(metavar="MAP.nii.gz", help="Write the noise SD too, of the halves as MAP_half."),
+    typer.Option(metavar="MAP.nii.gz", help="Write the noise SD too, of the halves as MAP_half; 1 if fully sampled."),
 ]
 GFactor = Annotated[
     Path | None,
@@ -169,6 +169,8 @@ def in_bytes(gibibytes: float | None) -> int | None:
 
 def coil_count(virtual_coils: float | None) -> int | float | None:
     """A number of coils as a whole number, a share of energy as it is."""
+    if virtual_coils is not None and virtual_coils <= 0:
+        raise typer.BadParameter(f"{virtual_coils:g} coils: give a number from 1 on, or a share of energy above 0")
     if virtual_coils is None or virtual_coils < 1:
         return virtual_coils
     if virtual_coils != int(virtual_coils):
