@@ -1,6 +1,7 @@
 """The commands on raw files of the scanner."""
 
 import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sn2nlib import cli
 from sn2nlib.fourier import crop
 from sn2nlib.recon import make_pair, reconstruct
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans import Scan, load_scan, read_raw, save_scan
+from sn2nlib.scans import Scan, load_bart, load_scan, read_raw, save_scan
 
 TWO_CHANNELS, BOTTLES, BRAIN = (
     "phantom2ch_2reps_twixtools_gre.dat", "phantom14ch_R3_gadgetron.h5", "brain16ch_pulseq_164128.dat",
@@ -36,6 +37,21 @@ def test_inspect_tells_what_becomes_of_a_raw_file(require: Any, capsys: pytest.C
         "training: one partition",
     ):  # fmt: skip
         assert part in told
+
+
+def test_what_is_kept_of_a_raw_file_does_not_claim_to_be_whitened(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, scan = require("data", BOTTLES), tmp_path / "scan.h5"
+    assert sn2n("convert", path, scan) == 0
+    assert sn2n("export", scan, tmp_path / "bart", "--format", "bart") == 0
+    done = json.loads((tmp_path / "bart.json").read_text(encoding="utf-8"))["info"]["done"]
+    assert sn2n("inspect", scan) == 0
+    for told in (" ".join(capsys.readouterr().out.split()), " ".join(done)):
+        assert "scan of this measurement is kept" in told and "scaled by 3.24" in told
+        assert "the samples themselves are not whitened" in told and "pre-whitening" not in told
+    raw, kept, exported = (read.kspace for read in (read_raw(path), load_scan(scan), load_bart(tmp_path / "bart")))
+    assert np.array_equal(raw, kept) and np.array_equal(raw, exported)
 
 
 def test_recon_of_a_twix_file_with_options(

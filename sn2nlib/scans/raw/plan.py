@@ -346,7 +346,8 @@ def _noise(
                    "from dwell times and receiver bandwidth")  # fmt: skip
     else:
         scaling = "not scaled, since the dwell times are unknown"
-    told = f"pre-whitening with the noise scan of {where}, {len(noise) * samples} samples per coil, {scaling}"
+    told = (f"the noise scan of {where} is kept, {len(noise) * samples} samples per coil, {scaling}: reconstruction "
+            "pre-whitens with it, the samples themselves are not whitened")  # fmt: skip
     factor *= regridding.noise_gain if regridding is not None else 1
     return where, factor / sqrt(averages), [told]
 
