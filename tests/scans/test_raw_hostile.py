@@ -41,6 +41,7 @@ class Whole:
     shape: tuple[int, int, int]
     n_bytes: int
     words: frozenset[str]
+    done: frozenset[str]  # the corrections, which name the sizes that they lead to
 
 
 def read_with_words(path: Path) -> tuple[Scan, frozenset[str]]:
@@ -58,7 +59,7 @@ def undamaged(content: bytes, folder: Path, *, coils: int, lines: int) -> Whole:
     path.write_bytes(content)
     scan, words = read_with_words(path)
     assert (scan.n_coils, int(scan.mask.sum())) == (coils, lines) and str(inspect_raw(path))
-    return Whole(coils, lines, scan.shape, len(content), words)
+    return Whole(coils, lines, scan.shape, len(content), words, frozenset(scan.info["done"]))
 
 
 def tried(path: Path, whole: Whole) -> str:
@@ -104,7 +105,7 @@ def disagreement(scan: Scan, words: frozenset[str], whole: Whole) -> str | None:
         return None
     if (scan.n_coils, lines) != (whole.coils, whole.lines):
         return f"{lines} lines of {scan.n_coils} coils without a word, {whole.lines} of {whole.coils} in the file"
-    if scan.shape != whole.shape:
+    if scan.shape != whole.shape and not set(scan.info["done"]) - whole.done:
         return f"a matrix (kz, ky, kx) of {scan.shape} without a word, {whole.shape} in the file"
     return None
 

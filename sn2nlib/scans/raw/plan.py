@@ -171,8 +171,8 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     geometry, told = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
     doubts += told
     if header.forward_transform and geometry.source.startswith("from the header"):
-        notes.append("voxels follow each other against the directions that Siemens writes down: seen from back to front, "
-                     "along the lines of two phantoms of one slice; the other axes follow the same rule")  # fmt: skip
+        notes.append("voxels follow each other against the directions that Siemens writes down: seen from back to "
+                     "front, along the lines of two phantoms of one slice; the other axes follow the same rule")
         doubts += [UNVERIFIED_SIDES] if kz.n > 1 else []
     if options.affine_from is not None:
         notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
