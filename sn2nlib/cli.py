@@ -317,9 +317,10 @@ def denoise(
     network = denoiser.Denoiser.load(model)
     if images.is_image_name(image):
         given, geometry = images.read_image(image, as_acquired=axis is None)
-        planes = denoiser.PARTITIONS if geometry.partitions else axis
+        planes = _told_planes(denoiser.PARTITIONS if geometry.partitions else axis, given.shape, geometry.voxel_size)
         better = denoiser.denoise_image(network, given, voxel_size=geometry.voxel_size, alpha=alpha, axis=planes)
-        images.write_image(better, out, like=geometry, overwrite=overwrite)
+        told = denoiser.short_derivation(network, alpha, planes)
+        images.write_image(better, out, like=geometry, description=told, overwrite=overwrite)
     elif axis is not None:
         raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
     else:
@@ -333,10 +334,14 @@ def denoise(
             partial_fourier=partial_fourier,
             progress=True,
         )
+        planes = _told_planes(denoiser.PARTITIONS, made.original.shape, made.voxel_size)
         better = denoiser.denoise_image(
-            network, abs(made.original), voxel_size=made.voxel_size, alpha=alpha, axis=denoiser.PARTITIONS
+            network, abs(made.original), voxel_size=made.voxel_size, alpha=alpha, axis=planes
         )
-        images.write_image(better, out, affine=made.affine, known=made.known, overwrite=overwrite)
+        told = denoiser.short_derivation(network, alpha, planes)
+        images.write_image(
+            better, out, affine=made.affine, known=made.known, description=told, overwrite=overwrite
+        )
     print(f"Image: {out}")
 
 
@@ -405,10 +410,19 @@ def _denoise_dicom(
     scans.check_dicom_output(out, source=image, overwrite=overwrite)
     network = denoiser.Denoiser.load(model)
     given, found = scans.read_dicom(image, series=series, volume=volume)
-    better = denoiser.denoise_image(network, given, voxel_size=found.voxel_size, alpha=alpha, axis=axis)
-    told = denoiser.derivation(network, alpha)
+    planes = _told_planes(axis, given.shape, found.voxel_size)
+    better = denoiser.denoise_image(network, given, voxel_size=found.voxel_size, alpha=alpha, axis=planes)
+    told = denoiser.derivation(network, alpha, planes)
     scans.write_dicom(better, out, like=found, derivation=told, overwrite=overwrite)
     print(f"Series: {out}")
+
+
+def _told_planes(axis: str | None, shape: Sequence[int], voxel_size: tuple[float, float, float]) -> str:
+    """The planes that the network slides over, printed."""
+    planes = denoiser.settled_planes(axis, voxel_size=voxel_size, shape=shape)
+    why = "chosen from the geometry; --axis chooses others" if axis is None else "as asked"
+    print("Planes: " + ("the partitions, as in training" if planes == denoiser.PARTITIONS else f"{planes}, {why}"))
+    return planes
 
 
 def _labels(names: Sequence[str], n_heads: int) -> Sequence[str]:

@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from sn2nlib import cli
-from sn2nlib.denoiser import Denoiser, UNet25D, denoise_image
+from sn2nlib.denoiser import Denoiser, UNet25D, choose_axis, denoise_image
 from sn2nlib.denoiser.checkpoint import save_model
 from sn2nlib.errors import ChoiceError, ImageError
 from sn2nlib.scans import check_dicom_output, is_dicom, read_dicom, write_dicom
@@ -612,10 +612,13 @@ def test_the_command_makes_a_series_of_a_series(
     run = ("denoise", tmp_path / "in")
     assert sn2n(*run, tmp_path / "out", "--model", model) == 0
     told = capsys.readouterr()
-    assert told.out == f"Series: {tmp_path / 'out'}\n" and "planes" in told.err
-    new = datasets(tmp_path / "out")
-    assert "0.30 x original + 0.70 x output" in new[0].DerivationDescription
     volume, series = read_dicom(tmp_path / "in")
+    planes = choose_axis(series.voxel_size, volume.shape)
+    chosen = f"Planes: {planes}, chosen from the geometry; --axis chooses others\n"
+    assert told.out == f"{chosen}Series: {tmp_path / 'out'}\n" and "planes" in told.err
+    new = datasets(tmp_path / "out")
+    taken = f"0.30 x original + 0.70 x output of a network over {planes} planes, trained by MR-self Noise2Noise"
+    assert taken in new[0].DerivationDescription
     network = Denoiser.load(model)
     with pytest.warns(UserWarning, match="not isotropic"):
         better = denoise_image(network, volume, voxel_size=series.voxel_size)
@@ -623,6 +626,8 @@ def test_the_command_makes_a_series_of_a_series(
     assert np.abs(again - np.clip(better, 0, 4095)).max() <= 0.5
     assert not np.array_equal(np.stack([dataset.pixel_array for dataset in new]), stored)
     assert sn2n(*run, tmp_path / "same", "--model", model, "--alpha", 1, "--axis", "axial") == 0
+    assert capsys.readouterr().out.startswith("Planes: axial, as asked\n")
+    assert "over axial planes" in datasets(tmp_path / "same")[0].DerivationDescription
     assert np.array_equal(np.stack([dataset.pixel_array for dataset in datasets(tmp_path / "same")]), stored)
     assert files(tmp_path / "in") == before
     capsys.readouterr()

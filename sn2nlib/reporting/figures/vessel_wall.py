@@ -190,7 +190,7 @@ def vessel_measures(values: pd.DataFrame, *, label: str) -> Sheet:
             axes.plot(place, known[arm].mean(), marker=marker, color=colour, markersize=5, linestyle="none")
         if part["noise_free"].notna().any():
             axes.axhline(part["noise_free"].mean(), color=BLACK, linestyle=":", linewidth=1)
-        axes.set_title(MEASURES[measure][0], size=SMALL)
+        axes.set_title(MEASURES[measure][0].replace(" 10–90 %", ""), size=SMALL)
         axes.set_xticks(range(len(arms)), [_SHORT[arm] for arm in arms], rotation=60, ha="right")
     n = values["scan"].nunique()
     sheet.caption = (
