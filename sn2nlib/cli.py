@@ -323,12 +323,12 @@ def denoise(
         raise ImageError(f"{image}: --series and --volume choose from a DICOM series, which this is not")
     outputs.check_new(out, outputs.IMAGE, overwrite=overwrite, source=image)
     network = denoiser.Denoiser.load(model)
-    told = images.DENOISED + denoiser.derivation(network, alpha)
     if images.is_image_name(image):
         given, geometry = images.read_image(image, as_acquired=axis is None)
         outputs.warn_of_denoising(image, geometry.denoised)
-        planes = denoiser.PARTITIONS if geometry.partitions else axis
+        planes = _told_planes(denoiser.PARTITIONS if geometry.partitions else axis, given.shape, geometry.voxel_size)
         better = denoiser.denoise_image(network, given, voxel_size=geometry.voxel_size, alpha=alpha, axis=planes)
+        told = images.DENOISED + denoiser.short_derivation(network, alpha, planes)
         images.write_image(better, out, like=geometry, description=told, overwrite=overwrite)
     elif axis is not None:
         raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
@@ -343,11 +343,12 @@ def denoise(
             partial_fourier=partial_fourier,
             progress=True,
         )
+        planes = _told_planes(denoiser.PARTITIONS, made.original.shape, made.voxel_size)
         better = denoiser.denoise_image(
-            network, abs(made.original), voxel_size=made.voxel_size, alpha=alpha, axis=denoiser.PARTITIONS
+            network, abs(made.original), voxel_size=made.voxel_size, alpha=alpha, axis=planes
         )
-        place = {"affine": made.affine, "known": made.known}
-        images.write_image(better, out, **place, description=told, overwrite=overwrite)
+        told = images.DENOISED + denoiser.short_derivation(network, alpha, planes)
+        images.write_image(better, out, affine=made.affine, known=made.known, description=told, overwrite=overwrite)
     print(f"Image: {out}")
 
 
@@ -373,7 +374,7 @@ def evaluate(
     Scanner, sampling and reconstruction are those of the study that trained the model, if it says so.
     """
     outputs.check_new(out, outputs.TABLE, overwrite=overwrite)
-    labels = _labels(name or [], len(head))
+    labels = option.labels(name or [], len(head))
     network = denoiser.Denoiser.load(model, precision="auto")  # as in the study
     denoise = functools.partial(network.denoise, alpha=alpha)
     size = {"matrix": matrix, "voxel_size": voxel_size, "n_coils": coils, "target_psnr": psnr}
@@ -417,19 +418,19 @@ def _denoise_dicom(
     network = denoiser.Denoiser.load(model)
     given, found = scans.read_dicom(image, series=series, volume=volume)
     outputs.warn_of_denoising(image, found.denoised)
-    better = denoiser.denoise_image(network, given, voxel_size=found.voxel_size, alpha=alpha, axis=axis)
-    told = denoiser.derivation(network, alpha)
+    planes = _told_planes(axis, given.shape, found.voxel_size)
+    better = denoiser.denoise_image(network, given, voxel_size=found.voxel_size, alpha=alpha, axis=planes)
+    told = denoiser.derivation(network, alpha, planes)
     scans.write_dicom(better, out, like=found, derivation=told, overwrite=overwrite)
     print(f"Series: {out}")
 
 
-def _labels(names: Sequence[str], n_heads: int) -> Sequence[str]:
-    """What heads are called in a table: what the user says, never their files, which may bear a patient's name."""
-    if not names:
-        return ["head"] if n_heads == 1 else [f"head{number}" for number in range(1, n_heads + 1)]
-    if len(set(names)) != n_heads or len(names) != n_heads:
-        raise typer.BadParameter(f"{n_heads} heads need as many names, all different, got {', '.join(names)}")
-    return names
+def _told_planes(axis: str | None, shape: Sequence[int], voxel_size: tuple[float, float, float]) -> str:
+    """The planes that the network slides over, printed."""
+    planes = denoiser.settled_planes(axis, voxel_size=voxel_size, shape=shape)
+    why = "chosen from the geometry; --axis chooses others" if axis is None else "as asked"
+    print("Planes: " + ("the partitions, as in training" if planes == denoiser.PARTITIONS else f"{planes}, {why}"))
+    return planes
 
 
 def _sentence(error: BaseException) -> str:

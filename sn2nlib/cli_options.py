@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -176,3 +176,12 @@ def coil_count(virtual_coils: float | None) -> int | float | None:
     if virtual_coils != int(virtual_coils):
         raise typer.BadParameter(f"{virtual_coils} coils: give a whole number, or a share of energy below 1")
     return int(virtual_coils)
+
+
+def labels(names: Sequence[str], n_heads: int) -> Sequence[str]:
+    """What heads are called in a table: what the user says, never their files, which may bear a patient's name."""
+    if not names:
+        return ["head"] if n_heads == 1 else [f"head{number}" for number in range(1, n_heads + 1)]
+    if len(set(names)) != n_heads or len(names) != n_heads:
+        raise typer.BadParameter(f"{n_heads} heads need as many names, all different, got {', '.join(names)}")
+    return names

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from nibabel.orientations import aff2axcodes
 
-from sn2nlib import cli, evaluation, scans
+from sn2nlib import cli, cli_options, evaluation, scans
 from sn2nlib import cli_outputs as outputs
 from sn2nlib.config import load_profile
 from sn2nlib.denoiser import Denoiser
@@ -382,7 +382,7 @@ def test_a_table_of_several_heads_has_the_names_that_were_asked_for(folder: Path
     # the same head with noise of its own
     first, second = (rows["psnr"].to_numpy() for _, rows in table.groupby("head", sort=False))
     assert first.shape == second.shape and not np.array_equal(first, second)
-    assert cli._labels([], 2) == ["head1", "head2"]
+    assert cli_options.labels([], 2) == ["head1", "head2"]
 
 
 def refused(code: int, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

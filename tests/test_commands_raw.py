@@ -208,12 +208,17 @@ def test_a_scan_and_the_image_made_of_it_are_denoised_alike(
     told = []
     for given, name in ((raw, "of_raw.nii"), (image, "of_image.nii")):
         assert sn2n("denoise", given, tmp_path / name, "--model", model) == 0
-        told.append(capsys.readouterr().err)
+        printed = capsys.readouterr()
+        told.append(printed.err)
+        assert printed.out.startswith("Planes: the partitions, as in training\n")
+        description = nib.load(tmp_path / name).header["descrip"].item().decode()
+        assert description.endswith("output of a network over partitions")
     of_raw, of_image = (nib.load(tmp_path / name) for name in ("of_raw.nii", "of_image.nii"))
     assert np.array_equal(of_raw.get_fdata(), of_image.get_fdata())
     assert np.allclose(of_raw.affine, affine) and np.allclose(of_image.affine, affine)
     assert told[0] == told[1] and "it takes the partitions, as in training" in told[0]
     assert sn2n("denoise", image, tmp_path / "sagittal.nii", "--model", model, "--axis", "sagittal") == 0
+    assert capsys.readouterr().out.startswith("Planes: sagittal, as asked\n")
     assert not np.array_equal(nib.load(tmp_path / "sagittal.nii").get_fdata(), of_raw.get_fdata())
 
 

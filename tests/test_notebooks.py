@@ -177,6 +177,11 @@ def test_volumetry_leaves_its_tables_and_figures(folder: Path) -> None:
     assert rows.groupby("kind")["structure"].nunique().to_dict() == {
         "subcortical": 15, "subcortical_second": 15, "tissue": 3,
     }  # fmt: skip
+    # every image of the smoke head has tissues that can be believed; no pair of them is left out
+    excluded = pd.read_csv(folder / "tables" / "volumetry_excluded.csv")
+    assert excluded.loc[excluded["kind"] == "tissue", "reason"].tolist() == []
+    tissue = table[table["metric"] == "DSC_FAST"].groupby(["reference", "arm"])["noise_sigma"].nunique()
+    assert set(tissue) == {len(settings.levels)}
     drawn = {path.stem for path in (folder / "figures").glob("volumetry_*.png")}
     assert {f"volumetry_{kind}_quantitative" for kind in ("dsc", "structures", "bland_altman")} < drawn
     assert {f"volumetry_labels_D167_{kind}" for kind in ("tissue", "subcortical")} < drawn
