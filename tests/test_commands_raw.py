@@ -309,8 +309,9 @@ def test_nothing_made_of_a_scan_names_the_patient(require: Any, tmp_path: Path, 
     kspace = np.repeat(crop(measured.kspace, (1, 32, 32)), 6, axis=1)
     several = replace(measured, kspace=kspace, mask=np.ones((6, 32), bool), not_for_training=None)
     save_scan(several, tmp_path / "several.h5")
+    save_scan(replace(several, kspace=kspace[..., ::-1].copy()), tmp_path / "others.h5")
     small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 16, "--steps", 1)
-    given = ("--virtual-coils", 4, "--validation", tmp_path / "several.h5", "--out", model, *small)
+    given = ("--virtual-coils", 4, "--validation", tmp_path / "others.h5", "--out", model, *small)
     assert sn2n("train", tmp_path / "several.h5", *given) == 0
     maps = ("--noise-map", tmp_path / "sd.nii.gz", "--g-factor", tmp_path / "g.nii")
     for code, arguments in (

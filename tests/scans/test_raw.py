@@ -429,7 +429,7 @@ def test_pulseq_files_tell_neither_geometry_nor_matrix(tmp_path: Path, raw: Any)
     doubt = "a field of view of 12 × 20 × 48 mm (z, y, x), the header names 8 × 20 × 48 mm, which may be left over"
     with pytest.warns(UserWarning, match=re.escape(doubt)):
         assert read_raw(path, affine=np.diag([3.0, 2, 3, 1])).voxel_size == (3, 2, 3)
-    with pytest.warns(UserWarning, match="position and orientation are unknown: a Pulseq sequence.*affine_from"):
+    with pytest.warns(UserWarning, match="position and orientation are unknown: a Pulseq sequence.*--affine-from"):
         assert read_raw(path, voxel_size=(2, 2, 3)).voxel_size == (2, 2, 3)
     with pytest.warns(UserWarning, match="the geometry is unknown"):  # nor does an export of it know
         save_ismrmrd(read_raw(path), tmp_path / "scan.mrd")
