@@ -37,7 +37,9 @@ KEYS = ["set", "metric", "arm", "reference", "region", "noise_sigma"]
 # amplifies that
 TOLERANCES = {"PSNR_dB": 0.3, "SSIM": 0.01, "NRMSE_percent": 0.5}
 DSC_TOLERANCE = 0.03
+WALLS = ["cnr_lumen", "cnr_csf", "sd_lumen", "sd_wall", "sd_csf", "psnr"]
 ALPHA_TOLERANCE = 0.15
+WALL_TOLERANCE = 0.15  # share of CNR and noise SD of vessel walls
 SCORE_TOLERANCE = 0.5  # two readers of three cases, and scores are whole
 
 pytestmark = pytest.mark.study
@@ -63,7 +65,7 @@ def folder(reports: Path) -> Path:
 
 
 def headline(folder: Path) -> dict[str, Any]:
-    """The numbers that are held: Table 2's means of original and sN2N, DSC among them, and the chosen α."""
+    """The numbers that are held: Table 2's means of original and sN2N, DSC, vessel walls, scores, and the chosen α."""
     table = pd.read_csv(folder / "tables" / "table2.csv")
     held = table[table["arm"].isin(["original", "sN2N"]) & (table["set"] == "quantitative")]
     rows = held[[*KEYS, "mean"]].round(4).to_dict("records")
@@ -72,8 +74,11 @@ def headline(folder: Path) -> dict[str, Any]:
     pooled = pd.read_csv(folder / "tables" / "readers_pooled.csv")
     whole = pooled[(pooled["parameter"] == "all") & (pooled["reader"] == "all")]
     means = whole[["group", "original_mean", "sN2N_mean"]].round(4).to_dict("records")
+    walls = pd.read_csv(folder / "tables" / "vessel_wall.csv")
+    walls = walls[walls["measure"].isin(WALLS) & walls["arm"].isin(["original", "sN2N"])]
+    wall_rows = walls[["measure", "arm", "mean"]].round(4).to_dict("records")
     alpha = Denoiser.load(folder / "model").alpha
-    return {"alpha": alpha, "table2": rows, "volumetry": dsc_rows, "readers": means}
+    return {"alpha": alpha, "table2": rows, "volumetry": dsc_rows, "readers": means, "vessel_wall": wall_rows}
 
 
 def test_every_notebook_was_run_without_a_warning(folder: Path) -> None:
@@ -136,6 +141,17 @@ def test_numbers_are_the_stored_ones(folder: Path) -> None:
         {tuple(row[key] for key in KEYS): row["mean"] for row in each["volumetry"]} for each in (found, stored)
     )
     assert dsc == pytest.approx(expected_dsc, abs=DSC_TOLERANCE)
+
+
+def test_vessel_walls_are_the_stored_ones(folder: Path) -> None:
+    stored, found = (
+        {(row["measure"], row["arm"]): row["mean"] for row in numbers["vessel_wall"]}
+        for numbers in (json.loads(EXPECTED.read_text(encoding="utf-8")), headline(folder))
+    )
+    assert stored.keys() == found.keys() == {(measure, arm) for measure in WALLS for arm in ("original", "sN2N")}
+    for (measure, arm), mean in stored.items():
+        near = {"abs": TOLERANCES["PSNR_dB"]} if measure == "psnr" else {"rel": WALL_TOLERANCE}
+        assert found[measure, arm] == pytest.approx(mean, **near), (measure, arm)
 
 
 def test_scores_are_the_stored_ones(folder: Path) -> None:
