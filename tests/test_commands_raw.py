@@ -363,9 +363,12 @@ def test_options_without_effect_are_refused(
     assert read_raw(scan).repeat is not None
     out = tmp_path / "a.nii.gz"
     for arguments, told in (
-        (("recon", scan, out, "--measurement", 0), "the options measurement are for twix and ISMRMRD files"),
+        (("recon", scan, out, "--measurement", 0), "--measurement: for twix and ISMRMRD files"),
         (("recon", scan, out, "--pairing", "repetitions"), "ask for the halves too"),
-        (("train", scan, "--out", tmp_path / "m", "--repeat", 1), "a scan file holds what was chosen before"),
+        (("recon", scan, out, "--repeat", 1), "--pairing repetitions takes it"),
+        (("recon", scan, out, "--keep-oversampling"), ": --keep-oversampling: for twix and ISMRMRD files"),
+        (("recon", scan, out, "--halves"), "one partition: a 2D scan is neither split into halves nor trained on"),
+        (("train", scan, "--out", tmp_path / "m", "--repeat", 1), "--repeat: for the scanner's files; a scan"),
     ):
         assert sn2n(*arguments) == 1
         assert told in capsys.readouterr().err

@@ -22,6 +22,7 @@ _SUFFIXES = (".nii", ".nii.gz")
 _TOLERANCE = 1e-3
 _WORDS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")  # free text of a NIfTI header
 Known = Literal["place", "size", "nothing"]  # of a geometry
+DENOISED = "sN2N: "  # how the description of a denoised image begins
 _OURS = b"sn2n"  # intent_name of an image in the axis contract, whose dim_info then says how it was encoded
 _ENCODED = (0, 1, 2)  # axes (x, y, z) of readout, lines, partitions
 
@@ -52,6 +53,11 @@ class Geometry:
     shape: tuple[int, int, int]
     scaling: tuple[float, float] = (1.0, 0.0)
     partitions: bool = False
+
+    @property
+    def denoised(self) -> bool:
+        """Whether the header's description says that it was denoised here, see `write_image`."""
+        return bool(self.header["descrip"].item().startswith(DENOISED.encode()))
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:

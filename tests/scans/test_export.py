@@ -94,6 +94,7 @@ def test_there_and_back_through_bart_is_exact(tmp_path: Path, kind: str) -> None
     scan = make_scan(kind)
     files = save_bart(scan, tmp_path / "my.scan_1")
     assert files[0] == tmp_path / "my.scan_1.cfl" and all(path.is_file() for path in files)
+    assert files[-1] == tmp_path / "my.scan_1.json"
     assert_same(scan, load_bart(tmp_path / "my.scan_1"))
     assert_same(scan, load_bart(tmp_path / "my.scan_1.hdr"))
 
