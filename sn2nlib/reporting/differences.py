@@ -12,6 +12,7 @@ from sn2nlib.reporting import page
 from sn2nlib.reporting.chapters import Chapter, Material
 from sn2nlib.reporting.demographics import SET_NAMES
 from sn2nlib.reporting.volumetry_chapter import engines
+from sn2nlib.scans.black_blood import VOXEL
 from sn2nlib.scans.details import load_lesions, load_structures
 from sn2nlib.scans.manifest import manifest_folder
 
@@ -67,7 +68,7 @@ def facts(material: Material) -> dict[str, str]:
     counts = people.groupby("set", sort=False).size()
     real = people.loc[people["kind"] == "real", "participant"].tolist()
     shift, partial, extra = scanner["caipi_shift"], scanner["partial_fourier"], training["extra_noise"]
-    view = [n * size for n, size in zip(slab["matrix"], (0.5, 0.56, 0.56), strict=True)]
+    view = [n * size for n, size in zip(slab["matrix"], VOXEL, strict=True)]
     manifest = manifest_folder()
     put = [each.name.replace("_", " ") for each in load_structures(manifest) if each.use == "inserted"]
     inserted = list(dict.fromkeys(put))
