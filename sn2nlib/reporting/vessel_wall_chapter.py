@@ -6,6 +6,7 @@ from sn2nlib.reporting import page
 from sn2nlib.reporting.chapters import Chapter, Material, lacking
 from sn2nlib.reporting.html import DIGITAL, NOTHING
 from sn2nlib.reporting.vessel_wall import ARM_NAMES, not_better, not_shown, readable
+from sn2nlib.scans.black_blood import VOXEL
 
 TABLES = ("vessel_wall", "vessel_wall_per_scan", "vessel_wall_bars")
 CONVENTIONS = (
@@ -29,8 +30,9 @@ def vessel_wall(material: Material) -> Chapter:
         return *_ANCHOR, "".join(lacking(name, "07_vessel_wall") for name in missing)
     table, values, asked = (material.tables[name] for name in TABLES)
     n = values["scan"].nunique()
+    voxel = " × ".join(f"{size:g}" for size in VOXEL)
     content = page.paragraph(
-        f"{n} digital phantom{'s' if n > 1 else ''}: T1-weighted SPACE, coronal, 0.5 × 0.56 × 0.56 mm, R = 2×2 "
+        f"{n} digital phantom{'s' if n > 1 else ''}: T1-weighted SPACE, coronal, {voxel} mm, R = 2×2 "
         "CAIPIRINHA, met as NIfTI images. The network and α are those of the MP-RAGE study; beside it the same network "
         "fine-tuned on a few vessel wall scans, one of vessel wall scans alone, and a blur of equal noise reduction."
     )
