@@ -14,6 +14,15 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+
+def _decimal(text: str) -> float:
+    """A number with a decimal point or comma."""
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number") from None
+
+
 ScoreFile = Annotated[
     Path, typer.Argument(metavar="SCORES", help="CSV or .xlsx, one row per score; see data_manifest/README.md.")
 ]
@@ -88,15 +97,21 @@ def report(
     print("\n".join(map(str, written)))
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # -0.5 is a number, not an option
 def power(
-    difference: Annotated[float, typer.Argument(metavar="DIFFERENCE", help="Mean of sN2N − original, in grades.")],
-    sd: Annotated[float, typer.Option(min=0, metavar="SD", help="Of the differences over cases.")],
+    difference: Annotated[
+        float,
+        typer.Argument(metavar="DIFFERENCE", parser=_decimal, help="Mean of sN2N − original, in grades, -4 to 4."),
+    ],
+    sd: Annotated[float, typer.Option(metavar="SD", parser=_decimal, help="Of the differences over cases.")],
     wanted: Annotated[float, typer.Option("--power", min=0, max=1, help="Chance of finding it.")] = 0.8,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Two-sided level.")] = 0.05,
     seed: option.Seed = 0,
 ) -> None:
-    """Tell how many cases the signed-rank test of one reader's scores needs to find a difference."""
+    """Tell how many cases the signed-rank test of one reader's scores needs to find a difference.
+
+    For one test: where p-values are adjusted for several (Holm), more cases are needed; --alpha 0.01 stands for five.
+    """
     statistics = evaluation.statistics
     chances = statistics.likert_differences(difference, sd)
     print(statistics.describe_needed(statistics.cases_needed(chances, power=wanted, alpha=alpha, seed=seed)))

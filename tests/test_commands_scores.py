@@ -76,11 +76,20 @@ def test_report(scores: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_power(capsys: pytest.CaptureFixture[str]) -> None:
     assert sn2n("scores", "power", 0.5, "--sd", 0.8) == 0
     told = re.fullmatch(
-        r"(\d+) cases \(simulated power 0\.8\d\); by Noether's formula: (\d+)\n", capsys.readouterr().out
+        r"(\d+) cases \(simulated power 0\.8\d\); by Noether's formula: (\d+)\nFor one test .*\n",
+        capsys.readouterr().out,
     )
     assert told and 20 <= int(told[1]) <= 30 and 25 <= int(told[2]) <= 40
     assert sn2n("scores", "power", 0, "--sd", 0.8) == 0
-    assert capsys.readouterr().out.startswith("Not found with the most cases tried (power 0.0")
+    assert capsys.readouterr().out.startswith("More than the 1000 cases that were tried (simulated power 0.0")
+    assert sn2n("scores", "power", "-0.5", "--sd", 0.8) == sn2n("scores", "power", "0,5", "--sd", "0,8") == 0
+    assert all(line.startswith((told[1], "For one")) for line in capsys.readouterr().out.splitlines())
+    assert sn2n("scores", "power", "much", "--sd", 0.8) == 2
+    assert "'much' is not a number" in capsys.readouterr().err
+    assert sn2n("scores", "power", 4, "--sd", 0.1) == 0
+    assert capsys.readouterr().out.startswith("6 cases")
+    assert sn2n("scores", "power", 5, "--sd", 0.8) == 1
+    assert "between -4 and 4" in capsys.readouterr().err
     assert sn2n("scores", "power", 0.5, "--sd", 0) == 1
     assert "SD of the differences must be above 0" in capsys.readouterr().err
 

@@ -13,6 +13,7 @@ from great_tables import GT
 
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.readers.summary import ALL, AVERAGING, BOTH, FAMILY, Summary
+from sn2nlib.evaluation.signed_rank import ONE_TEST
 from sn2nlib.reporting.html import NOTHING, PAPER, format_p
 from sn2nlib.reporting.published import Published
 
@@ -249,8 +250,10 @@ def needed_table(summary: Summary) -> ReaderTable:
     ]  # fmt: skip
     notes = [
         "Two-sided signed-rank test at the level 0.05 of one reader’s scores. Simulation: 4,000 studies drawn from the "
-        "differences found here. Noether: formula of 1987, which does not know how many pairs are equal. Both are for "
-        "a study to come, and say nothing about this one."
+        "differences found here; up to 25 pairs that differ, the exact p must be below 0.05 too. Noether: formula of "
+        "1987, which does not know how many pairs are equal. Both are for a study to come, and say nothing about this "
+        "one.",
+        ONE_TEST,
     ]
     return _table(summary, "cases_needed", "Cases that a study like this one needs", [], rows, columns, notes)
 

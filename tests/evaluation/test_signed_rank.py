@@ -131,8 +131,16 @@ def test_power_is_that_of_the_test_itself() -> None:
     chances = {-1: 0.1, 0: 0.4, 1: 0.3, 2: 0.2}
     rng = np.random.default_rng(1)
     studies = rng.choice(list(chances), p=list(chances.values()), size=(3000, 12))
-    share = np.mean([wilcoxon(study).p < 0.05 for study in studies])
+    found = map(wilcoxon, studies)
+    share = np.mean([max(each.p, each.exact_p) < 0.05 for each in found])
     assert signed_rank_power(chances, 12) == pytest.approx(share, abs=0.03)
+
+
+def test_fewer_than_six_cases_can_show_nothing() -> None:
+    sure = likert_differences(4, 0.1)
+    assert wilcoxon([4, 4, 4, 4]).p < 0.05 < wilcoxon([4, 4, 4, 4, 4]).exact_p
+    assert [signed_rank_power(sure, n) for n in (4, 5, 6)] == [0, 0, 1]
+    assert cases_needed(sure).n == 6 and cases_needed(sure, alpha=0.01).n == 8  # 2 / 2⁸ is the first below 0.01
 
 
 def test_power_without_an_effect_is_the_level() -> None:
@@ -179,6 +187,8 @@ def test_likert_differences() -> None:
 def test_bad_power() -> None:
     with pytest.raises(StudyError, match="above 0, not 0"):
         likert_differences(1, 0)
+    with pytest.raises(StudyError, match=r"between -4 and 4, not at 4\.5"):
+        likert_differences(4.5, 1)
     with pytest.raises(StudyError, match=r"sum to 1, not 0\.5"):
         signed_rank_power({1: 0.5}, 10)
     with pytest.raises(StudyError, match="finite differences"):

@@ -21,6 +21,7 @@ from sn2nlib.evaluation.noise_levels import SAMPLING
 from sn2nlib.evaluation.participants import simulate_participant
 from sn2nlib.evaluation.readers.criteria import ARMS, LESION
 from sn2nlib.evaluation.readers.looks import look
+from sn2nlib.evaluation.readers.rooms import STUDY, most_repeats
 from sn2nlib.evaluation.readers.sights import Sight, sights_of
 from sn2nlib.provenance import atomic_write, write_json
 from sn2nlib.recon.pairs import reconstruct
@@ -30,7 +31,6 @@ from sn2nlib.scans.heads import digital_head
 from sn2nlib.scans.images import write_image
 
 Folder = str | Path
-STUDY = "study.yaml"
 _ROOM = 2.0  # mm around a structure that a mark encloses
 
 
@@ -120,7 +120,7 @@ def write_study(folder: Folder, cases: Sequence[str], *, readers: Sequence[str],
     readers
         Names of those who will read.
     repeats
-        How many cases every reader reads twice.
+        How many cases every reader reads twice; fewer where they would be more than half of the cases.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def write_study(folder: Folder, cases: Sequence[str], *, readers: Sequence[str],
             "case": case, "images": {arm: image_name(case, arm) for arm in ARMS},
             "parameters": ["image_quality", "fine_structures", *(["lesions"] if sick else [])], "marks": marks,
         })  # fmt: skip
-    content = {"readers": list(readers), "repeats": min(repeats, len(entries)), "cases": entries}
+    content = {"readers": list(readers), "repeats": min(repeats, most_repeats(len(entries))), "cases": entries}
     path = Path(folder) / STUDY
     with atomic_write(path) as part:
         part.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -48,10 +48,6 @@ class Parameter:
     scale: tuple[str, ...]
     structure: str | None = None
 
-    def criterion(self, score: int) -> str:
-        """What this score means."""
-        return self.scale[SCORES.index(score)]
-
 
 @dataclass(frozen=True)
 class Structure:

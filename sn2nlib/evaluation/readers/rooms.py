@@ -25,7 +25,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sn2nlib.errors import ImageError, ReadingError
 from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
@@ -33,6 +33,7 @@ from sn2nlib.evaluation.readers.scores import COLUMNS, OPTIONAL_COLUMNS
 from sn2nlib.evaluation.readers.session import (
     PLAN,
     Mark,
+    Part,
     Reading,
     RoomCase,
     RoomPlan,
@@ -51,11 +52,7 @@ _ALIKE = 1.5  # how far brightness may differ between the images of a case
 _READER = r"\w[\w-]*"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StudyCase(_Part):
+class StudyCase(Part):
     """A case of the study folder: an image of every arm, what is scored, and structures to look at."""
 
     case: str = Field(min_length=1)
@@ -64,13 +61,18 @@ class StudyCase(_Part):
     marks: tuple[Mark, ...] = ()
 
 
-class ReadingStudy(_Part):
+class ReadingStudy(Part):
     """What ``study.yaml`` says."""
 
     readers: tuple[str, ...] = Field(min_length=1)
     cases: tuple[StudyCase, ...] = Field(min_length=1)
     parameters: tuple[str, ...] = ()
     repeats: int = Field(default=0, ge=0)
+
+
+def most_repeats(n_cases: int) -> int:
+    """How many of so many cases can be read twice: half of them, since another case must come between."""
+    return n_cases // 2
 
 
 def load_study(folder: str | os.PathLike[str], criteria: Criteria) -> ReadingStudy:
@@ -241,8 +243,8 @@ def _wrong(study: ReadingStudy, folder: Path, criteria: Criteria) -> Iterator[st
     for name in study.readers:
         if not re.fullmatch(_READER, name):
             yield f"reader {name!r}: a name has letters, digits, - and _ alone"
-    if study.repeats > (len(study.cases) + 1) // 2:
-        yield f"repeats: {study.repeats} of {len(study.cases)} cases; at most half of them can be read twice"
+    if study.repeats > most_repeats(len(study.cases)):
+        yield f"repeats: {study.repeats} of {len(study.cases)} case(s); at most half of them can be read twice"
     for case in study.cases:
         yield from (f"case {case.case}: {problem}" for problem in _wrong_case(case, folder, criteria))
     seen = [*study.readers, *(mark.name for case in study.cases for mark in case.marks)]
@@ -335,7 +337,7 @@ def _sequence(study: ReadingStudy, rng: np.random.Generator) -> list[tuple[str, 
     """Case, reading 1 or 2, and whether sides are exchanged, in a random order.
 
     Cases of the first half are read again after the first readings of the second half have begun, so that a repetition
-    never follows at once (where there are more than two cases). Sides are balanced.
+    never follows at once. Sides are balanced.
     """
     first = [case.case for case in _shuffled(study.cases, rng)]
     half = (len(first) + 1) // 2
@@ -350,24 +352,35 @@ def _sequence(study: ReadingStudy, rng: np.random.Generator) -> list[tuple[str, 
 def _write_images(
     cases: Sequence[StudyCase], study: Path, room: Path, images: Mapping[tuple[str, str], str]
 ) -> None:
-    """Write every image under its token, as bare float32; equal times, so that none tells the order."""
-    for case in cases:
-        arms = list(case.images)
-        read = [read_image(study / case.images[arm]) for arm in arms]
-        (first, geometry), (second, other) = read
-        if first.shape != second.shape:
-            shapes = ", ".join(f"{arm} {volume.shape}" for arm, (volume, _) in zip(arms, read, strict=True))
-            raise ImageError(f"case {case.case}: its images have different shapes (z, y, x): {shapes}")
-        if not np.allclose(geometry.affine, other.affine, atol=1e-3):
-            raise ImageError(f"case {case.case}: its images lie in different places, their affines differ")
-        if np.array_equal(first, second):
-            raise ImageError(f"case {case.case}: {' and '.join(arms)} are the same image")
-        _check_marks(case, first.shape, geometry.affine)
-        _compare_brightness(case, dict(zip(arms, (first, second), strict=True)))
-        for arm, (volume, _) in zip(arms, read, strict=True):
-            _write_bare(volume, image_path(room, images[case.case, arm]), geometry.affine)
+    """Write every image under its token, as bare float32.
+
+    In the order of the tokens, which are random, and with equal times: file systems remember the order in which files
+    were made, and that of the arms would tell.
+    """
+    affines = {case.case: _check_images(case, study) for case in cases}
+    sources = {images[case.case, arm]: (case.case, name) for case in cases for arm, name in case.images.items()}
+    for token in sorted(sources):
+        case, name = sources[token]
+        _write_bare(read_image(study / name)[0], image_path(room, token), affines[case])
     for path in sorted((room / "images").iterdir()):
         os.utime(path, (0, 0))
+
+
+def _check_images(case: StudyCase, study: Path) -> np.ndarray:
+    """(4, 4) the affine of a case's images, if they fit each other and its marks."""
+    arms = list(case.images)
+    read = [read_image(study / case.images[arm]) for arm in arms]
+    (first, geometry), (second, other) = read
+    if first.shape != second.shape:
+        shapes = ", ".join(f"{arm} {volume.shape}" for arm, (volume, _) in zip(arms, read, strict=True))
+        raise ImageError(f"case {case.case}: its images have different shapes (z, y, x): {shapes}")
+    if not np.allclose(geometry.affine, other.affine, atol=1e-3):
+        raise ImageError(f"case {case.case}: its images lie in different places, their affines differ")
+    if np.array_equal(first, second):
+        raise ImageError(f"case {case.case}: {' and '.join(arms)} are the same image")
+    _check_marks(case, first.shape, geometry.affine)
+    _compare_brightness(case, dict(zip(arms, (first, second), strict=True)))
+    return np.asarray(geometry.affine)
 
 
 def _write_bare(volume: np.ndarray, path: Path, affine: np.ndarray) -> None:

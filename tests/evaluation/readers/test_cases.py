@@ -1,6 +1,7 @@
 """A case of the reader study: two images, their measures, and marks that lie where the structures are."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from sn2nlib.denoiser import UNet25D
 from sn2nlib.denoiser.checkpoint import save_model
 from sn2nlib.evaluation.readers import cases
 from sn2nlib.evaluation.readers.criteria import LESION, load_criteria
-from sn2nlib.evaluation.readers.rooms import load_study
+from sn2nlib.evaluation.readers.rooms import load_study, prepare_room
+from sn2nlib.evaluation.readers.session import Session, open_image
 from sn2nlib.scans.details import Lesion, load_structures
 from sn2nlib.scans.images import read_image
 
@@ -66,12 +68,29 @@ def test_marks_point_at_their_structures(folder: Path) -> None:
     assert marks["lesion 1"]["parameter"] == LESION
 
 
-def test_the_reading_room_takes_the_study(folder: Path) -> None:
+def test_the_reading_room_takes_the_study(folder: Path, tmp_path: Path) -> None:
+    criteria = load_criteria(MANIFEST)
     path = cases.write_study(folder, ["D148"], readers=["reader1", "reader2"])
-    study = load_study(path.parent, load_criteria(MANIFEST))
+    study = load_study(path.parent, criteria)
     [case] = study.cases
-    assert study.readers == ("reader1", "reader2") and study.repeats == 1
+    assert study.readers == ("reader1", "reader2") and study.repeats == 0, "one case cannot be read again at once"
     assert {"overall_quality", "claustrum", "lesion_conspicuity"} <= set(case.parameters)
     assert len(case.marks) == len(cases.load_marks(folder, "D148"))
     told = json.loads((folder / "D148.json").read_text(encoding="utf-8"))
     assert told["lesions"] == 1 and told["psnr_original"] == pytest.approx(35, abs=0.5)
+    plan = prepare_room(path.parent, tmp_path / "one", key=tmp_path / "one.json", seed=1, criteria=criteria)
+    assert [len(readings) for readings in plan.readings.values()] == [1, 1]
+
+
+def test_two_cases_are_read_in_a_room_that_repeats_one(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "cases"))
+    for file in folder.glob("D148*"):
+        shutil.copy(file, copy / file.name.replace("D148", "D149"))
+    cases.write_study(copy, ["D148", "D149"], readers=["reader1"], repeats=2)
+    room = tmp_path / "room"
+    plan = prepare_room(copy, room, key=tmp_path / "key.json", seed=1, criteria=load_criteria(MANIFEST))
+    assert len(plan.readings["reader1"]) == 3
+    session = Session(room, "reader1")
+    volume, _ = open_image(room, session.reading.left)
+    assert volume.shape == SCAN["matrix"] and len(session.case.marks) == len(cases.load_marks(folder, "D148"))
+    assert session.progress() == (0, 3 * 2 * len(session.parameters))

@@ -1,5 +1,6 @@
 """Reading rooms: what is drawn by the seed, what the room must not tell, and what is refused."""
 
+import itertools
 import json
 import os
 import shutil
@@ -62,6 +63,26 @@ def test_the_room_does_not_tell_the_arm(folder: Path) -> None:
     assert len(headers) == 1, "headers differ between images"
 
 
+def test_images_are_written_in_an_order_that_tells_nothing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file system numbers files as they are made, so that `ls -i` lists them in this order."""
+    written: list[str] = []
+    save = nib.save
+
+    def note(image: nib.Nifti1Image, path: Path) -> None:
+        written.append(path.stem)
+        save(image, path)
+
+    monkeypatch.setattr("sn2nlib.evaluation.readers.rooms.nib.save", note)
+    prepare_room(images, tmp_path / "room", key=tmp_path / "key.json", seed=3)
+    assert written == sorted(written) and set(written) == set(key_of(tmp_path)["images"])
+    numbered = sorted((tmp_path / "room" / "images").iterdir(), key=lambda path: path.stat().st_ino)
+    told = [key_of(tmp_path)["images"][path.stem] for path in numbered]
+    assert [image["arm"] for image in told[::2]] != [ARMS[0]] * 5, "the original always first"
+    assert any(one["case"] != two["case"] for one, two in zip(told[::2], told[1::2], strict=True)), "case by case"
+
+
 def test_every_reader_has_an_own_order_with_balanced_sides(folder: Path) -> None:
     plan, key = load_plan(folder / "room"), key_of(folder)
     orders = []
@@ -100,6 +121,21 @@ def test_the_arm_is_on_either_side_in_the_long_run(tmp_path: Path) -> None:
         assert sum(images[reading.left]["arm"] == ARMS[0] for reading in readings) == 2
     assert 10 < sum(left_is_original) < 30
     assert 55 < sum(first_is_original) < 105
+
+
+@pytest.mark.parametrize(("n_cases", "repeats"), [(2, 1), (3, 1), (4, 2)])
+def test_as_many_repeats_as_can_be_never_follow_at_once(
+    images: Path, tmp_path: Path, n_cases: int, repeats: int
+) -> None:
+    def change(told: dict[str, Any]) -> None:
+        told.update(repeats=repeats, cases=told["cases"][:n_cases], readers=[f"r{number}" for number in range(20)])
+
+    room = tmp_path / "room"
+    plan = prepare_room(changed(images, tmp_path, change), room, key=tmp_path / "key.json", seed=0)
+    for readings in plan.readings.values():
+        cases = [reading.case for reading in readings]
+        assert len(cases) == n_cases + repeats and len(set(cases)) == n_cases
+        assert all(one != two for one, two in itertools.pairwise(cases))
 
 
 def test_the_seed_decides(images: Path, folder: Path, tmp_path: Path) -> None:
@@ -159,7 +195,10 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "case twice": (lambda told: told["cases"].append(told["cases"][0]), r"case 'D01' stands there twice"),
     "reader twice": (lambda told: told.update(readers=["a1", "a1"]), r"reader 'a1' is named twice"),
     "reader's name": (lambda told: told.update(readers=["../a"]), r"reader '\.\./a': a name has letters"),
-    "too many repeats": (lambda told: told.update(repeats=4), r"repeats: 4 of 5 cases; at most half"),
+    "too many repeats": (lambda told: told.update(repeats=3), r"repeats: 3 of 5 case\(s\); at most half"),
+    "repeat at once": (
+        lambda told: told.update(repeats=1, cases=told["cases"][:1]), r"repeats: 1 of 1 case\(s\); at most half"
+    ),
     "arm in a mark": (lambda told: told["cases"][0]["marks"][0].update(name="as in sn2n"), r"would see the arm 'sN2N'"),
     "arm in a name": (lambda told: told.update(readers=["original"]), r"would see the arm 'original' in 'original'"),
     "mark of nothing": (lambda told: told["cases"][0]["marks"][0].update(parameter="contrast"), r"not scored here"),
@@ -209,6 +248,13 @@ def test_images_of_a_case_must_fit(
     with pytest.raises(ImageError, match=message):
         prepare_room(copy, tmp_path / "room", key=tmp_path / "key.json", seed=0)
     assert {path.name for path in tmp_path.iterdir()} == {"study"}
+
+
+def test_an_affine_that_differs_by_rounding_does_not_tell(images: Path, tmp_path: Path) -> None:
+    copy = changed(images, tmp_path, lambda told: None)
+    replace_image(copy / "D03_sN2N.nii", lambda volume: volume, shift=5e-4)
+    prepare_room(copy, tmp_path / "room", key=tmp_path / "key.json", seed=0)
+    assert len({nib.load(path).header.binaryblock for path in (tmp_path / "room" / "images").iterdir()}) == 1
 
 
 def test_images_of_another_scale_are_doubtful(images: Path, tmp_path: Path) -> None:
