@@ -27,6 +27,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from sn2nlib.config import load_profile
 from sn2nlib.denoiser import Denoiser
+from sn2nlib.evaluation.readers.criteria import load_criteria
+from sn2nlib.reporting import readers_chapter
 from sn2nlib.reporting.notebooks import run_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,7 +67,9 @@ def folder(reports: Path) -> Path:
 
 
 def headline(folder: Path) -> dict[str, Any]:
-    """The numbers that are held: Table 2's means of original and sN2N, DSC, vessel walls, scores, and the chosen α."""
+    """The numbers that are held: Table 2's means of original and sN2N, DSC, vessel walls, mean scores (first readings),
+    and the chosen α.
+    """
     table = pd.read_csv(folder / "tables" / "table2.csv")
     held = table[table["arm"].isin(["original", "sN2N"]) & (table["set"] == "quantitative")]
     rows = held[[*KEYS, "mean"]].round(4).to_dict("records")
@@ -164,15 +168,30 @@ def test_scores_are_the_stored_ones(folder: Path) -> None:
         assert found[group] == pytest.approx(means, abs=SCORE_TOLERANCE), group
 
 
+def test_means_are_those_of_first_readings(folder: Path) -> None:
+    scores = pd.read_csv(folder / "tables" / "reader_scores.csv")
+    criteria = load_criteria(ROOT / "data_manifest")
+    groups = scores["parameter"].map({name: each.group for name, each in criteria.by_name.items()})
+    first = scores[scores["reading"] == 1].groupby([groups, "arm"])["score"].mean()
+    for row in headline(folder)["readers"]:
+        for arm in criteria.arms:
+            assert row[f"{arm}_mean"] == pytest.approx(first[row["group"], arm], abs=1e-4), (row["group"], arm)
+    again = pd.read_csv(folder / "tables" / "intra_reader.csv")
+    assert set(again["reader"]) == set(scores.loc[scores["reading"] == 2, "reader"]) == set(scores["reader"])
+    assert set(again["group"]) == set(criteria.by_group)
+
+
 def test_synthetic_readers_are_marked_everywhere(folder: Path) -> None:
     scores = pd.read_csv(folder / "tables" / "reader_scores.csv")
     assert set(scores["source"]) == {"synthetic"} and scores["score"].isin([1, 2, 3, 4, 5]).all()
     assert scores.groupby(["reader", "arm"]).size().nunique() == 1
-    for name in ("readers", "readers_pooled", "kappa", "reader_counts"):
+    for name in readers_chapter.TABLES:
         assert set(pd.read_csv(folder / "tables" / f"{name}.csv")["source"]) == {"synthetic"}, name
     for name in ("quality", "structures", "vessel_wall"):
         with Image.open(folder / "figures" / f"reader_bars_{name}.png") as image:
             assert "synthetic readers" in image.info["Description"], name
+    with Image.open(folder / "figures" / "lesions_1.png") as image:
+        assert "model observer (synthetic)" in image.info["Description"]
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "a model observer gave these scores" in page and "Table S3." in page and "Table S4." in page
     assert "2 synthetic readers, a model observer" in page  # in what differs from the paper

@@ -43,7 +43,8 @@ def material(scores: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> 
     found = summary.summarise(scores, CRITERIA, resamples=20)
     measures = pd.DataFrame({"measure": "noise", "item": "", "arm": ["original", "sN2N"], "value": [0.05, 0.03]})
     tables = {"readers": found.comparison, "readers_pooled": found.pooled, "kappa": found.agreement,
-              "reader_counts": found.counts, "reader_measures": measures}  # fmt: skip
+              "intra_reader": found.intra_reader, "reader_counts": found.counts, "cases_needed": found.needed,
+              "reader_measures": measures}  # fmt: skip
     tables = {name: table.assign(source="synthetic") for name, table in tables.items()}
     for name, table in tables.items():
         save_csv(table, out / "tables" / f"{name}.csv")
@@ -59,7 +60,8 @@ def test_the_chapter_says_first_that_nobody_read(material: Material) -> None:
     assert anchor == "readers" and "Tables S3 and S4" in heading
     assert content.index("a model observer gave these scores") < content.index("<figure>")
     for expected in ("In the paper: Figure 2.", "Table S3.", "Lesion conspicuity, MP-RAGE", "Noise over white matter",
-                     "Figure S7 and Table S4 are left out", "For a methods section", "3.7", "4.9"):  # fmt: skip
+                     "Figure S7 and Table S4 are left out", "Agreement of repeated readings with the first ones",
+                     "Cases that a study like this one needs", "For a methods section", "3.7", "4.9"):  # fmt: skip
         assert expected in content, expected
     assert "<html" not in content and "<body" not in content
 
