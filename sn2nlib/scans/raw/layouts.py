@@ -63,15 +63,16 @@ def why_unknown(path: str | os.PathLike[str]) -> str:
 
 
 def almost_known(path: str | os.PathLike[str]) -> str | None:
-    """One sentence: the dataset that alone keeps a file from being of a layout; None if it lacks more."""
+    """The datasets of which each alone keeps a file from being of a layout, in one phrase; None if it lacks more."""
+    told = []
     with _opened(Path(path)) as file:
         for layout in _of_hdf5():
             missing = [name for name in layout.recognise["datasets"] if name not in file]
             rest = {name: wanted for name, wanted in layout.recognise["datasets"].items() if name not in missing}
             fits = _misfit(file, replace(layout, recognise={**layout.recognise, "datasets": rest})) is None
             if len(missing) == 1 and rest and fits:
-                return f"for the layout {layout.name} the dataset {missing[0]} is missing, see data_manifest/README.md"
-    return None
+                told.append(f"the dataset {missing[0]} for the layout {layout.name}")
+    return f"missing is {' or '.join(told)}, see data_manifest/README.md" if told else None
 
 
 def kspace_bytes(path: str | os.PathLike[str], layout: Layout | None = None) -> int:
