@@ -78,8 +78,8 @@ def simulate_vessel_scan(
     settings
         Of the scanner: matrix (z, y, x) = (anterior, right, superior), voxel_size in mm, n_coils; sequence, SPACE (with
         `blur` its train weights k-space, the noise-free reference too); noise_ratio, the noise SD in the object over
-        the intensity scale of the conventional R = 2×2 CAIPIRINHA image, reached within 2 % or told about. And of the head, as
-        `sn2nlib.scans.black_blood.black_blood_head`: age, sex, centre, oversampling, plaques, ….
+        the intensity scale of the conventional R = 2×2 CAIPIRINHA image, reached within 2 % (else a warning). And of
+        the head, as `sn2nlib.scans.black_blood.black_blood_head`: age, sex, centre, oversampling, plaques, ….
 
     Returns
     -------

@@ -177,9 +177,11 @@ def test_ac2_is_what_more_agreement_there_is_than_by_chance(weights: str) -> Non
     a = rng.integers(2, 6, 4000)
     b = np.clip(a + rng.choice([-1, 0, 0, 1, 2], len(a)), 1, 5)
 
-    def ac2(first: np.ndarray, second: np.ndarray) -> float:
+    def credit(one: int, two: int) -> float:
         power = {"linear": 1, "quadratic": 2, "none": 0}[weights]
-        credit = lambda one, two: float(one == two) if not power else 1 - (abs(one - two) / 4) ** power  # noqa: E731
+        return 1 - (abs(one - two) / 4) ** power if power else float(one == two)
+
+    def ac2(first: np.ndarray, second: np.ndarray) -> float:
         agreed = Counter(zip(first.tolist(), second.tolist(), strict=True))
         observed = sum(count * credit(*pair) for pair, count in agreed.items()) / len(first)
         guess = sum(credit(one, two) for one in range(1, 6) for two in range(1, 6)) / 25

@@ -4,8 +4,11 @@ Rows are text, indexed by their line in the file. A row that breaks a rule is no
 may have been meant to be is not reported as missing: one mistake gives one sentence.
 """
 
+import difflib
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +24,7 @@ READINGS = (1, 2)
 Cases = Collection[str] | Mapping[str, Collection[str]]
 
 _SCORED = ["reader", "case", "arm", "parameter"]
+_DOTTED = ("%d.%m.%Y", "%d.%m.%Y %H:%M", "%d.%m.%Y %H:%M:%S")  # with slashes, day and month might change places
 
 
 def value_problems(
@@ -28,23 +32,33 @@ def value_problems(
 ) -> list[Problem]:
     """What a value alone can be wrong about; arguments as those of `sn2nlib.evaluation.readers.scores.read_scores`."""
     names = [name for part in cases.values() for name in part] if isinstance(cases, Mapping) else cases
-    time = "ISO 8601 such as 2026-03-05T14:30:00+00:00, or empty if unknown"
-    schema = pa.DataFrameSchema({
+    time = "ISO 8601 such as 2026-03-05T14:30:00+00:00, or 05.03.2026 14:30, or empty if unknown"
+    columns = {
         "reader": pa.Column(str, _known(readers, "reader")),
         "case": pa.Column(str, _known(names, "case")),
         "arm": pa.Column(str, _known(criteria.arms, "arm")),
         "parameter": pa.Column(str, _known(list(criteria.by_name), "parameter")),
         "score": pa.Column(str, _each(lambda value: whole_number(value) in SCORES, "a whole number from 1 to 5")),
         "reading_order": pa.Column(str, _each(_is_place, "a whole number from 1, or empty if unknown")),
-        "time": pa.Column(str, _each(_is_time, time)),
+        "time": pa.Column(str, _each(lambda value: not value or read_time(value) is not None, time)),
         "reading": pa.Column(str, _each(lambda value: whole_number(value) in READINGS, "1, or 2 where read again")),
         "source": pa.Column(str, _known(SOURCES, "source")),
-    })  # fmt: skip
+    }  # fmt: skip
+    titles = [(parameter.title, parameter.name) for parameter in criteria.parameters]
+    spelled = {
+        "reader": [(name, name) for name in readers or ()], "case": [(name, name) for name in names or ()],
+        "arm": [(arm, arm) for arm in criteria.arms],
+        "parameter": [*((name, name) for name in criteria.by_name), *titles],
+    }  # fmt: skip
     try:
-        schema.validate(text, lazy=True)
+        pa.DataFrameSchema({name: columns[name] for name in columns if name in text}).validate(text, lazy=True)
     except pa.errors.SchemaErrors as error:
         return [
-            Problem(int(index), f"{column} = {value!r}, allowed: {allowed}", str(column))
+            Problem(
+                int(index),
+                f"{column} = {value!r}, allowed: {allowed}{_meant(str(value), spelled.get(column, ()))}",
+                str(column),
+            )
             for index, column, value, allowed in error.failure_cases[
                 ["index", "column", "failure_case", "check"]
             ].values
@@ -128,6 +142,16 @@ def missing_problems(
     ]
 
 
+def read_time(text: str) -> datetime | None:
+    """The time that a text stands for, ISO 8601 or with dots as in 25.11.2026 14:03; None if it is none."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(text)
+    for form in _DOTTED:
+        with suppress(ValueError):
+            return datetime.strptime(text, form)
+    return None
+
+
 def suspects(text: pd.DataFrame, problems: Collection[Problem]) -> list[tuple[str | None, ...]]:
     """Reader, case, arm and parameter of the faulty rows; None where the value itself is wrong."""
     wrong: dict[int, set[str | None]] = defaultdict(set)
@@ -178,8 +202,13 @@ def _is_place(text: str) -> bool:
     return not text or (whole_number(text) or 0) >= 1
 
 
-def _is_time(text: str) -> bool:
-    try:
-        return not text or bool(datetime.fromisoformat(text))
-    except ValueError:
-        return False
+def _meant(value: str, spelled: Collection[tuple[str, str]]) -> str:
+    """The names that a value may have been meant to be; `spelled` has how a name or its title is written, and it."""
+    keys = [(_letters(text), name) for text, name in spelled]
+    close = difflib.get_close_matches(_letters(value), [key for key, _ in keys], n=1, cutoff=0.8)
+    meant = dict.fromkeys(name for key, name in keys if key in close)
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
+
+
+def _letters(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))

@@ -7,8 +7,8 @@
 | arm | original or sN2N |
 | parameter | name in ``data_manifest/readers/`` |
 | score | whole number from 1 to 5, 5 is best |
-| reading_order | place of the case in the reader's session, from 1; empty if unknown |
-| time | when it was scored, ISO 8601; empty if unknown |
+| reading_order | place of the case in the reader's session, from 1; empty if unknown (may be missing) |
+| time | when it was scored, ISO 8601 or 25.11.2026 14:03; empty if unknown (may be missing) |
 | reading | 1, or 2 where the case was read again (may be missing: 1) |
 | source | human or synthetic, the same in the whole file (may be missing: human) |
 """
@@ -28,6 +28,7 @@ from sn2nlib.evaluation.readers.rules import (
     Cases,
     mark_problems,
     missing_problems,
+    read_time,
     repeat_problems,
     set_problems,
     source_problems,
@@ -40,8 +41,10 @@ from sn2nlib.provenance import atomic_write
 COLUMNS = ("reader", "case", "arm", "parameter", "score", "reading_order", "time")
 OPTIONAL_COLUMNS = ("reading", "source")
 
-_DEFAULTS = {"reading": "1", "source": "human"}
-_NEEDED = COLUMNS[:5]  # the others may be unknown
+NEEDED = COLUMNS[:5]  # the others may be unknown
+
+_DEFAULTS = {"reading_order": "", "time": "", "reading": "1", "source": "human"}
+_WHAT = ("arm", "parameter", "score")  # a table without any of them is of another kind
 
 
 def read_scores(
@@ -79,10 +82,18 @@ def read_scores(
     ScoreError
         Naming every bad row: its line, column, value, and what is allowed.
     """
-    text, problems = _text_table(read_sheet(path))
+    sheet = read_sheet(path)
+    if not set(_WHAT) & set(map(str.lower, sheet.rows[0])):
+        raise ScoreError(
+            f"{path} has no columns {', '.join(_WHAT)}; a spreadsheet with a row for every case becomes a table of "
+            "scores by `sn2n scores import`"
+        )
+    text, problems = _text_table(sheet)
     if text.empty:
         raise_problems(path, problems)
     problems += value_problems(text.drop(_lines(problems, text)), criteria, cases=cases, readers=readers)
+    if not set(NEEDED) <= set(text):  # rows cannot be told apart
+        raise_problems(path, problems)
     good = text.drop(_lines(problems, text))
     problems += mark_problems(good) + source_problems(good) + set_problems(good, criteria, cases=cases)
     doubtful = suspects(text, problems)
@@ -108,7 +119,7 @@ def write_scores(table: pd.DataFrame, path: str | os.PathLike[str]) -> None:
     ScoreError
         If one of the first five columns is missing, or the scores of humans and of models are mixed.
     """
-    lacking = [column for column in _NEEDED if column not in table]
+    lacking = [column for column in NEEDED if column not in table]
     if lacking:
         raise ScoreError(f"{path}: a score table needs the column(s) {', '.join(lacking)}")
     times = table["time"] if "time" in table else [""] * len(table)
@@ -173,28 +184,28 @@ def read_cases(path: str | os.PathLike[str]) -> dict[str, list[str]]:
 
 
 def _text_table(sheet: Sheet) -> tuple[pd.DataFrame, list[Problem]]:
-    """The rows as text, by line, and what is wrong with header and rows; empty where a column is missing or doubled."""
+    """The rows as text, by line, with the columns that are there, and what is wrong with header and rows."""
     names = [name.lower() for name in sheet.rows[0]]
     while not names[-1]:  # empty columns of a spreadsheet
         names.pop()
     known = (*COLUMNS, *OPTIONAL_COLUMNS)
     line, problems = sheet.lines[0], list(sheet.problems)
-    problems += [Problem(line, f"there is no column {name!r}") for name in COLUMNS if name not in names]
+    problems += [Problem(line, f"there is no column {name!r}") for name in NEEDED if name not in names]
     odd = [name for place, name in enumerate(names) if name not in known or name in names[:place]]
     problems += [Problem(line, f"column {name!r}, allowed: {', '.join(known)}, each once") for name in odd]
     if len(sheet.rows) == 1:
         problems.append(Problem(None, "no scores below the header"))
-    if len(sheet.rows) == 1 or not set(COLUMNS) <= set(names) or len(set(names)) < len(names):
         return pd.DataFrame(), problems
     rows = []
     for line, row in zip(sheet.lines[1:], sheet.rows[1:], strict=True):
         if len(row) < len(names) or any(row[len(names) :]):
             problems.append(Problem(line, f"{len(row)} values, the header has {len(names)}"))
-        rows.append(dict(zip(names, row + ("",) * len(names), strict=False)))
+        first = dict(reversed(list(zip(names, row + ("",) * len(names), strict=False))))  # of a column that is doubled
+        rows.append(first)
     table = pd.DataFrame(rows, index=list(sheet.lines[1:]), dtype=str)
     for name, default in _DEFAULTS.items():
         table[name] = table[name].replace("", default) if name in table else default
-    return table[list(known)], problems
+    return table[[name for name in known if name in table]], problems
 
 
 def _lines(problems: Collection[Problem], text: pd.DataFrame) -> pd.Index:
@@ -205,7 +216,7 @@ def _lines(problems: Collection[Problem], text: pd.DataFrame) -> pd.Index:
 def _typed(text: pd.DataFrame) -> pd.DataFrame:
     table = text.reset_index(drop=True)
     numbers = {name: table[name].map(whole_number).astype("Int64") for name in ("score", "reading_order", "reading")}
-    times = [pd.Timestamp(datetime.fromisoformat(value)) if value else pd.NaT for value in table["time"]]
+    times = [pd.Timestamp(read_time(value)) if value else pd.NaT for value in table["time"]]
     aware = [time if pd.isna(time) or time.tzinfo else time.tz_localize("UTC") for time in times]
     typed = table.assign(**numbers, time=pd.to_datetime(pd.Series(aware, dtype=object), utc=True))
     return typed.astype({"score": "int64", "reading": "int64"})

@@ -26,11 +26,13 @@ Key = tuple[str, str, str]  # reading, image, parameter
 _PATIENCE = 5.0  # seconds that a score waits for another page to write its own
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of what a room or a study is read from; a key that it does not know is a mistake."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Mark(_Part):
+class Mark(Part):
     """A structure to look at: where it lies (RAS mm), how far it reaches (mm), and the parameter it belongs to.
 
     Without a parameter it belongs to all.
@@ -42,7 +44,7 @@ class Mark(_Part):
     parameter: str | None = None
 
 
-class ScoredParameter(_Part):
+class ScoredParameter(Part):
     """What is scored: its name in score tables, its title, what to look for, and what the scores 1 to 5 mean."""
 
     name: str
@@ -51,7 +53,7 @@ class ScoredParameter(_Part):
     scale: tuple[str, str, str, str, str]
 
 
-class RoomCase(_Part):
+class RoomCase(Part):
     """Two images of one head, in an order that says nothing, the parameters that are scored, and its marks."""
 
     images: tuple[str, str]
@@ -59,7 +61,7 @@ class RoomCase(_Part):
     marks: tuple[Mark, ...] = ()
 
 
-class Reading(_Part):
+class Reading(Part):
     """One reading of a case: which image is shown where. A case that is read twice has two readings."""
 
     token: str
@@ -68,7 +70,7 @@ class Reading(_Part):
     right: str
 
 
-class RoomPlan(_Part):
+class RoomPlan(Part):
     """All that the room knows: parameters, cases by their tokens, and every reader's readings in order."""
 
     format: Literal[1] = 1

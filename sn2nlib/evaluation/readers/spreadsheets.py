@@ -5,6 +5,7 @@ import io
 import os
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,10 @@ from typing import Any, NamedTuple
 from sn2nlib.errors import ScoreError
 
 _DELIMITERS = (",", ";", "\t")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # byte-order marks
+_ALLOWED = ", allowed: "
+_NAMED = 3  # lines of one mistake, and values of it, that are named when there are more
+_ALIKE = 20  # wrong values of one column, above which they are one problem
 
 
 class Problem(NamedTuple):
@@ -53,7 +58,7 @@ def read_sheet(path: str | os.PathLike[str]) -> Sheet:
     Raises
     ------
     ScoreError
-        If the file cannot be read as a table at all, or holds nothing.
+        If the file cannot be read as a table at all (a picture, an archive), or holds nothing.
     OSError
         If it is not there.
     """
@@ -62,7 +67,10 @@ def read_sheet(path: str | os.PathLike[str]) -> Sheet:
     if path.suffix.lower() in (".xlsx", ".xlsm"):
         numbered = _workbook_rows(path)
     else:
-        text, problems = _decode(path.read_bytes())
+        data = path.read_bytes()
+        if data.startswith(b"\x1f\x8b") or (b"\0" in data and not data.startswith(_UTF16)):
+            raise ScoreError(f"{path} is no table of text; save the scores as CSV UTF-8 or as .xlsx")
+        text, problems = _decode(data)
         numbered = _csv_rows(path, text)
     kept = [(line, row) for line, row in numbered if any(row)]
     if not kept:
@@ -73,13 +81,16 @@ def read_sheet(path: str | os.PathLike[str]) -> Sheet:
 def raise_problems(path: str | os.PathLike[str], problems: Iterable[Problem]) -> None:
     """Say all that is wrong with a file in one message, in the order of its lines.
 
+    A sentence that more than three lines earn stands there once, with their number; so do more than twenty wrong values
+    of one column.
+
     Raises
     ------
     ScoreError
         If there is any problem.
     """
     ordered = sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0))
-    told = [f"line {line}: {sentence}" if line else sentence for line, sentence, _ in ordered]
+    told = _collapsed(ordered)
     if told:
         raise ScoreError(f"{path}: {len(told)} problem(s)\n" + "\n".join(f"  {sentence}" for sentence in told))
 
@@ -96,8 +107,39 @@ def decimal_mark(text: str) -> str | None:
     return found[1] if found else None
 
 
+def _collapsed(problems: Sequence[Problem]) -> list[str]:
+    alike = Counter(_rule(problem) for problem in problems if problem.line)
+    together: dict[tuple[str, str], list[Problem]] = {}
+    for place, problem in enumerate(problems):
+        same = _rule(problem) if alike[_rule(problem)] > _ALIKE else (problem.sentence, "")
+        together.setdefault(same if problem.line else (problem.sentence, str(place)), []).append(problem)
+    told = []
+    for group in together.values():
+        if len(group) > _NAMED:
+            told.append((group[0].line, _several(group)))
+        else:
+            told += [(line, f"line {line}: {sentence}" if line else sentence) for line, sentence, _ in group]
+    return [sentence for _, sentence in sorted(told, key=lambda each: (each[0] is None, each[0] or 0))]
+
+
+def _rule(problem: Problem) -> tuple[str, str]:
+    """What is wrong, without the value."""
+    before, _, allowed = problem.sentence.partition(_ALLOWED)
+    return before.partition(" = ")[0], allowed
+
+
+def _several(problems: Sequence[Problem]) -> str:
+    """One sentence for many lines, with the first of them and of their values."""
+    lines = ", ".join(str(problem.line) for problem in problems[:_NAMED])
+    values = list(dict.fromkeys(problem.sentence.partition(_ALLOWED)[0] for problem in problems))
+    shown = values[:1] + [value.partition(" = ")[2] for value in values[1:_NAMED]]
+    more = f" and {len(values) - _NAMED} other values" if len(values) > _NAMED else ""
+    _, mark, allowed = problems[0].sentence.partition(_ALLOWED)
+    return f"lines {lines} and {len(problems) - _NAMED} more: {', '.join(shown)}{more}{mark}{allowed}"
+
+
 def _decode(data: bytes) -> tuple[str, list[Problem]]:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if data.startswith(_UTF16):
         return data.decode("utf-16", errors="replace"), []
     try:
         return data.decode("utf-8-sig"), []

@@ -17,7 +17,8 @@ or in several, one above the other, where an empty cell (merged cells are saved 
 Parts are separated by anything but letters and digits; upper and lower case are the same. A parameter goes by its name
 or its title, an arm by its name ("conventional" and "denoised" will do), and the word "repeat" marks a second reading;
 what is left names the reader. Rows above the first one with a number are headers, so that no header may be a bare
-number.
+number. A case that was not read a second time has none of a reader's second scores of a group of parameters; a row of
+means or sums is no case, and is refused.
 """
 
 import os
@@ -30,11 +31,16 @@ import pandas as pd
 
 from sn2nlib.errors import ScoreError
 from sn2nlib.evaluation.readers.criteria import GROUPS, SCORES, Criteria
-from sn2nlib.evaluation.readers.scores import COLUMNS, OPTIONAL_COLUMNS
+from sn2nlib.evaluation.readers.scores import COLUMNS, NEEDED, OPTIONAL_COLUMNS
 from sn2nlib.evaluation.readers.spreadsheets import Problem, raise_problems, read_sheet, whole_number
 
 _OTHER_NAMES = {"conventional": "original", "denoised": "sN2N"}
 _REPEAT = "repeat"
+_RESULTS = {
+    "mean", "average", "avg", "median", "sd", "std", "stdev", "standard", "deviation", "sem", "total", "sum",
+    "min", "max", "minimum", "maximum", "mittelwert", "durchschnitt", "standardabweichung", "summe", "gesamt", "stabw",
+    "moyenne", "écart", "type", "somme", "media", "promedio", "desviación", "suma", "totale",
+}  # fmt: skip
 
 
 class _Column(NamedTuple):
@@ -79,11 +85,14 @@ def read_wide(
     Raises
     ------
     ScoreError
-        Naming every column that is not understood, and every bad value with its line and column.
+        Naming every column that is not understood, every row of means or sums, and every bad value with its line and
+        column.
     """
     if group is not None and group not in criteria.by_group:
         raise ScoreError(f"There is no group {group!r} of parameters; there are {', '.join(GROUPS)}")
     sheet = read_sheet(path)
+    if set(NEEDED) <= set(map(str.lower, sheet.rows[0])):
+        raise ScoreError(f"{path} has a row for every score already; `sn2n scores check` reads it as it is")
     width = max(map(len, sheet.rows))
     rows = [row + ("",) * (width - len(row)) for row in sheet.rows]
     n_headers = next((place for place, row in enumerate(rows) if any(map(_is_number, row[1:]))), len(rows))
@@ -91,6 +100,7 @@ def read_wide(
         raise ScoreError(f"{path}: needs headers, and scores below them; {n_headers} row(s) of {len(rows)} are headers")
     headers = _headers(rows[:n_headers])
     columns, problems = _columns(headers, criteria, group=group, ignore=ignore, line=sheet.lines[n_headers - 1])
+    blocks = _repeated(columns, criteria)
     scores: list[tuple[object, ...]] = []
     first: dict[str, int] = {}
     for line, (case, *values) in zip(sheet.lines[n_headers:], rows[n_headers:], strict=True):
@@ -98,18 +108,33 @@ def read_wide(
             told = f"case {case!r} stands on line {first[case]} already" if case else "there is no case in column 1"
             problems.append(Problem(line, told))
         first.setdefault(case, line)
+        if case and set(_key(case)) <= _RESULTS:
+            problems.append(Problem(line, f"{case!r} is a row of results, not a case; leave it out"))
+            continue
+        once = {place for block in blocks if not any(values[place] for place in block) for place in block}
         for place, column in columns.items():
             value = values[place]
+            if place in once:
+                continue
             if whole_number(value) in SCORES:
                 scores.append((column.reader, case, column.arm, column.parameter, whole_number(value), column.reading))
             elif value or complete:
                 told = f"{headers[place]} = {value!r}, allowed: a whole number from 1 to 5"
                 problems.append(Problem(line, told))
     raise_problems(path, [*sheet.problems, *problems])
-    table = pd.DataFrame(scores, columns=[*COLUMNS[:5], "reading"])
+    table = pd.DataFrame(scores, columns=[*NEEDED, "reading"])
     table["source"], table["reading_order"], table["time"] = source, pd.NA, pd.NaT
     kinds = {"score": "int64", "reading": "int64", "reading_order": "Int64"}
     return table.astype(kinds)[[*COLUMNS, *OPTIONAL_COLUMNS]]
+
+
+def _repeated(columns: dict[int, _Column], criteria: Criteria) -> list[list[int]]:
+    """Places of the second readings that are made together: those of one reader and group of parameters."""
+    blocks: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for place, column in columns.items():
+        if column.reading > 1:
+            blocks[column.reader, criteria.by_name[column.parameter].group].append(place)
+    return list(blocks.values())
 
 
 def _is_number(text: str) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from sn2nlib.errors import ScoreError
 from sn2nlib.evaluation.readers.criteria import Criteria
 from sn2nlib.evaluation.readers.scores import COLUMNS, read_cases, read_scores, source_of, write_scores
+from sn2nlib.evaluation.readers.wide import read_wide
 
 HEADER = list(COLUMNS)
 READERS = ("reader1", "reader2")
@@ -179,6 +180,69 @@ def test_bad_headers(tmp_path: Path, criteria: Criteria, header: list[str], told
     assert len(found) == len(told) and all(map(str.startswith, found, told))
 
 
+def test_a_missing_column_does_not_hide_other_mistakes(tmp_path: Path, criteria: Criteria) -> None:
+    table = [["rater", *HEADER[1:]], *rows()]
+    change(table, 4, "score", "7")
+    change(table, 6, "arm", "sn2n")
+    found = problems(save(tmp_path / "scores.csv", table), criteria)
+    assert [told.split(",")[0] for told in found] == [
+        "line 1: there is no column 'reader'", "line 1: column 'rater'", "line 5: score = '7'", "line 7: arm = 'sn2n'",
+    ]  # fmt: skip
+
+
+def test_order_and_time_may_be_missing(tmp_path: Path, criteria: Criteria) -> None:
+    table = read_scores(save(tmp_path / "scores.csv", [HEADER[:5], *(row[:5] for row in rows())]), criteria=criteria)
+    assert table["reading_order"].isna().all() and table["time"].isna().all() and len(table) == 60
+
+
+@pytest.mark.parametrize("time", ["05.03.2026 14:30", "5.3.2026 14:30:00", "2026-03-05 14:30"])
+def test_times_as_a_spreadsheet_writes_them(tmp_path: Path, criteria: Criteria, time: str) -> None:
+    table = [HEADER, *([*row[:6], time] for row in rows())]
+    found = read_scores(save(tmp_path / "scores.csv", table), criteria=criteria)
+    assert set(found["time"]) == {pd.Timestamp("2026-03-05T14:30:00", tz="UTC")}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("arm", "sn2n", "did you mean sN2N?"),
+        ("parameter", "Sharpness", "did you mean sharpness or vwi_sharpness?"),
+        ("parameter", "Delineation of claustrum", None),
+        ("parameter", "claustrm", "did you mean claustrum?"),
+    ],
+)
+def test_what_was_meant(tmp_path: Path, criteria: Criteria, column: str, value: str, told: str | None) -> None:
+    table = [HEADER, *rows()]
+    change(table, 4, column, value)
+    [found] = problems(save(tmp_path / "scores.csv", table), criteria)
+    assert found.endswith(told) if told else "did you mean" not in found
+
+
+def test_what_many_lines_have_wrong_is_one_problem(tmp_path: Path, criteria: Criteria) -> None:
+    table = [HEADER, *([*row[:2], row[2].lower(), *row[3:]] for row in rows())]
+    for place in range(1, 31):
+        change(table, place, "time", f"03/{place}/2026 9:15")
+    found = problems(save(tmp_path / "scores.csv", table), criteria)
+    assert len(found) == 2
+    assert found[0].startswith(
+        "lines 2, 3, 4 and 27 more: time = '03/1/2026 9:15', '03/2/2026 9:15', '03/3/2026 9:15' and 27 other values, "
+        "allowed: ISO 8601"
+    )
+    assert found[1].startswith("lines 5, 6, 7 and 27 more: arm = 'sn2n', allowed: ")
+
+
+def test_other_kinds_of_files(tmp_path: Path, criteria: Criteria) -> None:
+    (tmp_path / "wide.csv").write_text("case,r1 original contrast,r1 sN2N contrast\nD147,3,4\n", encoding="utf-8")
+    with pytest.raises(ScoreError, match="`sn2n scores import`"):
+        read_scores(tmp_path / "wide.csv", criteria=criteria)
+    with pytest.raises(ScoreError, match="`sn2n scores check` reads it as it is"):
+        read_wide(save(tmp_path / "scores.csv", [HEADER, *rows()]), criteria=criteria)
+    for start in (b"\x1f\x8bgz", b"n+1\0"):
+        (tmp_path / "image.nii").write_bytes(start)
+        with pytest.raises(ScoreError, match=r"image\.nii is no table of text"):
+            read_scores(tmp_path / "image.nii", criteria=criteria)
+
+
 @pytest.mark.parametrize("data", [b"", b"\n;;\n"])
 def test_empty_files(tmp_path: Path, criteria: Criteria, data: bytes) -> None:
     (tmp_path / "scores.csv").write_bytes(data)
@@ -209,10 +273,10 @@ def test_case_sets(tmp_path: Path, criteria: Criteria) -> None:
     lesions = [[*row[:3], "lesion_conspicuity", *row[4:]] for row in rows() if row[3] == "contrast"]
     kept = [row for row in lesions if row[1] in ("D147", "D149")]
     found = problems(save(tmp_path / "scores.csv", [HEADER, *rows(), *kept]), criteria, cases=sets)
-    lines = ["parameter = 'lesion_conspicuity', allowed: on cases of the set 'lesions', which 'D149' is not in"] * 4
-    assert [sentence.split(": ", 1)[1] for sentence in found[:4]] == lines
-    assert found[4:] == [
-        f"{reader} has no scores of {', '.join(PARAMETERS)} for the case(s) D152" for reader in READERS
+    assert found == [
+        "lines 64, 65, 68 and 1 more: parameter = 'lesion_conspicuity', allowed: on cases of the set 'lesions', which "
+        "'D149' is not in",
+        *(f"{reader} has no scores of {', '.join(PARAMETERS)} for the case(s) D152" for reader in READERS),
     ]
 
 

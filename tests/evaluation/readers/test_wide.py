@@ -127,6 +127,27 @@ def test_every_mistake_is_named(tmp_path: Path, criteria: Criteria) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["Mean", "SD", "Mean ± SD", "Total", "Mittelwert", "écart-type"])
+def test_rows_of_results_are_no_cases(tmp_path: Path, criteria: Criteria, name: str) -> None:
+    told = problems(save(tmp_path / "wide.csv", ONE_ROW + f"{name},4,5,3,4.5\n"), criteria)
+    assert told == [f"line 4: {name!r} is a row of results, not a case; leave it out"]
+
+
+def test_some_cases_are_read_twice(tmp_path: Path, criteria: Criteria) -> None:
+    pairs = [f"{reader} {arm} sharpness repeat" for reader in ("reader1", "reader2") for arm in ("original", "sN2N")]
+    head, *rows = ONE_ROW.splitlines()
+    twice = [",".join([head, *pairs]), f"{rows[0]},4,5,,", f"{rows[1]},,,,", ""]
+    table = read_wide(save(tmp_path / "wide.csv", "\n".join(twice)), criteria=criteria)
+    again = table[table["reading"] == 2]
+    assert again[["reader", "case", "arm", "score"]].to_numpy().tolist() == [
+        ["reader1", "D147", "original", 4], ["reader1", "D147", "sN2N", 5],
+    ]  # fmt: skip
+    twice[2] = f"{rows[1]},,5,,"
+    assert problems(save(tmp_path / "wide.csv", "\n".join(twice)), criteria) == [
+        "line 3: reader1 original sharpness repeat = '', allowed: a whole number from 1 to 5"
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
