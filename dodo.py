@@ -61,6 +61,13 @@ TAKES: dict[str, dict[str, Any]] = {
         },
         "memory": 5, "disk": 0.5,
     },
+    "demo": {
+        "minutes": {
+            "00_quickstart": 0.4, "01_data": 3.8, "02_pairs": 1.7, "03_train": 5.3, "04_alpha": 0.8,
+            "05_noise_levels": 6.8, "06_volumetry": 15.3, "07_vessel_wall": 8, "08_readers": 6.9, "09_report": 0.1,
+        },
+        "memory": 7, "disk": 7,
+    },
 }  # fmt: skip
 
 PROFILE = get_var("profile") or "demo"

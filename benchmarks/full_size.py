@@ -1,11 +1,12 @@
 """Time and memory of a scan that is larger than memory. Run by hand:  python benchmarks/full_size.py --folder FOLDER
 
 A simulated 64-channel scan of 256×328×328 (14 GB on disk, R = 2×1, 24 calibration lines) → conventional image and
-both halves, compressed to 16 virtual coils. Beside it, in the same run, what no program can do without: reading the
-file, the Fourier transforms, and the matrix products of compression, calibration, filling and Walsh's covariances, of
-the same sizes, on data that lie ready. Reconstruction and comparison run in child processes, whose peak memory is
-theirs alone. At the end stands a verdict for each goal; the exit code is 1 if one is missed. `--scale 4` makes every
-axis four times shorter, to try it out: its verdicts say nothing about the full size.
+both halves, compressed to 16 virtual coils; before that, what `sn2n inspect` takes for the same file. Beside it, in the
+same run, what no program can do without: reading the file, the Fourier transforms, and the matrix products of
+compression, calibration, filling and Walsh's covariances, of the same sizes, on data that lie ready. Inspection,
+reconstruction and comparison run in child processes, whose peak memory is theirs alone. At the end stands a verdict for
+each goal; the exit code is 1 if one is missed. `--scale 4` makes every axis four times shorter, to try it out: its
+verdicts say nothing about the full size.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from sn2nlib.recon import image_pair
 from sn2nlib.sampling import acs_region, lattice_mask
 from sn2nlib.scans import acquire, digital_head
 from sn2nlib.scans.coils import noise_correlation
+from sn2nlib.scans.raw import inspect_raw
 from sn2nlib.scans.stream import read_header, write_partitions
 
 MATRIX, COILS, VIRTUAL, ACS, KERNEL = (256, 328, 328), 64, 16, 24, (3, 2, 2)
@@ -97,6 +99,14 @@ def reconstruct(path: Path, memory_limit: int) -> dict[str, float]:
         "processor": processor,
         "half over original": float(np.mean(halves) / np.vdot(pair.original[inside], pair.original[inside]).real),
     }
+
+
+def inspect(path: Path, _: int) -> dict[str, float]:
+    """Seconds of `sn2n inspect`, after its start: what is in the file, and what the program will do."""
+    begun, used = time.perf_counter(), time.process_time()
+    lines = str(inspect_raw(path)).splitlines()
+    print("\n".join(["sn2n inspect says:", *lines]), flush=True)
+    return {"seconds": time.perf_counter() - begun, "processor": time.process_time() - used}
 
 
 def bare(path: Path, _: int) -> dict[str, float]:
@@ -217,6 +227,8 @@ def main() -> None:
         in_child(simulate, path, 0, matrix=matrix)  # so that its memory counts for nobody else
     print(f"{path.name}: {path.stat().st_size / 1e9:.1f} GB, {os.cpu_count()} cores, "
           f"OPENBLAS_NUM_THREADS = {os.environ.get('OPENBLAS_NUM_THREADS', 'not set')}, load {os.getloadavg()[0]:.1f}")
+    looked = in_child(inspect, path, 0)
+    print(f"inspect: {looked['seconds']:.2f} s, peak memory {looked['peak GiB']:.2f} GiB")
     least = in_child(bare, path, 0)
     # OpenBLAS with all cores is the quickest on an idle machine, and the slowest on a shared one
     candidates = [in_child(products, path, 0, blas_threads=n) for n in (1, os.cpu_count() or 1)]
@@ -234,8 +246,8 @@ def main() -> None:
     print(f"halves over original {ours['half over original']:.3f}")
     reached = verdicts({"seconds": ours["seconds"], "peak GiB": ours["peak GiB"], "ratio": ratio})
     if arguments.out:
-        numbers = {"bare": least, "ours": ours, "ratio": ratio, "limits": LIMITS, "reached": reached, "matrix": matrix,
-                   "coils": COILS}  # fmt: skip
+        numbers = {"inspect": looked, "bare": least, "ours": ours, "ratio": ratio, "limits": LIMITS, "reached": reached,
+                   "matrix": matrix, "coils": COILS}  # fmt: skip
         arguments.out.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
     if arguments.remove:
         path.unlink()

@@ -105,6 +105,8 @@ def simulate(
     else:
         scan = acquire(**kept, noise_sd=noise_sd)
     scans.save_scan(scan, out, overwrite=overwrite)
+    recon.warn_if_folded(scan.acceleration, coils)
+    outputs.warn_of_another_grid((matrix, voxel_size), (scan.shape, scan.voxel_size))
     grid, sizes = (" × ".join(f"{value:.6g}" for value in values) for values in (scan.shape, scan.voxel_size))
     print(f"Matrix {grid}, voxels of {sizes} mm (z, y, x)")
     print(f"Scan: {out}")
@@ -141,7 +143,10 @@ def export(
     memory: option.Memory = None,
     overwrite: option.Overwrite = False,
 ) -> None:
-    """Write a raw scan for other programs: ISMRMRD, or BART .cfl/.hdr; scan files of any size."""
+    """Write a raw scan, not whitened, for other programs: ISMRMRD, or BART .cfl/.hdr; scan files of any size.
+
+    For BART, OUT is the k-space, OUT_mask what was acquired, OUT_noise the noise scan, OUT.json geometry and sampling.
+    """
     kind = outputs.ISMRMRD if format == "ismrmrd" else None  # BART's endings are added to the name
     outputs.check_new(out, kind, overwrite=overwrite or kind is None, source=scan)
     source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory), copies=2), **reading)
@@ -222,12 +227,12 @@ def reconstruct(
 @option.with_reading
 def train(
     scan: Annotated[list[Path], typer.Argument(metavar="SCAN...", help="Undersampled raw scans.")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Model; a training found there goes on.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Model; the same command again goes on if interrupted.")],
     reading: dict[str, Any],
     validation: Annotated[
         list[Path] | None, typer.Option(metavar="SCAN", help="Scan for the validation loss and for α; repeatable.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Length of the training.")] = 2000,
+    steps: Annotated[int, typer.Option(min=1, help="Length; for more of them later, --from this model.")] = 2000,
     width: option.Width = None,
     depth: option.Depth = None,
     batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 8,
@@ -248,7 +253,8 @@ def train(
 
     With --from a trained model is fine-tuned to them: a few scans of another sequence or scanner will do.
     """
-    outputs.check_new(out, overwrite=True)
+    outputs.check_folder(out)
+    denoiser.check_different(scan, held_out=validation or [])
     prepared = denoiser.prepare_scans(
         scan,
         held_out=validation or [],
@@ -279,7 +285,9 @@ def train(
         resume=not overwrite,
     )
     if held_out:
-        print(f"α = {denoiser.fit_alpha(out, held_out):.2f}, chosen on {', '.join(held_out)}")
+        alpha = denoiser.fit_alpha(out, held_out)
+        print(f"α = {alpha:.2f}, chosen on {', '.join(held_out)}")
+        outputs.warn_of_no_effect(alpha)
     elif network.alpha is not None:
         print(f"α = {network.alpha:.2f}, as chosen before; --validation SCAN chooses it anew")
     del prepared, held_out  # some systems keep files that are mapped into memory
@@ -307,7 +315,7 @@ def denoise(
     """Denoise an image or a DICOM series, or reconstruct and denoise a raw scan."""
     images = scans.images
     if reading and (scans.is_dicom(image) or images.is_image_name(image)):
-        raise ImageError(f"{image}: {', '.join(reading)} are options for reading a raw file, which this is not")
+        raise ImageError(f"{image}: {scans.option_names(reading)}: for reading a raw file, which this is not")
     if scans.is_dicom(image):
         _denoise_dicom(image, out, model, alpha=alpha, axis=axis, series=series, volume=volume, overwrite=overwrite)
         return
@@ -317,9 +325,11 @@ def denoise(
     network = denoiser.Denoiser.load(model)
     if images.is_image_name(image):
         given, geometry = images.read_image(image, as_acquired=axis is None)
-        planes = denoiser.PARTITIONS if geometry.partitions else axis
+        outputs.warn_of_denoising(image, geometry.denoised)
+        planes = _told_planes(denoiser.PARTITIONS if geometry.partitions else axis, given.shape, geometry.voxel_size)
         better = denoiser.denoise_image(network, given, voxel_size=geometry.voxel_size, alpha=alpha, axis=planes)
-        images.write_image(better, out, like=geometry, overwrite=overwrite)
+        told = images.DENOISED + denoiser.short_derivation(network, alpha, planes)
+        images.write_image(better, out, like=geometry, description=told, overwrite=overwrite)
     elif axis is not None:
         raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
     else:
@@ -333,10 +343,12 @@ def denoise(
             partial_fourier=partial_fourier,
             progress=True,
         )
+        planes = _told_planes(denoiser.PARTITIONS, made.original.shape, made.voxel_size)
         better = denoiser.denoise_image(
-            network, abs(made.original), voxel_size=made.voxel_size, alpha=alpha, axis=denoiser.PARTITIONS
+            network, abs(made.original), voxel_size=made.voxel_size, alpha=alpha, axis=planes
         )
-        images.write_image(better, out, affine=made.affine, known=made.known, overwrite=overwrite)
+        told = images.DENOISED + denoiser.short_derivation(network, alpha, planes)
+        images.write_image(better, out, affine=made.affine, known=made.known, description=told, overwrite=overwrite)
     print(f"Image: {out}")
 
 
@@ -362,7 +374,7 @@ def evaluate(
     Scanner, sampling and reconstruction are those of the study that trained the model, if it says so.
     """
     outputs.check_new(out, outputs.TABLE, overwrite=overwrite)
-    labels = _labels(name or [], len(head))
+    labels = option.labels(name or [], len(head))
     network = denoiser.Denoiser.load(model, precision="auto")  # as in the study
     denoise = functools.partial(network.denoise, alpha=alpha)
     size = {"matrix": matrix, "voxel_size": voxel_size, "n_coils": coils, "target_psnr": psnr}
@@ -405,22 +417,25 @@ def _denoise_dicom(
     scans.check_dicom_output(out, source=image, overwrite=overwrite)
     network = denoiser.Denoiser.load(model)
     given, found = scans.read_dicom(image, series=series, volume=volume)
-    better = denoiser.denoise_image(network, given, voxel_size=found.voxel_size, alpha=alpha, axis=axis)
-    told = denoiser.derivation(network, alpha)
+    outputs.warn_of_denoising(image, found.denoised)
+    planes = _told_planes(axis, given.shape, found.voxel_size)
+    better = denoiser.denoise_image(network, given, voxel_size=found.voxel_size, alpha=alpha, axis=planes)
+    told = denoiser.derivation(network, alpha, planes)
     scans.write_dicom(better, out, like=found, derivation=told, overwrite=overwrite)
     print(f"Series: {out}")
 
 
-def _labels(names: Sequence[str], n_heads: int) -> Sequence[str]:
-    """What heads are called in a table: what the user says, never their files, which may bear a patient's name."""
-    if not names:
-        return ["head"] if n_heads == 1 else [f"head{number}" for number in range(1, n_heads + 1)]
-    if len(set(names)) != n_heads or len(names) != n_heads:
-        raise typer.BadParameter(f"{n_heads} heads need as many names, all different, got {', '.join(names)}")
-    return names
+def _told_planes(axis: str | None, shape: Sequence[int], voxel_size: tuple[float, float, float]) -> str:
+    """The planes that the network slides over, printed."""
+    planes = denoiser.settled_planes(axis, voxel_size=voxel_size, shape=shape)
+    why = "chosen from the geometry; --axis chooses others" if axis is None else "as asked"
+    print("Planes: " + ("the partitions, as in training" if planes == denoiser.PARTITIONS else f"{planes}, {why}"))
+    return planes
 
 
 def _sentence(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError) and error.strerror and error.filename:
+        return f"there is no file {error.filename}"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,7 +118,7 @@ Planes = Annotated[
 ExportFormat = Annotated[Literal["ismrmrd", "bart"], typer.Option(help="What is written.")]
 NoiseMap = Annotated[
     Path | None,
-    typer.Option(metavar="MAP.nii.gz", help="Write the noise SD too, of the halves as MAP_half."),
+    typer.Option(metavar="MAP.nii.gz", help="Write the noise SD too, of the halves as MAP_half; 1 if fully sampled."),
 ]
 GFactor = Annotated[
     Path | None,
@@ -169,8 +169,19 @@ def in_bytes(gibibytes: float | None) -> int | None:
 
 def coil_count(virtual_coils: float | None) -> int | float | None:
     """A number of coils as a whole number, a share of energy as it is."""
+    if virtual_coils is not None and virtual_coils <= 0:
+        raise typer.BadParameter(f"{virtual_coils:g} coils: give a number from 1 on, or a share of energy above 0")
     if virtual_coils is None or virtual_coils < 1:
         return virtual_coils
     if virtual_coils != int(virtual_coils):
         raise typer.BadParameter(f"{virtual_coils} coils: give a whole number, or a share of energy below 1")
     return int(virtual_coils)
+
+
+def labels(names: Sequence[str], n_heads: int) -> Sequence[str]:
+    """What heads are called in a table: what the user says, never their files, which may bear a patient's name."""
+    if not names:
+        return ["head"] if n_heads == 1 else [f"head{number}" for number in range(1, n_heads + 1)]
+    if len(set(names)) != n_heads or len(names) != n_heads:
+        raise typer.BadParameter(f"{n_heads} heads need as many names, all different, got {', '.join(names)}")
+    return names

@@ -1,5 +1,6 @@
-"""Names of outputs, refused before anything is computed for them."""
+"""Outputs: names that are refused before anything is computed for them, and what was not made as asked for."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ SCAN = ("a scan file", (".h5",))
 TABLE = ("a table", (".csv",))
 IMAGE = ("an image", (".nii", ".nii.gz"))
 ISMRMRD = ("an ISMRMRD file", (".h5", ".mrd", ".hdf5"))
+_ROUNDING = 0.06  # of a voxel size, to a field of view of whole voxels of the head
 
 
 def check_new(
@@ -39,3 +41,55 @@ def check_new(
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; make it first, or mend its name")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
+
+
+def check_folder(path: Path) -> None:
+    """Whether a folder may be written, or written to if it is there.
+
+    Raises
+    ------
+    FileExistsError
+        If it is a file.
+    FileNotFoundError
+        If its own folder does not exist.
+    """
+    check_new(path, overwrite=True)
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"{path} is a file, where a folder is to be written; choose another name")
+
+
+def warn_of_another_grid(asked: Sequence[Sequence[float]], made: Sequence[Sequence[float]]) -> None:
+    """Say so when a simulated scan has another matrix or voxel size, (z, y, x) each, than was asked for."""
+    (matrix, sizes), (own_matrix, own_sizes) = asked, made
+    near = all(abs(own / size - 1) <= _ROUNDING for size, own in zip(sizes, own_sizes, strict=True))
+    if tuple(matrix) == tuple(own_matrix) and near:
+        return
+    wanted, got = (
+        f"{' × '.join(f'{n:g}' for n in grid)} at {' × '.join(f'{size:.3g}' for size in voxels)} mm"
+        for grid, voxels in (asked, made)
+    )
+    warnings.warn(
+        f"{wanted} (z, y, x) was asked for, {got} is made: a scan holds the whole head, and has no voxels finer than "
+        "the head's image",
+        stacklevel=2,
+    )
+
+
+def warn_of_no_effect(alpha: float) -> None:
+    """Say so when the chosen α makes the model's images those that it is given."""
+    if round(alpha, 2) == 1:
+        warnings.warn(
+            "with α = 1 the model changes nothing: on the validation scans its output is no better than the original; "
+            "more --steps or more scans may mend it",
+            stacklevel=2,
+        )
+
+
+def warn_of_denoising(path: Path, denoised: bool) -> None:
+    """Say so when an image that is to be denoised says that it was."""
+    if denoised:
+        warnings.warn(
+            f"{path} was denoised by this package already; the network expects the noise of an original image, and "
+            "takes away what it believes to be noise once more",
+            stacklevel=2,
+        )

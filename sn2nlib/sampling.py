@@ -276,7 +276,10 @@ def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
             return find_lattice(mask, acceleration, caipi_shift)
         except SamplingError:
             continue
-    raise SamplingError("the mask fits no regular lattice up to 8×8; give acceleration=(Ry, Rz) and caipi_shift")
+    raise SamplingError(
+        "the mask fits no regular lattice up to 8×8 with fully sampled lines about its centre; zero frequency belongs "
+        "at index n//2 of every axis, and acceleration (Ry, Rz) and CAIPIRINHA shift can be declared with the mask"
+    )
 
 
 def _checked(mask: npt.ArrayLike) -> Mask:

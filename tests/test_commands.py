@@ -18,7 +18,8 @@ import pandas as pd
 import pytest
 from nibabel.orientations import aff2axcodes
 
-from sn2nlib import cli, evaluation, scans
+from sn2nlib import cli, cli_options, evaluation, scans
+from sn2nlib import cli_outputs as outputs
 from sn2nlib.config import load_profile
 from sn2nlib.denoiser import Denoiser
 from sn2nlib.evaluation.noise_levels import DEMO, measure_scan, model_experiment, prepare_head
@@ -224,7 +225,7 @@ def test_train_goes_on_where_it_was_and_refuses_other_settings(
     assert sn2n("train", folder / "scan.h5", *training(folder)) == 0
     assert (folder / "model" / "model.safetensors").read_bytes() == weights
     assert sn2n("train", folder / "scan.h5", *training(folder, steps=13)) == 1
-    assert "model" in capsys.readouterr().err
+    assert "steps: 12 there, 13 now); choose another folder, or start anew (--overwrite)" in capsys.readouterr().err
     assert (folder / "model" / "model.safetensors").read_bytes() == weights
 
 
@@ -381,7 +382,7 @@ def test_a_table_of_several_heads_has_the_names_that_were_asked_for(folder: Path
     # the same head with noise of its own
     first, second = (rows["psnr"].to_numpy() for _, rows in table.groupby("head", sort=False))
     assert first.shape == second.shape and not np.array_equal(first, second)
-    assert cli._labels([], 2) == ["head1", "head2"]
+    assert cli_options.labels([], 2) == ["head1", "head2"]
 
 
 def refused(code: int, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -403,6 +404,7 @@ def test_missing_inputs_are_named(folder: Path, tmp_path: Path, capsys: pytest.C
         ("train", no_scan, "--out", tmp_path / "new"),
     ):
         assert f"there is no scan file {no_scan}" in refused(1, capsys, *arguments)
+    assert f"there is no file {tmp_path / 'no.csv'}" in refused(1, capsys, "scores", "check", tmp_path / "no.csv")
     assert f"there is no image {no_image}" in refused(1, capsys, "denoise", no_image, out, *model)
     assert str(no_image) in refused(1, capsys, "simulate", no_image, tmp_path / "scan.h5")
     nowhere = ("--model", tmp_path / "none")
@@ -445,6 +447,12 @@ def test_unusable_inputs_are_explained(
         (("simulate", tmp_path / "series.nii", tmp_path / "new.h5"), "needs 3 axes"),
         (("inspect", tmp_path / "text.h5"), "not an HDF5 file"),
         (("recon", tmp_path / "no_acs.h5", out), "the ACS is too small"),
+        (("denoise", tmp_path / "text.h5", out, *model), "sn2n denoise takes NIfTI images, .nii or .nii.gz, and DICOM"),
+        (
+            ("denoise", folder / "image.nii.gz", out, "--model", folder / "model" / "model.json"),
+            "model.json is a file; give the folder of the model",
+        ),
+        (("denoise", folder / "image.nii.gz", out, *model, "--slice", 1), ": --slice: for reading a raw file"),
         (("recon", folder / "scan.h5", tmp_path / "out.png"), "ends in .nii or .nii.gz"),
         (
             ("simulate", folder / "head.nii.gz", tmp_path / "new.h5", *GRID, "--partial-fourier", 0.4, 1),
@@ -511,7 +519,8 @@ def test_export_writes_what_is_read_again(
     assert sn2n("export", scan, out, "--format", format) == 0
     back = scans.read_raw(out) if format == "ismrmrd" else scans.load_bart(out)
     np.testing.assert_array_equal(back.kspace, load_scan(scan).kspace)
-    assert "Scan: " in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Scan: " in told and ("scan.mrd.json" in told) == (format == "bart")
     assert sn2n("export", scan, out, "--format", format) == 1
     assert "exists; choose another name" in capsys.readouterr().err
 
@@ -529,3 +538,58 @@ def test_fetch_lists_and_finds(
     assert sn2n("fetch", "nothing") == 1
     assert "no source is called nothing; listed are" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_scan_is_not_taken_twice(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, copy, out = folder / "scan.h5", tmp_path / "copy.h5", ("--out", tmp_path / "model")
+    shutil.copy(scan, copy)
+    for arguments, told in (
+        ((scan, scan), "is given twice"),
+        ((scan, copy), "are the same scan, which teaches nothing more"),
+        ((scan, "--validation", scan), "is given twice; validation"),
+        ((scan, folder / "other.h5", "--validation", copy), "are the same scan; validation and the choice of α need"),
+    ):
+        assert told in refused(1, capsys, "train", *arguments, *out)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_folder_of_a_model_is_looked_at_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(1, capsys, "train", folder / "scan.h5", "--out", folder / "other.h5")
+    assert "other.h5 is a file, where a folder is to be written" in told
+
+
+@pytest.mark.filterwarnings("default")
+def test_what_cannot_be_as_asked_is_warned_of(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head, scan, image = folder / "head.nii.gz", tmp_path / "scan.h5", tmp_path / "image.nii.gz"
+    assert sn2n("simulate", head, scan, *GRID, "--acceleration", 3, 2) == 0
+    folded = "R = 3×2 (ky×kz) folds 6 voxels onto each other, more than 4 coils can tell apart"
+    assert folded in capsys.readouterr().err
+    assert sn2n("recon", scan, image) == 0
+    assert folded in capsys.readouterr().err
+    assert sn2n("recon", scan, tmp_path / "again.nii.gz", "--memory", 0) == 0
+    assert folded in capsys.readouterr().err
+    small = ("--matrix", 48, 64, 64, "--voxel-size", 0.1, 0.1, 0.1, "--coils", 4)
+    assert sn2n("simulate", head, tmp_path / "fine.h5", *small) == 0
+    told = capsys.readouterr().err
+    assert "48 × 64 × 64 at 0.1 × 0.1 × 0.1 mm (z, y, x) was asked for" in told
+    assert "32 × 40 × 40 at 4 × 4 × 4 mm is made" in told and told.count("\n") == 1
+
+
+def test_a_share_of_one_is_warned_of() -> None:
+    outputs.warn_of_no_effect(0.95)
+    with pytest.warns(UserWarning, match="the model changes nothing"):
+        outputs.warn_of_no_effect(1.0)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_denoised_image_says_so_and_is_not_denoised_twice_unsaid(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, raw, image = ("--model", folder / "model"), tmp_path / "raw.nii.gz", tmp_path / "image.nii.gz"
+    assert sn2n("denoise", folder / "scan.h5", raw, *model) == 0
+    assert sn2n("denoise", folder / "image.nii.gz", image, *model) == 0
+    assert "already" not in capsys.readouterr().err
+    for path in (raw, image):
+        assert nib.load(path).header["descrip"].item().startswith(b"sN2N: ")
+        assert sn2n("denoise", path, tmp_path / "twice.nii.gz", *model, "--overwrite") == 0
+        assert f"{path} was denoised by this package already" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The commands on raw files of the scanner."""
 
 import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sn2nlib import cli
 from sn2nlib.fourier import crop
 from sn2nlib.recon import make_pair, reconstruct
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans import Scan, load_scan, read_raw, save_scan
+from sn2nlib.scans import Scan, load_bart, load_scan, read_raw, save_scan
 
 TWO_CHANNELS, BOTTLES, BRAIN = (
     "phantom2ch_2reps_twixtools_gre.dat", "phantom14ch_R3_gadgetron.h5", "brain16ch_pulseq_164128.dat",
@@ -36,6 +37,21 @@ def test_inspect_tells_what_becomes_of_a_raw_file(require: Any, capsys: pytest.C
         "training: one partition",
     ):  # fmt: skip
         assert part in told
+
+
+def test_what_is_kept_of_a_raw_file_does_not_claim_to_be_whitened(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, scan = require("data", BOTTLES), tmp_path / "scan.h5"
+    assert sn2n("convert", path, scan) == 0
+    assert sn2n("export", scan, tmp_path / "bart", "--format", "bart") == 0
+    done = json.loads((tmp_path / "bart.json").read_text(encoding="utf-8"))["info"]["done"]
+    assert sn2n("inspect", scan) == 0
+    for told in (" ".join(capsys.readouterr().out.split()), " ".join(done)):
+        assert "scan of this measurement is kept" in told and "scaled by 3.24" in told
+        assert "the samples themselves are not whitened" in told and "pre-whitening" not in told
+    raw, kept, exported = (read.kspace for read in (read_raw(path), load_scan(scan), load_bart(tmp_path / "bart")))
+    assert np.array_equal(raw, kept) and np.array_equal(raw, exported)
 
 
 def test_recon_of_a_twix_file_with_options(
@@ -192,12 +208,17 @@ def test_a_scan_and_the_image_made_of_it_are_denoised_alike(
     told = []
     for given, name in ((raw, "of_raw.nii"), (image, "of_image.nii")):
         assert sn2n("denoise", given, tmp_path / name, "--model", model) == 0
-        told.append(capsys.readouterr().err)
+        printed = capsys.readouterr()
+        told.append(printed.err)
+        assert printed.out.startswith("Planes: the partitions, as in training\n")
+        description = nib.load(tmp_path / name).header["descrip"].item().decode()
+        assert description.endswith("output of a network over partitions")
     of_raw, of_image = (nib.load(tmp_path / name) for name in ("of_raw.nii", "of_image.nii"))
     assert np.array_equal(of_raw.get_fdata(), of_image.get_fdata())
     assert np.allclose(of_raw.affine, affine) and np.allclose(of_image.affine, affine)
     assert told[0] == told[1] and "it takes the partitions, as in training" in told[0]
     assert sn2n("denoise", image, tmp_path / "sagittal.nii", "--model", model, "--axis", "sagittal") == 0
+    assert capsys.readouterr().out.startswith("Planes: sagittal, as asked\n")
     assert not np.array_equal(nib.load(tmp_path / "sagittal.nii").get_fdata(), of_raw.get_fdata())
 
 
@@ -342,12 +363,16 @@ def test_options_without_effect_are_refused(
     assert read_raw(scan).repeat is not None
     out = tmp_path / "a.nii.gz"
     for arguments, told in (
-        (("recon", scan, out, "--measurement", 0), "the options measurement are for twix and ISMRMRD files"),
+        (("recon", scan, out, "--measurement", 0), "--measurement: for twix and ISMRMRD files"),
         (("recon", scan, out, "--pairing", "repetitions"), "ask for the halves too"),
-        (("train", scan, "--out", tmp_path / "m", "--repeat", 1), "a scan file holds what was chosen before"),
+        (("recon", scan, out, "--repeat", 1), "--pairing repetitions takes it"),
+        (("recon", scan, out, "--keep-oversampling"), ": --keep-oversampling: for twix and ISMRMRD files"),
+        (("recon", scan, out, "--halves"), "one partition: a 2D scan is neither split into halves nor trained on"),
+        (("train", scan, "--out", tmp_path / "m", "--repeat", 1), "--repeat: for the scanner's files; a scan"),
     ):
         assert sn2n(*arguments) == 1
         assert told in capsys.readouterr().err
-    assert sn2n("recon", scan, out, "--virtual-coils", 1.5) == 2
-    assert "give a whole number" in " ".join(capsys.readouterr().err.split())
+    for coils, advice in ((1.5, "give a whole number"), (0, "0 coils: give a number from 1 on")):
+        assert sn2n("recon", scan, out, "--virtual-coils", coils) == 2
+        assert advice in " ".join(capsys.readouterr().err.split())
     assert not out.exists()

@@ -27,6 +27,8 @@ from playwright.sync_api import Page, sync_playwright
 
 from sn2nlib.config import load_profile
 from sn2nlib.denoiser import Denoiser
+from sn2nlib.evaluation.readers.criteria import load_criteria
+from sn2nlib.reporting import readers_chapter
 from sn2nlib.reporting.notebooks import run_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +39,9 @@ KEYS = ["set", "metric", "arm", "reference", "region", "noise_sigma"]
 # amplifies that
 TOLERANCES = {"PSNR_dB": 0.3, "SSIM": 0.01, "NRMSE_percent": 0.5}
 DSC_TOLERANCE = 0.03
+WALLS = ["cnr_lumen", "cnr_csf", "sd_lumen", "sd_wall", "sd_csf", "psnr"]
 ALPHA_TOLERANCE = 0.15
+WALL_TOLERANCE = 0.15  # share of CNR and noise SD of vessel walls
 SCORE_TOLERANCE = 0.5  # two readers of three cases, and scores are whole
 
 pytestmark = pytest.mark.study
@@ -63,7 +67,9 @@ def folder(reports: Path) -> Path:
 
 
 def headline(folder: Path) -> dict[str, Any]:
-    """The numbers that are held: Table 2's means of original and sN2N, DSC among them, and the chosen α."""
+    """The numbers that are held: Table 2's means of original and sN2N, DSC, vessel walls, mean scores (first readings),
+    and the chosen α.
+    """
     table = pd.read_csv(folder / "tables" / "table2.csv")
     held = table[table["arm"].isin(["original", "sN2N"]) & (table["set"] == "quantitative")]
     rows = held[[*KEYS, "mean"]].round(4).to_dict("records")
@@ -72,8 +78,11 @@ def headline(folder: Path) -> dict[str, Any]:
     pooled = pd.read_csv(folder / "tables" / "readers_pooled.csv")
     whole = pooled[(pooled["parameter"] == "all") & (pooled["reader"] == "all")]
     means = whole[["group", "original_mean", "sN2N_mean"]].round(4).to_dict("records")
+    walls = pd.read_csv(folder / "tables" / "vessel_wall.csv")
+    walls = walls[walls["measure"].isin(WALLS) & walls["arm"].isin(["original", "sN2N"])]
+    wall_rows = walls[["measure", "arm", "mean"]].round(4).to_dict("records")
     alpha = Denoiser.load(folder / "model").alpha
-    return {"alpha": alpha, "table2": rows, "volumetry": dsc_rows, "readers": means}
+    return {"alpha": alpha, "table2": rows, "volumetry": dsc_rows, "readers": means, "vessel_wall": wall_rows}
 
 
 def test_every_notebook_was_run_without_a_warning(folder: Path) -> None:
@@ -138,6 +147,17 @@ def test_numbers_are_the_stored_ones(folder: Path) -> None:
     assert dsc == pytest.approx(expected_dsc, abs=DSC_TOLERANCE)
 
 
+def test_vessel_walls_are_the_stored_ones(folder: Path) -> None:
+    stored, found = (
+        {(row["measure"], row["arm"]): row["mean"] for row in numbers["vessel_wall"]}
+        for numbers in (json.loads(EXPECTED.read_text(encoding="utf-8")), headline(folder))
+    )
+    assert stored.keys() == found.keys() == {(measure, arm) for measure in WALLS for arm in ("original", "sN2N")}
+    for (measure, arm), mean in stored.items():
+        near = {"abs": TOLERANCES["PSNR_dB"]} if measure == "psnr" else {"rel": WALL_TOLERANCE}
+        assert found[measure, arm] == pytest.approx(mean, **near), (measure, arm)
+
+
 def test_scores_are_the_stored_ones(folder: Path) -> None:
     stored, found = (
         {row.pop("group"): row for row in numbers["readers"]}
@@ -148,15 +168,30 @@ def test_scores_are_the_stored_ones(folder: Path) -> None:
         assert found[group] == pytest.approx(means, abs=SCORE_TOLERANCE), group
 
 
+def test_means_are_those_of_first_readings(folder: Path) -> None:
+    scores = pd.read_csv(folder / "tables" / "reader_scores.csv")
+    criteria = load_criteria(ROOT / "data_manifest")
+    groups = scores["parameter"].map({name: each.group for name, each in criteria.by_name.items()})
+    first = scores[scores["reading"] == 1].groupby([groups, "arm"])["score"].mean()
+    for row in headline(folder)["readers"]:
+        for arm in criteria.arms:
+            assert row[f"{arm}_mean"] == pytest.approx(first[row["group"], arm], abs=1e-4), (row["group"], arm)
+    again = pd.read_csv(folder / "tables" / "intra_reader.csv")
+    assert set(again["reader"]) == set(scores.loc[scores["reading"] == 2, "reader"]) == set(scores["reader"])
+    assert set(again["group"]) == set(criteria.by_group)
+
+
 def test_synthetic_readers_are_marked_everywhere(folder: Path) -> None:
     scores = pd.read_csv(folder / "tables" / "reader_scores.csv")
     assert set(scores["source"]) == {"synthetic"} and scores["score"].isin([1, 2, 3, 4, 5]).all()
     assert scores.groupby(["reader", "arm"]).size().nunique() == 1
-    for name in ("readers", "readers_pooled", "kappa", "reader_counts"):
+    for name in readers_chapter.TABLES:
         assert set(pd.read_csv(folder / "tables" / f"{name}.csv")["source"]) == {"synthetic"}, name
     for name in ("quality", "structures", "vessel_wall"):
         with Image.open(folder / "figures" / f"reader_bars_{name}.png") as image:
             assert "synthetic readers" in image.info["Description"], name
+    with Image.open(folder / "figures" / "lesions_1.png") as image:
+        assert "model observer (synthetic)" in image.info["Description"]
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert "a model observer gave these scores" in page and "Table S3." in page and "Table S4." in page
     assert "2 synthetic readers, a model observer" in page  # in what differs from the paper
@@ -177,6 +212,11 @@ def test_volumetry_leaves_its_tables_and_figures(folder: Path) -> None:
     assert rows.groupby("kind")["structure"].nunique().to_dict() == {
         "subcortical": 15, "subcortical_second": 15, "tissue": 3,
     }  # fmt: skip
+    # every image of the smoke head has tissues that can be believed; no pair of them is left out
+    excluded = pd.read_csv(folder / "tables" / "volumetry_excluded.csv")
+    assert excluded.loc[excluded["kind"] == "tissue", "reason"].tolist() == []
+    tissue = table[table["metric"] == "DSC_FAST"].groupby(["reference", "arm"])["noise_sigma"].nunique()
+    assert set(tissue) == {len(settings.levels)}
     drawn = {path.stem for path in (folder / "figures").glob("volumetry_*.png")}
     assert {f"volumetry_{kind}_quantitative" for kind in ("dsc", "structures", "bland_altman")} < drawn
     assert {f"volumetry_labels_D167_{kind}" for kind in ("tissue", "subcortical")} < drawn

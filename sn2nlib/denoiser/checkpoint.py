@@ -102,7 +102,7 @@ def load_state(state: TrainingState, folder: Path) -> None:
         state.step, state.seconds = header["step"], header["seconds"]
         state.sums, state.history = list(header["sums"]), list(header["history"])
     except KeyError as error:
-        raise CheckpointError(f"{path} lacks {error}; start the training anew with resume=False") from error
+        raise CheckpointError(f"{path} lacks {error}; start the training anew (--overwrite)") from error
 
 
 def _part(tensors: Mapping[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
@@ -154,6 +154,8 @@ def read_description(folder: str | Path) -> dict[str, Any]:
         If the file is missing, not JSON, or does not describe a network.
     """
     path = Path(folder) / "model.json"
+    if Path(folder).is_file():
+        raise CheckpointError(f"{folder} is a file; give the folder of the model, which holds model.json")
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; give the folder that a finished training has written")
     try:

@@ -68,9 +68,7 @@ def denoise_image(
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.size == 0 or np.iscomplexobj(volume):
         raise ImageError(f"needs a real volume (z, y, x), got {volume.dtype} of shape {volume.shape}")
-    planes = choose_axis(voxel_size, volume.shape) if axis is None else axis
-    if planes not in (*AXES, PARTITIONS):
-        raise ImageError(f"the planes are {', '.join(AXES[:-1])} or {AXES[-1]}; got {axis!r}")
+    planes = settled_planes(axis, voxel_size=voxel_size, shape=volume.shape)
     place = 0 if planes == PARTITIONS else AXES.index(planes)
     _warn_anisotropic(voxel_size, planes)
     floor = min(float(volume.min()), 0.0)
@@ -85,6 +83,26 @@ def denoise_image(
     if floor < 0:
         background |= empty_region(volume, floor)
     return np.where(background, volume, denoised).astype(np.float32)
+
+
+def settled_planes(axis: str | None, *, voxel_size: tuple[float, float, float], shape: Sequence[int]) -> str:
+    """The planes that `denoise_image` takes: those of `axis`, or, if it is None, of `choose_axis`.
+
+    Parameters
+    ----------
+    axis : "sagittal", "coronal", "axial", "partitions" or None
+    voxel_size : (z, y, x) mm
+    shape : (z, y, x)
+
+    Raises
+    ------
+    ImageError
+        If `axis` is unknown.
+    """
+    planes = choose_axis(voxel_size, shape) if axis is None else axis
+    if planes not in (*AXES, PARTITIONS):
+        raise ImageError(f"the planes are {', '.join(AXES[:-1])} or {AXES[-1]}; got {axis!r}")
+    return planes
 
 
 def choose_axis(voxel_size: tuple[float, float, float], shape: Sequence[int]) -> Axis:
@@ -137,13 +155,27 @@ def empty_region(volume: np.ndarray, value: float) -> np.ndarray:
     return equal & near
 
 
-def derivation(denoiser: Denoiser, alpha: float | None = None) -> str:
-    """What is done to an image, in one ASCII sentence for the header of the result."""
+def short_derivation(denoiser: Denoiser, alpha: float | None, planes: str) -> str:
+    """What is done to an image, in ASCII and short enough for a NIfTI header (79 bytes).
+
+    Parameters
+    ----------
+    denoiser, alpha
+        As for `denoise_image`.
+    planes
+        From `settled_planes`.
+    """
     share = next(value for value in (alpha, denoiser.alpha, PAPER_ALPHA) if value is not None)
+    taken = planes if planes == PARTITIONS else f"{planes} planes"
+    return f"{share:.2f} x original + {1 - share:.2f} x output of a network over {taken}"
+
+
+def derivation(denoiser: Denoiser, alpha: float | None, planes: str) -> str:
+    """`short_derivation`, and which network and program that were: for a DICOM header."""
     weights = str(denoiser.description.get("weights_sha256", "unknown"))[:16]
     return (
-        f"{share:.2f} x original + {1 - share:.2f} x output of a network trained by MR-self Noise2Noise "
-        f"(sn2n {__version__}, weights sha256 {weights})"
+        f"{short_derivation(denoiser, alpha, planes)}, trained by MR-self Noise2Noise (sn2n {__version__}, "
+        f"weights sha256 {weights})"
     )
 
 

@@ -211,7 +211,7 @@ def _starts_anew(out: Path, settings: Settings, resume: bool | str) -> bool:
     if differs:
         raise CheckpointError(
             f"{out} holds a training with other settings or scans ({differs}); choose another folder, or "
-            "start anew with resume=False"
+            "start anew (--overwrite)"
         )
     return False
 

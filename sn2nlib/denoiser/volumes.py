@@ -4,6 +4,7 @@ A prepared scan on disk is a folder of `.npy` files, float32, which appears whol
 follows from the scan file and the options: a training that was killed finds it again.
 """
 
+import filecmp
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from sn2nlib.recon.any_size import fits_memory, largest_kspace
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, make_pair
 from sn2nlib.recon.workspace import default_limit
-from sn2nlib.scans.raw import is_scan_file, read_raw
+from sn2nlib.scans.raw import is_scan_file, option_names, read_raw
 from sn2nlib.scans.scan import load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
@@ -52,6 +53,39 @@ class PreparedScan(TrainingVolume):
     scale: float = 1.0
     pairing: str = "kz"
     coarser: tuple[TrainingVolume, ...] = ()
+
+
+def check_different(
+    paths: Sequence[str | os.PathLike[str]], *, held_out: Sequence[str | os.PathLike[str]] = ()
+) -> None:
+    """Whether files are of different scans, as far as their bytes tell.
+
+    Parameters
+    ----------
+    paths
+        Of scans to learn from.
+    held_out
+        Of scans that are not learnt from.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ScanError
+        If two files are the same, or copies.
+    """
+    every = [Path(path) for path in (*paths, *held_out)]
+    for path in every:
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no scan file {path}")
+    for number, second in enumerate(every):
+        first = next((other for other in every[:number] if filecmp.cmp(other, second, shallow=False)), None)
+        if first is None:
+            continue
+        same = f"{first} is given twice" if first == second else f"{first} and {second} are the same scan"
+        if number < len(paths):
+            raise ScanError(f"{same}, which teaches nothing more; give every scan once")
+        raise ScanError(f"{same}; validation and the choice of α need scans of their own, not learnt from")
 
 
 def prepare_scans(
@@ -106,7 +140,7 @@ def prepare_scans(
     reading = {name: value for name, value in dict(reading or {}).items() if value is not None}
     headers = [read_header(path) if is_scan_file(path) else None for path in paths]
     if reading and any(header is not None for header in headers):
-        raise ScanError(f"{', '.join(reading)}: for the scanner's files; a scan file holds what was chosen before")
+        raise ScanError(f"{option_names(reading)}: for the scanner's files; a scan file holds what was chosen before")
     sizes = [_nbytes(header, own) for header, own in zip(headers, shares, strict=True) if header is not None]
     # how large a file of the scanner's becomes is known when it is read
     small = all(header is not None and fits_memory(header, limit) for header in headers)

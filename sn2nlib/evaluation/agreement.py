@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.readers.criteria import SCORES
 
-GRADES = (1, 2, 3, 4, 5)
 UNDEFINED = "undefined"
 
 _NAN = float("nan")
@@ -114,7 +114,7 @@ def weighted_kappa(
     a: ArrayLike,
     b: ArrayLike,
     *,
-    categories: Sequence[int] = GRADES,
+    categories: Sequence[int] = SCORES,
     weights: str = "linear",
     confidence: float = 0.95,
 ) -> Kappa:
@@ -190,7 +190,7 @@ def bootstrap_kappa(
     b: ArrayLike,
     cases: ArrayLike,
     *,
-    categories: Sequence[int] = GRADES,
+    categories: Sequence[int] = SCORES,
     weights: str = "linear",
     confidence: float = 0.95,
     resamples: int = 2000,
@@ -243,7 +243,7 @@ def gwet_ac2(
     a: ArrayLike,
     b: ArrayLike,
     *,
-    categories: Sequence[int] = GRADES,
+    categories: Sequence[int] = SCORES,
     weights: str = "linear",
     confidence: float = 0.95,
 ) -> Ac2:

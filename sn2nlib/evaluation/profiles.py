@@ -119,11 +119,10 @@ class Regions:
 
 def regions(site: Site, cut: Section, voxel: float) -> Regions:
     """Inner half of the lumen's radius; the middle of the wall, 0.1 mm to either side; CSF a voxel outside of it."""
-    rays = np.ones(N_RAYS, bool)
     middle, outer = site.radius + site.wall / 2, site.radius + site.wall
     csf = cut.radii >= min(outer + voxel, cut.radii[-1] - 2 * STEP)
     return Regions(
-        rays[:, None] & (cut.radii <= 0.5 * site.radius),
+        np.broadcast_to(cut.radii <= 0.5 * site.radius, cut.values.shape[1:]),
         cut.wall_rays[:, None] & (np.abs(cut.radii - middle) <= 0.1 + 1e-9),
         cut.wall_rays[:, None] & csf,
     )

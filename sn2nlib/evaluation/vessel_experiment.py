@@ -135,12 +135,15 @@ def finish_participant(
 
     Returns
     -------
-    participant, blur_mm (SD of the Gaussian), noise_left (share of the noise SD that the main model leaves), seconds
+    participant, blur_mm (SD of the Gaussian), noise_left (share of the noise SD that the main model leaves), inputs
+    (files of ``acquired/`` that were read), seconds
     """
     begun, acquired, images = time.monotonic(), Path(acquired), Path(images)
-    original, geometry = read_image(acquired / f"{participant}.nii.gz")
-    affine, _ = stored_affine(acquired / f"{participant}.nii.gz")
-    with np.load(acquired / "replicas" / f"{participant}.npz") as stored:
+    inputs = [f"{participant}.nii.gz", f"replicas/{participant}.npz"]
+    scan, repetitions = (acquired / name for name in inputs)
+    original, geometry = read_image(scan)
+    affine, _ = stored_affine(scan)
+    with np.load(repetitions) as stored:
         repeated = [turn_to_acquired(image.transpose(2, 1, 0), affine)[0] for image in stored["images"]]
     volumes, voxel_size = [original, *repeated], geometry.voxel_size
     made = {ORIGINAL: volumes}
@@ -154,7 +157,8 @@ def finish_participant(
         with atomic_write(images / f"{participant}_{arm}.npz") as part:
             np.savez(part, replicas=np.stack(finished[1:]).astype(np.float16))
         write_image(finished[0], images / f"{participant}_{arm}.nii.gz", like=geometry, overwrite=True)
-    numbers = {"blur_mm": width, "noise_left": after / before, "seconds": round(time.monotonic() - begun, 1)}
+    numbers: dict[str, Any] = {"blur_mm": width, "noise_left": after / before, "inputs": inputs}
+    numbers["seconds"] = round(time.monotonic() - begun, 1)
     write_json(images / f"{participant}.json", numbers)
     return {"participant": participant, **numbers}
 

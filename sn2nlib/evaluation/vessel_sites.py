@@ -138,7 +138,8 @@ def chosen_mark(sites: Sequence[Site], name: str | None, *, plane: str) -> Site:
     sites
         At least one.
     name
-        Of a site; None, or a name that is not among them (another field of view): the most telling one.
+        Of a site; None, or a name that is not among them (another field of view): the most telling one. Whoever shows
+        it says which: the names differ.
     plane
         "coronal", "axial" or "sagittal".
     """

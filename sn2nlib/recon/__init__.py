@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "reconstruct",
             "reconstruct_with_noise",
             "systematic_difference",
+            "warn_if_folded",
         ],
         "replicas": ["map_errors"],
     },

@@ -33,6 +33,7 @@ from sn2nlib.recon.pairs import (
     Pairing,
     half_masks,
     intensity_scale,
+    warn_if_folded,
     warn_if_noisy,
     with_phase,
 )
@@ -137,6 +138,7 @@ def image_pair(
     with one_blas_thread():
         prepare = _preparation(header, virtual_coils, compression)
     n_coils = header.n_coils if prepare.compression is None else prepare.compression.n_virtual
+    warn_if_folded(header.acceleration, n_coils)
     limit = default_limit() if memory_limit is None else memory_limit
     with Workspace(max(0, limit - _working_set(header, n_coils)), scratch) as space:
         job = _Job(header, prepare, n_coils, kernel[0] if header.shape[2] > 1 else 1, space, progress)

@@ -189,6 +189,7 @@ def reconstruct_with_noise(
     check_method(partial_fourier)
     prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
     kspace = prepare(scan.kspace)
+    warn_if_folded(scan.acceleration, len(kspace))
     grappa = None
     if needs_kernel(scan, scan.acceleration):
         grappa = calibrated(scan, calibration_lines(scan, kspace, prepare), scan.acceleration, kernel, ridge)
@@ -253,6 +254,7 @@ def make_pair(
     mask_a, mask_b, half_acceleration = half_masks(scan, pairing, has_repeat=scan.repeat is not None)
     prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
     kspace = prepare(scan.kspace)
+    warn_if_folded(scan.acceleration, len(kspace))
     kernels = {
         acceleration: calibrated(scan, calibration_lines(scan, kspace, prepare), acceleration, kernel, ridge)
         for acceleration in dict.fromkeys((scan.acceleration, half_acceleration))
@@ -319,7 +321,7 @@ def half_masks(
     if pairing != "repetitions":
         raise ScanError(f"pairing is 'kz' or 'repetitions', got {pairing!r}")
     if not has_repeat:
-        raise ScanError("pairing by repetitions needs a scan with a second repetition; use pairing='kz'")
+        raise ScanError("pairing by repetitions needs a scan with a second repetition; --pairing kz splits one")
     return mask, mask, (ry, rz)
 
 
@@ -381,7 +383,18 @@ def warn_if_noisy(noise_sd: NDArray[np.float32], mask: NDArray[np.bool_], magnit
     median = float(np.median(g_map[object_region(magnitude)]))
     if median > MAX_HALF_G:
         warnings.warn(
-            f"the median g-factor of a half image is {median:.1f} in the object (map: noise_sd_half): "
+            f"the median g-factor of a half image is {median:.1f} in the object: "
             "the coils cannot separate the aliases of a halved scan, so training on these halves will blur",
+            stacklevel=3,
+        )
+
+
+def warn_if_folded(acceleration: tuple[int, int], n_coils: int) -> None:
+    """Warn if more voxels lie on top of each other than there are coils to tell them apart."""
+    ry, rz = acceleration
+    if ry * rz > n_coils:
+        warnings.warn(
+            f"R = {ry}×{rz} (ky×kz) folds {ry * rz} voxels onto each other, more than {n_coils} "
+            f"{'coil' if n_coils == 1 else 'coils'} can tell apart: aliases stay in the image",
             stacklevel=3,
         )

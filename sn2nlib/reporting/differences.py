@@ -12,8 +12,10 @@ from sn2nlib.reporting import page
 from sn2nlib.reporting.chapters import Chapter, Material
 from sn2nlib.reporting.demographics import SET_NAMES
 from sn2nlib.reporting.volumetry_chapter import engines
+from sn2nlib.scans.black_blood import AT_REST, VOXEL
 from sn2nlib.scans.details import load_lesions, load_structures
 from sn2nlib.scans.manifest import manifest_folder
+from sn2nlib.scans.sequence import Space
 
 _SIZE = "what runs on a laptop; profile “paper” has the paper’s"
 _NOT_YET = "not known: the notebook has not run"
@@ -67,7 +69,7 @@ def facts(material: Material) -> dict[str, str]:
     counts = people.groupby("set", sort=False).size()
     real = people.loc[people["kind"] == "real", "participant"].tolist()
     shift, partial, extra = scanner["caipi_shift"], scanner["partial_fourier"], training["extra_noise"]
-    view = [n * size for n, size in zip(slab["matrix"], (0.5, 0.56, 0.56), strict=True)]
+    view = [n * size for n, size in zip(slab["matrix"], VOXEL, strict=True)]
     manifest = manifest_folder()
     put = [each.name.replace("_", " ") for each in load_structures(manifest) if each.use == "inserted"]
     inserted = list(dict.fromkeys(put))
@@ -102,6 +104,11 @@ def facts(material: Material) -> dict[str, str]:
         "engines": _engines(material.tables),
         "vwi_view": "×".join(f"{length:.0f}" for length in view),
         "vwi_coils": str(slab["coils"]),
+        "vwi_noise": f"{slab['noise_ratio']:g}",
+        "vwi_csf": f"{100 * AT_REST['csf']:.0f} %",
+        "vwi_blood": f"{100 * AT_REST['vessel']:.0f} %",
+        "vwi_train": "on" if Space().blur else "off",
+        "vwi_learnt": f"{slab['fine_tuning_scans']}",
         "weights": _weights(material.tables, settings),
     }
 

@@ -12,7 +12,16 @@ from sn2nlib.evaluation.readers.summary import Summary, summarise
 from sn2nlib.provenance import atomic_write
 from sn2nlib.reporting.html import provenance_note, save_html
 from sn2nlib.reporting.published import Published
-from sn2nlib.reporting.readers import FEW, GROUP_TITLES, SYNTHETIC, ReaderTable, reader_tables, to_html
+from sn2nlib.reporting.readers import (
+    FEW,
+    GROUP_TITLES,
+    NAMES,
+    OWN_NAMES,
+    SYNTHETIC,
+    ReaderTable,
+    reader_tables,
+    to_html,
+)
 from sn2nlib.reporting.tables import save_csv
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -117,7 +126,7 @@ def save_reader_report(
     published
         The paper's numbers, to stand beside those of the study's own readers; None for a study of one's own.
     folder
-        Created; files of these names are replaced.
+        Created; files of these names are replaced, and tables that these scores do not give are removed.
     provenance
         As returned by `sn2nlib.provenance.provenance`.
 
@@ -137,6 +146,10 @@ def save_reader_report(
     summary = summarise(scores, criteria, weights=weights, resamples=resamples, seed=seed)
     tables = reader_tables(summary, published)
     notes = [provenance_note(made_by)] if made_by else []
+    stale = {*NAMES, *OWN_NAMES} - {table.name for table in tables}  # of other readers, who may have been no people
+    for name in stale:
+        for ending in ("csv", "html"):
+            (folder / f"{name}.{ending}").unlink(missing_ok=True)
     written = []
     for table in tables:
         written += [folder / f"{table.name}.csv", folder / f"{table.name}.html"]

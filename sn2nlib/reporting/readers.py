@@ -19,6 +19,11 @@ from sn2nlib.reporting.published import Published
 
 SYNTHETIC = "Synthetic readers: a model observer gave these scores, no person did; p-values and κ describe the model."
 MPRAGE = ("image_quality", "fine_structures")
+# every table that scores may give, in order; also the names of their files
+NAMES = (
+    "reader_scores", "reader_lesions", "reader_vessel_wall", "table_s3", "table_s4", "intra_reader", "cases_needed",
+)  # fmt: skip
+OWN_NAMES = ("agreement", "agreement_vessel_wall")  # instead of table_s3 and table_s4, without the paper's numbers
 
 GROUP_TITLES = {
     "image_quality": "Image quality",

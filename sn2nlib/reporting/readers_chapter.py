@@ -7,11 +7,12 @@ import pandas as pd
 
 from sn2nlib.reporting import page
 from sn2nlib.reporting.chapters import Chapter, Material, lacking, plain_table
-from sn2nlib.reporting.readers import SYNTHETIC
+from sn2nlib.reporting.readers import NAMES, SYNTHETIC
 
-TABLES = ("readers", "readers_pooled", "kappa", "reader_counts", "reader_measures")
+TABLES = (
+    "readers", "readers_pooled", "kappa", "intra_reader", "reader_counts", "cases_needed", "reader_measures",
+)  # fmt: skip
 FOLDER = "reader_study"  # of the tables as they are printed, and of the methods paragraph
-PRINTED = ("reader_scores", "reader_lesions", "reader_vessel_wall", "table_s3", "table_s4", "intra_reader")
 _BODY = re.compile(r"<body>(.*)</body>", re.DOTALL)
 _ANCHOR = "readers", "The reader study (Figure 2, Tables S3 and S4)"
 _MEASURES = {
@@ -33,7 +34,7 @@ def readers(material: Material) -> Chapter:
     content += material.figures("reader_bars_quality", "reader_bars_structures", "reader_bars_vessel_wall")
     if "vessel_wall" not in set(tables["readers"]["group"]):
         content += page.paragraph("Nobody scored vessel wall images, so Figure S7 and Table S4 are left out.")
-    content += "".join(_printed(folder / f"{name}.html") for name in PRINTED)
+    content += "".join(_printed(folder / f"{name}.html") for name in NAMES)
     content += material.figures("lesions", "fine_structures")
     content += _measures(tables["reader_measures"]) if synthetic else ""
     methods = folder / "methods.txt"

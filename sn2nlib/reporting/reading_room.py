@@ -176,7 +176,9 @@ class ReadingRoom:
 
     def _listen(self) -> list[Event]:
         """Keys on the whole page; wheel and mouse on the images."""
-        keys = Event(source=self.page, watched_events=["keydown"], ignore_modifier_key_events=True)
+        keys = Event(
+            source=self.page, watched_events=["keydown"], ignore_modifier_key_events=True, prevent_default_action=True
+        )
         keys.on_dom_event(self._on_key)
         sources = [keys]
         for image in self._images.values():

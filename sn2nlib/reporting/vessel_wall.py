@@ -33,6 +33,8 @@ GIVEN = {"wall_mm": "given_wall_mm", "lumen_mm2": "given_lumen_mm2"}  # what is 
 SD_LESS, CONTRAST_LOSS, SHAPE_MORE, EDGE_WIDER = 25.0, 5.0, 3.0, 5.0  # percent
 SIGNIFICANT = 0.05
 SATURATED = 1.0  # percent of the noise-free value: nothing is left to gain
+_DARK = ("lumen", "contrast_lumen", "contrast_csf")  # measures that a noise floor moves
+_FURTHER = "further than sN2N"
 
 
 def per_scan(rows: pd.DataFrame) -> pd.DataFrame:
@@ -102,19 +104,24 @@ def summary(values: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def bars(values: pd.DataFrame) -> pd.DataFrame:
+def bars(values: pd.DataFrame, *, learnt: Mapping[str, float] | None = None) -> pd.DataFrame:
     """What the study asks of the networks, and whether it holds (``vessel_wall_bars.csv``).
 
     Parameters
     ----------
     values
         From `per_scan`.
+    learnt
+        What the fine-tuned network learnt from: scans, steps, systematic_over_noise (what aliasing its halves differ
+        by, over their noise). None: not known.
 
     Returns
     -------
-    arm, bar (a sentence), value (what was found), limit, verdict ("reached", "missed", or "not defined" where it could
-    not be measured). The last bars of sN2N ask that the blur of equal noise reduction has wider edges; those of the
-    fine-tuned network, that it beats sN2N on every measure that sN2N does not saturate.
+    arm, bar (a sentence), value (what was found), limit, p_sN2N and p_sN2N_wilcoxon (of the measure against sN2N's,
+    where that is what the bar compares), verdict ("reached", "missed", or "not defined" where it could not be
+    measured), comment (where fine-tuning does not go further: what is measured, and what we suppose). The last bars of
+    sN2N ask that the blur of equal noise reduction has wider edges; those of the fine-tuned network, that its mean
+    beats sN2N's on every measure that sN2N does not saturate.
     """
     wide = {measure: _wide(values, measure) for measure in MEASURES}
     rows = [row for arm in ("sN2N", "fine_tuned", "vwi_only") for row in _asked(wide, arm)]
@@ -122,7 +129,7 @@ def bars(values: pd.DataFrame) -> pd.DataFrame:
         means = wide[edge].dropna().mean()
         ratio = means.get("blur", math.nan) / means.get("sN2N", math.nan)
         rows.append(_row("sN2N", f"edge to the {where}: the blur's over sN2N's, above", ratio, 1.0, ratio > 1))
-    rows += _better(wide)
+    rows += _better(wide, learnt)
     return pd.DataFrame(rows)
 
 
@@ -135,10 +142,10 @@ def _asked(wide: dict[str, pd.DataFrame], arm: str) -> list[dict[str, Any]]:
         rows.append(_row(arm, f"CNR of wall and {name}: gain in percent, above", gain, 0.0, gain > 0))
         text = f"CNR of wall and {name}: larger p of both tests, below"
         rows.append(_row(arm, text, p, SIGNIFICANT, p < SIGNIFICANT))
-        sd = wide[f"sd_{side}"].mean()
+        sd = wide[f"sd_{side}"].dropna(subset=["original", arm]).mean()
         less = 100 * (1 - sd[arm] / sd["original"])
         rows.append(_row(arm, f"noise SD in {name}: percent lower, at least", less, SD_LESS, less >= SD_LESS))
-        contrast = wide[f"contrast_{side}"].mean()
+        contrast = wide[f"contrast_{side}"].dropna(subset=["original", arm, "noise_free"]).mean()
         loss = 100 * (contrast["original"] - contrast[arm]) / contrast["noise_free"]
         text = f"contrast of wall and {name}: loss in percent of the noise-free one, at most"
         rows.append(_row(arm, text, loss, CONTRAST_LOSS, loss <= CONTRAST_LOSS))
@@ -150,47 +157,72 @@ def _asked(wide: dict[str, pd.DataFrame], arm: str) -> list[dict[str, Any]]:
     for measure, name in (("edge_inner_mm", "lumen"), ("edge_outer_mm", "CSF")):
         means = wide[measure].dropna(subset=[arm, "noise_free"]).mean()
         off = 100 * (means[arm] / means["noise_free"] - 1)
-        text = f"edge to the {name}: percent wider than in the noise-free image, at most"
+        text = f"edge to the {name}: percent wider (+) or narrower (−) than in the noise-free image, at most"
         rows.append(_row(arm, text, off, EDGE_WIDER, abs(off) <= EDGE_WIDER))
     lowest = (wide["psnr"][arm] - wide["psnr"]["original"]).min()
     rows.append(_row(arm, "PSNR: gain of the lowest scan in dB, above", lowest, 0.0, lowest > 0))
     return rows
 
 
-def _better(wide: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """How much further than sN2N the fine-tuned network goes, in percent of sN2N's or of the noise-free value."""
+def _better(wide: dict[str, pd.DataFrame], learnt: Mapping[str, float] | None) -> list[dict[str, Any]]:
+    """How much further than sN2N the fine-tuned network goes: percent of sN2N's or of the noise-free value, or dB."""
     rows = []
     for measure, (name, better) in MEASURES.items():
         pairs = wide[measure].dropna(subset=["sN2N", "fine_tuned"])
         means = pairs.mean()
         if pairs.empty or means["sN2N"] == 0:
-            rows.append(_row("fine_tuned", f"{name}: further than sN2N", math.nan, 0.0, False))
+            rows.append(_row("fine_tuned", f"{name}: {_FURTHER}", math.nan, 0.0, False))
             continue
         if better == "nearer":
             off = {arm: abs(means[arm] / means["noise_free"] - 1) for arm in ("sN2N", "fine_tuned")}
             gain, done = 100 * (off["sN2N"] - off["fine_tuned"]), 100 * off["sN2N"] <= SATURATED
+        elif measure == "psnr":
+            gain, done = means["fine_tuned"] - means["sN2N"], False
         else:
             sign = 1 if better == "higher" else -1
             gain = 100 * sign * (means["fine_tuned"] / means["sN2N"] - 1)
             done = measure == "detected" and means["sN2N"] == 1
-        text = f"{name}: further than sN2N by percent{' of noise-free' if better == 'nearer' else ''}, above"
-        row = _row("fine_tuned", text, gain, 0.0, gain > 0)
-        rows.append(row | ({"verdict": "saturated"} if done else {}))
+        unit = "dB" if measure == "psnr" else "percent of noise-free" if better == "nearer" else "percent"
+        tests = dict(zip(("p_sN2N", "p_sN2N_wilcoxon"), _tests(pairs, "fine_tuned", "sN2N"), strict=True))
+        row = _row("fine_tuned", f"{name}: {_FURTHER} by {unit}, above", gain, 0.0, gain > 0) | tests
+        if done:
+            row["verdict"] = "saturated"
+        elif row["verdict"] == "missed":
+            row["comment"] = _comment(measure, wide, learnt)
+        rows.append(row)
     return rows
 
 
+def _comment(measure: str, wide: Mapping[str, pd.DataFrame], learnt: Mapping[str, float] | None) -> str:
+    """What was measured where fine-tuning does not go further, and what we suppose: nothing here tests the cause."""
+    means, lumen = wide[measure].dropna(subset=["sN2N", "fine_tuned"]).mean(), wide["lumen"].mean()
+    arms = [arm for arm in ("original", "sN2N", "fine_tuned", "noise_free") if not math.isnan(means[arm])]
+    told = ", ".join(f"{ARM_NAMES[arm]} {means[arm]:.4g}" for arm in arms)
+    if measure in _DARK and lumen["original"] > lumen["noise_free"]:
+        floor = f"lumen at {_number(lumen['original'])} in the original, {_number(lumen['noise_free'])} without noise"
+        return f"{told}; {floor}. We suppose that it learns this floor, which its labels, magnitudes too, share"
+    if learnt is None:
+        return f"{told}. We suppose that it has too little to learn from"
+    source = f"{learnt['scans']:.0f} scan{'' if learnt['scans'] == 1 else 's'} in {learnt['steps']:.0f} steps"
+    aliasing = f"halves that differ by {learnt['systematic_over_noise']:.2g} of their noise in what GRAPPA leaves"
+    return f"{told}. We suppose that it has too little to learn from: {source}, {aliasing} of the aliasing"
+
+
 def not_better(table: pd.DataFrame) -> list[str]:
-    """Names of the measures on which the fine-tuned network is not better than sN2N, though that does not saturate."""
-    asked = table[(table["arm"] == "fine_tuned") & table["bar"].str.contains("further than sN2N")]
-    return [str(bar).split(":")[0] for bar in asked.loc[asked["verdict"] == "missed", "bar"]]
+    """Where the fine-tuned network is not better than sN2N, though that does not saturate: a sentence per measure."""
+    missed = table[table["bar"].str.contains(_FURTHER) & (table["verdict"] == "missed")]
+    return [f"{_named(row)}: {row['comment']}." for row in missed.to_dict("records")]
 
 
-def why_not(name: str) -> str:
-    """What keeps fine-tuning from going further on a measure, named as in `not_better`."""
-    dark = [MEASURES[measure][0] for measure in ("lumen", "contrast_lumen", "contrast_csf")]
-    if name in dark:
-        return "its labels are magnitudes of half images, whose Rician floor lifts what is dark"
-    return "it learns from few scans, whose halves differ by what GRAPPA leaves of the aliasing as well as by noise"
+def not_shown(table: pd.DataFrame) -> list[str]:
+    """Where the fine-tuned network's mean is better than sN2N's, but one of both paired tests does not show it."""
+    reached = table[table["bar"].str.contains(_FURTHER) & (table["verdict"] == "reached")]
+    unsure = ~(reached[["p_sN2N", "p_sN2N_wilcoxon"]].max(axis=1, skipna=False) < SIGNIFICANT)
+    return [_named(row) for row in reached[unsure].to_dict("records")]
+
+
+def _named(row: Mapping[Any, Any]) -> str:
+    return f"{row['bar'].split(':')[0]} (t {_p(row['p_sN2N'])}, W {_p(row['p_sN2N_wilcoxon'])})"
 
 
 def _tests(wide: pd.DataFrame, arm: str, other: str) -> tuple[float, float]:
@@ -207,7 +239,8 @@ def _wide(values: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 def _row(arm: str, bar: str, value: float, limit: float, holds: bool) -> dict[str, Any]:
     verdict = "not defined" if math.isnan(value) else "reached" if holds else "missed"
-    return {"arm": arm, "bar": bar, "value": float(value), "limit": float(limit), "verdict": verdict}
+    row = {"arm": arm, "bar": bar, "value": float(value), "limit": float(limit)}
+    return row | {"p_sN2N": math.nan, "p_sN2N_wilcoxon": math.nan, "verdict": verdict, "comment": ""}
 
 
 def readable(table: pd.DataFrame) -> pd.DataFrame:

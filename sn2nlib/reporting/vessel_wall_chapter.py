@@ -5,7 +5,8 @@ import pandas as pd
 from sn2nlib.reporting import page
 from sn2nlib.reporting.chapters import Chapter, Material, lacking
 from sn2nlib.reporting.html import DIGITAL, NOTHING
-from sn2nlib.reporting.vessel_wall import ARM_NAMES, not_better, readable, why_not
+from sn2nlib.reporting.vessel_wall import ARM_NAMES, not_better, not_shown, readable
+from sn2nlib.scans.black_blood import VOXEL
 
 TABLES = ("vessel_wall", "vessel_wall_per_scan", "vessel_wall_bars")
 CONVENTIONS = (
@@ -14,7 +15,10 @@ CONVENTIONS = (
     "CNR: difference of the levels over the root mean square of both noise SDs.",
     "Wall thickness, lumen area and edge widths: of walls of at least 1.5 voxels alone, from profiles across the wall.",
     "Tests: two-sided paired t (t) and Wilcoxon signed-rank, asymptotic (W), against the original, over scans.",
-    "The blur is a Gaussian under which the noise SD over the replicas, median over the object, is that of sN2N.",
+    "The blur is a Gaussian under which the noise SD over the replicas, median over the object, is that of sN2N; "
+    "in lumen and CSF alone it may take more or less.",
+    "Bars compare means over the scans; where the fine-tuned network is compared with sN2N, p-values of the paired "
+    "tests stand beside them.",
 )
 _ANCHOR = "vessel-wall", "Generalisation to vessel wall imaging (Figure 6)"
 
@@ -26,8 +30,9 @@ def vessel_wall(material: Material) -> Chapter:
         return *_ANCHOR, "".join(lacking(name, "07_vessel_wall") for name in missing)
     table, values, asked = (material.tables[name] for name in TABLES)
     n = values["scan"].nunique()
+    voxel = " × ".join(f"{size:g}" for size in VOXEL)
     content = page.paragraph(
-        f"{n} digital phantom{'s' if n > 1 else ''}: T1-weighted SPACE, coronal, 0.5 × 0.56 × 0.56 mm, R = 2×2 "
+        f"{n} digital phantom{'s' if n > 1 else ''}: T1-weighted SPACE, coronal, {voxel} mm, R = 2×2 "
         "CAIPIRINHA, met as NIfTI images. The network and α are those of the MP-RAGE study; beside it the same network "
         "fine-tuned on a few vessel wall scans, one of vessel wall scans alone, and a blur of equal noise reduction."
     )
@@ -44,10 +49,20 @@ def _verdicts(asked: pd.DataFrame) -> str:
     for arm, part in asked.groupby("arm", sort=False):
         rows = pd.DataFrame({
             "What is asked": part["bar"],
-            "Found": [NOTHING if pd.isna(value) else f"{value:.3g}" for value in part["value"]],
+            "Found": [_shown(value) for value in part["value"]],
             "Limit": [f"{value:.3g}" for value in part["limit"]],
+            "p against sN2N, t": [_shown(value) for value in part["p_sN2N"]],
+            "W": [_shown(value) for value in part["p_sN2N_wilcoxon"]],
             "Verdict": part["verdict"],
-        })  # fmt: skip
-        content += page.table(rows, caption=f"{ARM_NAMES[str(arm)]}: bars", numbers=["Found", "Limit"])
-    worse = [f"{name}: {why_not(name)}." for name in not_better(asked)]
-    return content + (page.paragraph("Fine-tuning does not go further on:") + page.bullets(worse) if worse else "")
+        }).drop(columns=[] if part["p_sN2N"].notna().any() else ["p against sN2N, t", "W"])  # fmt: skip
+        content += page.table(rows, caption=f"{ARM_NAMES[str(arm)]}: bars", numbers=list(rows.columns[1:-1]))
+    worse, unsure = not_better(asked), not_shown(asked)
+    if worse:
+        content += page.paragraph("Fine-tuning does not go further on:") + page.bullets(worse)
+    if unsure:
+        content += page.paragraph("Its mean is further, but a test does not show it, on:") + page.bullets(unsure)
+    return content
+
+
+def _shown(value: float) -> str:
+    return NOTHING if pd.isna(value) else f"{value:.3g}"

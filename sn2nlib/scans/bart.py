@@ -44,7 +44,7 @@ def save_bart(scan: Scan | ScanHeader, basename: str | os.PathLike[str], *, over
 
     Returns
     -------
-    The .cfl files, that of the k-space first.
+    The .cfl files, that of the k-space first, and the .json, which is the last.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def save_bart(scan: Scan | ScanHeader, basename: str | os.PathLike[str], *, over
     for path in existing:  # of a former scan that had more
         if path in possible and not any(path.stem == _part(base, name, "").name for name in shapes):
             path.unlink()
-    return [_part(base, name, ".cfl") for name in shapes]
+    return [*(_part(base, name, ".cfl") for name in shapes), _beside(base, ".json")]
 
 
 def load_bart(basename: str | os.PathLike[str]) -> Scan:

@@ -26,10 +26,10 @@ _T2 = {
     "vitreous": 1500, "lesion": 110,
 }  # fmt: skip
 # share of the signal that is left of what moves: it dephases along the train (Mugler JP. JMRI 2014;39:745). We chose.
-_AT_REST = {"csf": 0.5, "vessel": 0.06}
+AT_REST = {"csf": 0.5, "vessel": 0.06}
 # T1 (ms), proton density, T2 (ms) of what vessels are made of; blood with the share above. Rounded; we chose.
 VESSEL_MATERIALS: dict[str, tuple[float, float, float]] = {
-    "lumen": (1840, 0.85 * _AT_REST["vessel"], 150),
+    "lumen": (1840, 0.85 * AT_REST["vessel"], 150),
     "wall": (1000, 0.75, 55),
     "plaque": (850, 0.72, 50),
     "enhancing": (420, 0.75, 50),
@@ -132,7 +132,7 @@ def black_blood_head(
     del maps["centre"]
     coronal: dict[str, Any] = {key: np.ascontiguousarray(value.swapaxes(0, 1)) for key, value in maps.items()}
     material = coronal.pop("material")
-    left = np.array([_AT_REST.get(tissue, 1.0) for tissue in MATERIALS], np.float32)
+    left = np.array([AT_REST.get(tissue, 1.0) for tissue in MATERIALS], np.float32)
     coronal["pd"] *= left[material]
     return BlackBloodHead(
         name=name or f"black-blood-{seed}",

@@ -4,6 +4,9 @@ An exported ISMRMRD file holds, in this order: noise acquisitions, a separate ca
 by kz, the lines of its second repetition. Counters are those of the matrix with DC at n//2, there is no readout
 oversampling, and noise and lines have the same dwell time and bandwidth, so that nothing is to be scaled. The user
 parameter ``sn2n_scan`` holds what the format has no place for or stores in single precision (`sn2nlib.scans.sidecar`).
+The vendor of the scanner is left out on purpose: positions and directions are written as those of the inverse transform
+of `sn2nlib.fourier`, whoever made the scanner, and a reader that finds Siemens there would turn them a second time
+(`sn2nlib.scans.raw.geometry`).
 
 Inati SJ et al. ISMRM Raw data format: a proposed standard for MRI raw datasets. MRM 2017;77:411-421.
 """

@@ -22,6 +22,7 @@ _SUFFIXES = (".nii", ".nii.gz")
 _TOLERANCE = 1e-3
 _WORDS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")  # free text of a NIfTI header
 Known = Literal["place", "size", "nothing"]  # of a geometry
+DENOISED = "sN2N: "  # how the description of a denoised image begins
 _OURS = b"sn2n"  # intent_name of an image in the axis contract, whose dim_info then says how it was encoded
 _ENCODED = (0, 1, 2)  # axes (x, y, z) of readout, lines, partitions
 
@@ -52,6 +53,11 @@ class Geometry:
     shape: tuple[int, int, int]
     scaling: tuple[float, float] = (1.0, 0.0)
     partitions: bool = False
+
+    @property
+    def denoised(self) -> bool:
+        """Whether the header's description says that it was denoised here, see `write_image`."""
+        return bool(self.header["descrip"].item().startswith(DENOISED.encode()))
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
@@ -224,7 +230,7 @@ def write_image(
         With `affine`: how much of it is true. All of it is written as scanner coordinates; if only the voxel size is
         known, qform and sform get the code 0 (unknown); if nothing is, the unit of length is unknown too.
     description
-        With `affine`: what the numbers are, for the header's `descrip`, of at most 79 bytes.
+        What the numbers are, for the header's `descrip`, of at most 79 bytes.
     overwrite
         Replace a file that exists.
 
@@ -241,7 +247,8 @@ def write_image(
     check_output(path, overwrite=overwrite)
     if (like is None) == (affine is None):
         raise TypeError("write_image needs either like or affine")
-    image = _from_affine(volume, affine, known, description) if like is None else _as_stored(volume, like)
+    image = _from_affine(volume, affine, known) if like is None else _as_stored(volume, like)
+    image.header["descrip"] = description.encode("ascii", "replace")[:79]
     content = image.to_bytes()
     with atomic_write(path) as temporary:
         # without a time stamp, so that equal images are equal files
@@ -357,7 +364,7 @@ def _without_words(header: nib.Nifti1Header) -> nib.Nifti1Header:
     return kept
 
 
-def _from_affine(volume: np.ndarray, affine: np.ndarray | None, known: Known, description: str) -> nib.Nifti1Image:
+def _from_affine(volume: np.ndarray, affine: np.ndarray | None, known: Known) -> nib.Nifti1Image:
     image = nib.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), affine)
     code = "scanner" if known == "place" else "unknown"
     image.set_qform(affine, code=code)
@@ -365,7 +372,6 @@ def _from_affine(volume: np.ndarray, affine: np.ndarray | None, known: Known, de
     image.header.set_xyzt_units("unknown" if known == "nothing" else "mm")
     image.header.set_dim_info(*_ENCODED)
     image.header["intent_name"] = _OURS
-    image.header["descrip"] = description.encode("ascii", "replace")[:79]
     return image
 
 

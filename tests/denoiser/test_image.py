@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from sn2nlib.denoiser import Denoiser, UNet25D, choose_axis, denoise_image, derivation
+from sn2nlib.denoiser import (
+    PARTITIONS,
+    Denoiser,
+    UNet25D,
+    choose_axis,
+    denoise_image,
+    derivation,
+    short_derivation,
+)
 from sn2nlib.denoiser.image import empty_region
 from sn2nlib.errors import ImageError
 
@@ -128,5 +136,16 @@ def test_unusable_input_is_refused(volume: np.ndarray, axis: str | None, message
 def test_the_derivation_names_the_blend_that_is_used() -> None:
     network = UNet25D(width=4, depth=1)
     for chosen, asked, share in ((None, None, "0.30"), (0.45, None, "0.45"), (0.45, 0.0, "0.00")):
-        told = derivation(Denoiser(network, chosen, {"weights_sha256": "0123456789abcdef0123"}), asked)
+        told = derivation(Denoiser(network, chosen, {"weights_sha256": "0123456789abcdef0123"}), asked, "axial")
         assert told.startswith(f"{share} x original + ") and "0123456789abcdef)" in told and told.isascii()
+
+
+def test_the_derivation_names_the_planes() -> None:
+    """A sagittal scan that was cropped to less than its partitions is taken for an axial one: that must be seen."""
+    planes = choose_axis(ISOTROPIC, (176, 256, 150))
+    assert planes == "axial"
+    network = Denoiser(UNet25D(width=4, depth=1), 0.5, {})
+    for taken, told in ((planes, "axial planes"), ("sagittal", "sagittal planes"), (PARTITIONS, "partitions")):
+        short, whole = (function(network, None, taken) for function in (short_derivation, derivation))
+        assert short.endswith(f"output of a network over {told}") and len(short) < 80
+        assert whole.startswith(f"{short}, trained by MR-self Noise2Noise")

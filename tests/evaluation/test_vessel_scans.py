@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sn2nlib.evaluation.vessel_scans import VesselScan, replica_images, save_vessel_scan, simulate_vessel_scan
+from sn2nlib.evaluation import vessel_scans
+from sn2nlib.evaluation.vessel_scans import (
+    VesselScan,
+    replica_images,
+    save_vessel_scan,
+    simulate_training_scan,
+    simulate_vessel_scan,
+)
 from sn2nlib.evaluation.vessel_sites import read_sites
 from sn2nlib.evaluation.vessels import measure_files, measure_vessels
 from sn2nlib.recon.pairs import intensity_scale
@@ -37,6 +44,14 @@ def test_the_scan_is_what_was_asked_for(made: VesselScan) -> None:
     assert made.scan.info["noise_sd"] == made.numbers["noise_sd"]
 
 
+def test_noise_that_was_not_reached_is_told_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vessel_scans, "_TRIALS", 1)
+    with pytest.warns(UserWarning, match=r"of the intensity scale where 0\.0500 were asked for"):
+        simulate_training_scan(
+            1, matrix=MATRIX, n_coils=4, acs=16, noise_ratio=0.05, oversampling=1.0, centre=(0.0, -11.0, -32.0)
+        )
+
+
 def test_replicas_scatter_by_the_noise_that_was_asked_for(made: VesselScan) -> None:
     images = np.stack(list(replica_images(made.scan, 8, seed=1)))
     scale = intensity_scale(made.original)
@@ -47,8 +62,8 @@ def test_replicas_scatter_by_the_noise_that_was_asked_for(made: VesselScan) -> N
 
 
 def test_sites_show_a_dark_lumen_in_a_bright_wall(made: VesselScan) -> None:
-    assert made.geometry.sites
-    rows = measure_vessels({"truth": [made.references.noise_free]}, made.scan.affine, made.geometry.sites)
+    assert made.sites
+    rows = measure_vessels({"truth": [made.references.noise_free]}, made.scan.affine, made.sites)
     assert (rows["lumen"] < 0.3 * rows["wall"]).all() and (rows["csf"] < 0.6 * rows["wall"]).all()
     measured = rows[rows["resolved"]].dropna(subset=["wall_mm"])
     assert len(measured) > 0
@@ -58,9 +73,9 @@ def test_sites_show_a_dark_lumen_in_a_bright_wall(made: VesselScan) -> None:
 
 def test_files_hold_image_and_truth_apart(made: VesselScan, tmp_path: Path) -> None:
     save_vessel_scan(made, tmp_path, "V01")
-    assert read_sites(tmp_path / "rois" / "V01.csv")[0].name == made.geometry.sites[0].name
+    assert read_sites(tmp_path / "rois" / "V01.csv")[0].name == made.sites[0].name
     rows = measure_files([tmp_path / "V01.nii.gz"], tmp_path / "rois" / "V01.csv")
-    direct = measure_vessels({"image": [made.original]}, made.scan.affine, made.geometry.sites)
+    direct = measure_vessels({"image": [made.original]}, made.scan.affine, made.sites)
     np.testing.assert_allclose(rows["wall"], direct["wall"], rtol=1e-3)
     np.testing.assert_array_equal(load_scan(tmp_path / "scans" / "V01.h5").kspace, made.scan.kspace)
     with np.load(tmp_path / "references" / "V01.npz") as stored:

@@ -43,7 +43,8 @@ def material(scores: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> 
     found = summary.summarise(scores, CRITERIA, resamples=20)
     measures = pd.DataFrame({"measure": "noise", "item": "", "arm": ["original", "sN2N"], "value": [0.05, 0.03]})
     tables = {"readers": found.comparison, "readers_pooled": found.pooled, "kappa": found.agreement,
-              "reader_counts": found.counts, "reader_measures": measures}  # fmt: skip
+              "intra_reader": found.intra_reader, "reader_counts": found.counts, "cases_needed": found.needed,
+              "reader_measures": measures}  # fmt: skip
     tables = {name: table.assign(source="synthetic") for name, table in tables.items()}
     for name, table in tables.items():
         save_csv(table, out / "tables" / f"{name}.csv")
@@ -59,7 +60,8 @@ def test_the_chapter_says_first_that_nobody_read(material: Material) -> None:
     assert anchor == "readers" and "Tables S3 and S4" in heading
     assert content.index("a model observer gave these scores") < content.index("<figure>")
     for expected in ("In the paper: Figure 2.", "Table S3.", "Lesion conspicuity, MP-RAGE", "Noise over white matter",
-                     "Figure S7 and Table S4 are left out", "For a methods section", "3.7", "4.9"):  # fmt: skip
+                     "Figure S7 and Table S4 are left out", "Agreement of repeated readings with the first ones",
+                     "Cases that a study like this one needs", "For a methods section", "3.7", "4.9"):  # fmt: skip
         assert expected in content, expected
     assert "<html" not in content and "<body" not in content
 
@@ -83,7 +85,9 @@ def test_differences_are_filled_in_with_this_study(material: Material) -> None:
     for expected in (
         "10 coils", "128 × 160 × 160 voxels of 1.35 × 1.35 × 1.35 mm", "2 synthetic readers, a model observer",
         "in 7 heads", "claustrum, substantia nigra", "41.2 ± 0.8 dB", "32×63×54 mm", "nine subregions",
-        "the image of a real head (S1)", "qualitative test 16",
+        "17, 47 and 36 % of a brain’s voxels", "the image of a real head (S1)", "qualitative test 16",
+        "50 % of CSF’s and 6 % of blood’s signal", "SD of 0.025 of the intensity scale", "along the echo train off",
+        "on 2 scans at R = 2×1",
     ):  # fmt: skip
         assert expected in content, expected
     smoke = load_profile("smoke").model_dump()

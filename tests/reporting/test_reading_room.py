@@ -300,7 +300,15 @@ def test_the_notebook_reads_its_demo(tmp_path: Path) -> None:
         for output in cell.get("outputs", [])
     ]
     assert any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs)
-    assert any("12 scores, 36 still to give" in "".join(output.get("text", [])) for output in outputs)
+    printed = "".join("".join(output.get("text", [])) for output in outputs)
+    assert "12 scores, as many of either arm; 36 still to give" in printed
+    assert re.search("|".join([*ARMS, r"\bD0\d"]), printed, re.IGNORECASE) is None, "the rows tell which arm is which"
+
+
+def test_the_notebook_does_not_name_an_arm() -> None:
+    cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    assert [line for line in code.splitlines() if any(arm in line for arm in ARMS)] == []  # sn2n is the program
 
 
 def test_the_server_refuses_before_it_starts(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.volumetry import mixture
 from sn2nlib.evaluation.volumetry.choice import SECOND
 from sn2nlib.evaluation.volumetry.measures import bland_altman, complete_pairs, surface_distances, volume_error
 from sn2nlib.reporting import figures
@@ -205,7 +206,7 @@ def test_truth_and_volumes_as_tables(values: pd.DataFrame, volumetry_rows: pd.Da
     both = dsc_table(dsc_per_scan(complete_pairs(rows)[0]))
     text = words(truth_html(both, provenance=PROVENANCE, engines=told).as_raw_html())
     assert "HMRF, dipy 1; inside the brain mask" in text and "0.851 ± 0.001 0.911 ± 0.001 0.971 ± 0.001" in text
-    assert "without the outermost CSF" in text
+    assert "without the outermost CSF" in text and "they do not compare one kind of image with another" in text
     pd.testing.assert_frame_equal(volume_error(rows), volume_error(volumetry_rows))
     volumes = volume_gains(volume_error(volumetry_rows))
     text = words(volumes_html(volumes, reference="truth", provenance=PROVENANCE, engines=ENGINES).as_raw_html())
@@ -213,6 +214,27 @@ def test_truth_and_volumes_as_tables(values: pd.DataFrame, volumetry_rows: pd.Da
     text = words(volumes_html(volumes, provenance=PROVENANCE, engines=ENGINES).as_raw_html())
     assert "1 −3.0 +3.0 −3.0 9.0 −1.5 +1.5 −1.5 4.5 reached" in text
     assert "The bias of WM changes its sign between 0 and 0.5 σ (original)." in text
+
+
+def test_the_shares_given_to_the_built_in_engine_are_told_wherever_it_ran(
+    values: pd.DataFrame, volumetry_rows: pd.DataFrame, published: Published
+) -> None:
+    table, gains = dsc_table(values), dsc_gains(values, published, engines=ENGINES)
+    volumes, surfaces = volume_gains(volume_error(volumetry_rows)), surface_distances(volumetry_rows)
+    percent = np.rint(100 * mixture._TISSUE @ mixture._SHARES).astype(int)
+    shares = f"{percent[0]}, {percent[1]} and {percent[2]} % of a brain’s voxels"
+    for name in ("built-in HMRF (DIPY), dipy 1", "HMRF, dipy 1"):
+        told = ENGINES | {"tissue": name, SECOND: "FIRST substitute (Desikan–Killiany atlas), ants 2"}
+        options = {"provenance": PROVENANCE, "engines": told}
+        pages = [
+            dsc_html(table, gains, published, **options),  # type: ignore[arg-type]
+            truth_html(table, **options),  # type: ignore[arg-type]
+            volumes_html(volumes, **options),  # type: ignore[arg-type]
+            surfaces_html(surfaces, **options),  # type: ignore[arg-type]
+        ]
+        assert [shares in words(each.as_raw_html()) for each in pages] == [name.startswith("built-in")] * 4
+    for text in (published.differences.to_string(), (MANIFEST.parent / "README.md").read_text(encoding="utf-8")):
+        assert f"{percent[0]}, {percent[1]} and {percent[2]} %" in text
 
 
 def test_surface_distances_are_averaged_over_structures_then_scans(volumetry_rows: pd.DataFrame) -> None:

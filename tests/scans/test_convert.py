@@ -55,7 +55,7 @@ def test_scan_files_stay_files(tmp_path: Path) -> None:
     assert open_raw(tmp_path / "scan.h5", largest=1) == tmp_path / "scan.h5"
     opened = open_raw(tmp_path / "raw.h5", noise_scan=False)
     assert isinstance(opened, Scan) and opened.noise is None
-    with pytest.raises(ScanError, match="the options repetition are for twix and ISMRMRD files"):
+    with pytest.raises(ScanError, match="--repetition: for twix and ISMRMRD files"):
         open_raw(tmp_path / "scan.h5", repetition=1)
     with pytest.raises(ScanError, match="is a scan file already"):
         convert_raw(tmp_path / "scan.h5", tmp_path / "again.h5")

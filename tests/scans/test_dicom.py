@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from sn2nlib import cli
-from sn2nlib.denoiser import Denoiser, UNet25D, denoise_image
+from sn2nlib.denoiser import Denoiser, UNet25D, choose_axis, denoise_image
 from sn2nlib.denoiser.checkpoint import save_model
 from sn2nlib.errors import ChoiceError, ImageError
 from sn2nlib.scans import check_dicom_output, is_dicom, read_dicom, write_dicom
@@ -303,6 +303,14 @@ def test_the_place_of_a_series_goes_to_raw_data_of_the_same_scan(tmp_path: Path)
     np.testing.assert_allclose(affine, wanted[:, [1, 0, 2, 3]], atol=1e-4)
     with pytest.raises(ChoiceError, match="take an image of this scan"):
         image_affine(tmp_path / "rows", (SLICES, ROWS, COLUMNS))
+
+
+@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+def test_a_series_that_was_made_here_is_known(kind: str, tmp_path: Path) -> None:
+    (classic if kind == "classic" else enhanced)(tmp_path / "in")
+    volume, series = read_dicom(tmp_path / "in")
+    write_dicom(volume, tmp_path / "out", like=series, derivation="nothing")
+    assert not series.denoised and read_dicom(tmp_path / "out")[1].denoised
 
 
 def test_one_of_several_volumes_is_chosen(tmp_path: Path) -> None:
@@ -612,10 +620,13 @@ def test_the_command_makes_a_series_of_a_series(
     run = ("denoise", tmp_path / "in")
     assert sn2n(*run, tmp_path / "out", "--model", model) == 0
     told = capsys.readouterr()
-    assert told.out == f"Series: {tmp_path / 'out'}\n" and "planes" in told.err
-    new = datasets(tmp_path / "out")
-    assert "0.30 x original + 0.70 x output" in new[0].DerivationDescription
     volume, series = read_dicom(tmp_path / "in")
+    planes = choose_axis(series.voxel_size, volume.shape)
+    chosen = f"Planes: {planes}, chosen from the geometry; --axis chooses others\n"
+    assert told.out == f"{chosen}Series: {tmp_path / 'out'}\n" and "planes" in told.err
+    new = datasets(tmp_path / "out")
+    taken = f"0.30 x original + 0.70 x output of a network over {planes} planes, trained by MR-self Noise2Noise"
+    assert taken in new[0].DerivationDescription
     network = Denoiser.load(model)
     with pytest.warns(UserWarning, match="not isotropic"):
         better = denoise_image(network, volume, voxel_size=series.voxel_size)
@@ -623,14 +634,15 @@ def test_the_command_makes_a_series_of_a_series(
     assert np.abs(again - np.clip(better, 0, 4095)).max() <= 0.5
     assert not np.array_equal(np.stack([dataset.pixel_array for dataset in new]), stored)
     assert sn2n(*run, tmp_path / "same", "--model", model, "--alpha", 1, "--axis", "axial") == 0
+    assert capsys.readouterr().out.startswith("Planes: axial, as asked\n")
+    assert "over axial planes" in datasets(tmp_path / "same")[0].DerivationDescription
     assert np.array_equal(np.stack([dataset.pixel_array for dataset in datasets(tmp_path / "same")]), stored)
     assert files(tmp_path / "in") == before
     capsys.readouterr()
     for arguments, message in (
         ((*run, tmp_path / "out"), "not empty"), ((*run, tmp_path / "in"), "overlaps with the input"),
         ((*run, tmp_path / "new", "--series", 9), "has no series 9, but series 7 (6 images of 10 × 8)"),
-        ((*run, tmp_path / "new", "--volume", 2), "has no volume 2"),
-        ((*run, tmp_path / "new", "--axis", "oblique"), "the planes are sagittal, coronal or axial; got 'oblique'"),
+        ((*run, tmp_path / "new", "--volume", 2), "has no volume 2, but one alone; leave --volume out"),
         (("denoise", tmp_path / "a.nii", tmp_path / "b.nii", "--series", 1), "--series and --volume choose from"),
         (("denoise", tmp_path / "a.h5", tmp_path / "b.nii", "--axis", "axial"), "--axis is for images"),
     ):  # fmt: skip
@@ -638,6 +650,7 @@ def test_the_command_makes_a_series_of_a_series(
         told = capsys.readouterr()
         assert message in told.err and told.err.count("\n") == 1 and told.out == ""
         assert not any(part in told.err for part in PATIENT)
+    assert sn2n(*run, tmp_path / "new", "--axis", "oblique", "--model", model) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "same"]
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,6 +94,7 @@ def test_there_and_back_through_bart_is_exact(tmp_path: Path, kind: str) -> None
     scan = make_scan(kind)
     files = save_bart(scan, tmp_path / "my.scan_1")
     assert files[0] == tmp_path / "my.scan_1.cfl" and all(path.is_file() for path in files)
+    assert files[-1] == tmp_path / "my.scan_1.json"
     assert_same(scan, load_bart(tmp_path / "my.scan_1"))
     assert_same(scan, load_bart(tmp_path / "my.scan_1.hdr"))
 
@@ -155,6 +157,32 @@ def test_the_ismrmrd_library_reads_what_was_meant(tmp_path: Path) -> None:
     np.testing.assert_allclose(image[0].position, centre[:3] * [-1, -1, 1], rtol=1e-6)
     for name, column, size in (("read_dir", 0, 0.7), ("phase_dir", 1, 0.9), ("slice_dir", 2, 1.1)):
         np.testing.assert_allclose(getattr(image[0], name), AFFINE[:3, column] / size * [-1, -1, 1], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*left and right follow Siemens")
+@pytest.mark.parametrize("kind", ["VD", "MRD"])
+def test_directions_of_siemens_are_turned_once(tmp_path: Path, raw: Any, kind: str) -> None:
+    """Without our record the affine is found in the lines, and no vendor says that it is to be turned."""
+    kspace = complex_array((3, 4, 10, 16), np.random.default_rng(2))
+    file = raw.File(raw.lines(kspace), kspace.shape[1:], centre=(2, 5), vendor="SIEMENS")
+    scan = read_raw(raw.write(tmp_path / "scan", file, kind))
+    system = b"<acquisitionSystemInformation>"
+    for name, vendor in (("bare.h5", b""), ("named.h5", b"<systemVendor>SIEMENS</systemVendor>")):
+        save_ismrmrd(scan, tmp_path / name)
+        with h5py.File(tmp_path / name, "r+") as exported:
+            header = exported["dataset/xml"][0]
+            assert b"systemVendor" not in header and header.count(system) == 1
+            bare = re.sub(rb"<userParameters>.*</userParameters>", b"", header, flags=re.DOTALL)
+            exported["dataset/xml"][0] = bare.replace(system, system + vendor)
+            assert record_of(ismrmrd_header(bare)) is None
+    back, turned_twice = read_raw(tmp_path / "bare.h5"), read_raw(tmp_path / "named.h5")
+    np.testing.assert_allclose(back.affine, scan.affine, atol=1e-4)
+    assert back.voxel_size == pytest.approx(scan.voxel_size)
+    np.testing.assert_allclose(turned_twice.affine[:3, :3], -scan.affine[:3, :3], atol=1e-4)  # the test would see it
+
+
+def ismrmrd_header(xml: bytes) -> Any:
+    return pytest.importorskip("ismrmrd").xsd.CreateFromDocument(xml)
 
 
 def test_a_noise_scan_longer_than_an_acquisition_can_be(tmp_path: Path) -> None:

@@ -193,10 +193,10 @@ def test_a_voxel_size_and_an_affine_may_be_given_where_the_file_has_none(tmp_pat
     known = write(tmp_path / "known.h5", *plain()[:1], voxel_size=(2.0, 1.5, 1.0))
     assert read_raw(known, affine_from=tmp_path / "image.nii.gz").info["geometry"] == "an image that was given"
     for given, options, message in (
-        (known, {"voxel_size": (3, 1.5, 1)}, "voxel_size 3 × 1.5 × 1 mm was given, the file says 2 × 1.5 × 1 mm"),
+        (known, {"voxel_size": (3, 1.5, 1)}, "its voxels are 2 × 1.5 × 1 mm, not 3 × 1.5 × 1 mm"),
         (known, {"affine": np.diag([1.0, 1.5, 3, 1])}, "the voxels of the affine are 3 × 1.5 × 1 mm, those of"),
         (write(tmp_path / "all.h5", *plain()[:1], **plain()[1]), {"affine": affine}, "the file says where the image"),
-        (known, {"repetition": 1}, "the options repetition are for twix and ISMRMRD files"),
+        (known, {"repetition": 1}, "--repetition: for twix and ISMRMRD files"),
     ):
         for read in (read_raw, inspect_raw):
             with pytest.raises(ChoiceError, match=message):

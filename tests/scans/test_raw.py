@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import save_scan
 from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
+from sn2nlib.scans.raw.geometry import UNVERIFIED_SIDES
 from sn2nlib.scans.scan import Scan
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*left and right follow Siemens")  # has a test of its own
 KINDS = ("VB", "VD", "MRD")
 SHAPE = (3, 4, 10, 16)  # coil, kz, ky, samples with twofold oversampling
 
@@ -59,6 +62,21 @@ def test_a_full_scan_with_all_that_is_in_its_header(tmp_path: Path, raw: Any, ki
     assert hashlib.sha256(path.read_bytes()).hexdigest() == before
 
 
+@pytest.mark.parametrize(("kind", "vendor"), [("VB", ""), ("VD", ""), ("MRD", "SIEMENS"), ("MRD", "Nobody")])
+def test_unverified_sides_of_siemens_are_told(tmp_path: Path, raw: Any, kind: str, vendor: str) -> None:
+    """Of files with partitions, and of no others."""
+    told = {}
+    for name, shape in (("volume", SHAPE), ("slice", (3, 1, *SHAPE[2:]))):
+        file = raw.File(raw.lines(samples(shape)), shape[1:], centre=(shape[1] // 2, 5), vendor=vendor)
+        path = raw.write(tmp_path / name, file, kind)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            read_raw(path)
+        told[name] = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    assert told == {"volume": [] if vendor == "Nobody" else [f"volume: {UNVERIFIED_SIDES}"], "slice": []}
+    assert (UNVERIFIED_SIDES in inspect_raw(tmp_path / "volume").doubts) == (vendor != "Nobody")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_undersampling_partial_fourier_and_a_centre_elsewhere(tmp_path: Path, raw: Any, kind: str) -> None:
     shape = (2, 6, 24, 8)
@@ -81,7 +99,8 @@ def test_undersampling_partial_fourier_and_a_centre_elsewhere(tmp_path: Path, ra
     assert report.values["partial Fourier (ky, kz)"] == (0.75, 1.0)
     assert report.values["calibration"] == "integrated, (kz, ky) = (6, 9) fully sampled"
     assert any("central ky line 6 moved to 12 of 24" in told for told in report.does)
-    assert any("acquired from -6 to" in told for told in report.does) and not report.doubts
+    assert any("acquired from -6 to" in told for told in report.does)
+    assert set(report.doubts) <= {UNVERIFIED_SIDES}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -204,7 +223,7 @@ def test_contradictions_are_named(tmp_path: Path, raw: Any, kind: str) -> None:
     assert any("declares R = 2×1 (ky×kz), the acquired lines show 1×1" in doubt for doubt in doubts)
     with pytest.warns(UserWarning, match="scan: ") as warned:
         assert read_raw(path).shape == (4, 10, 8)
-    assert len(warned) == 2
+    assert len([warning for warning in warned if UNVERIFIED_SIDES not in str(warning.message)]) == 2
 
 
 def test_noise_of_an_earlier_measurement_of_the_file(tmp_path: Path, raw: Any) -> None:
@@ -279,7 +298,7 @@ def test_the_content_tells_the_format_and_not_the_name(tmp_path: Path, raw: Any)
     save_scan(ours, tmp_path / "ours.dat")
     assert np.array_equal(read_raw(tmp_path / "ours.dat").kspace, ours.kspace)
     assert inspect_raw(tmp_path / "ours.dat").cannot == ("training: made up",)
-    with pytest.raises(ScanError, match=r"ours\.dat: the options repetition are for twix and ISMRMRD files"):
+    with pytest.raises(ScanError, match=r"ours\.dat: --repetition: for twix and ISMRMRD files"):
         read_raw(tmp_path / "ours.dat", repetition=1)
 
 
@@ -367,8 +386,16 @@ def test_forms_that_are_known_but_not_read(tmp_path: Path, content: bytes, kind:
 def test_an_hdf5_file_of_another_layout(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["pictures"] = np.zeros(3)
-    with pytest.raises(ScanError, match=r"other\.h5: an HDF5 file of no known layout; it holds pictures"):
+    with pytest.raises(ScanError, match=r"other\.h5: an HDF5 file of no known layout; it holds pictures; Siemens"):
         read_raw(tmp_path / "other.h5")
+    for names in (("kspace",), ("kspace_real", "kspace_imag"), ("kspace_real", "mask")):
+        with h5py.File(tmp_path / "near.h5", "w") as file:
+            for name in names:
+                kind = bool if name == "mask" else np.complex64 if name == "kspace" else np.float32
+                file[name] = np.ones((4, 4) if name == "mask" else (2, 4, 4, 6), kind)
+        missing = "mask" if "mask" not in names else "kspace_imag"
+        with pytest.raises(ScanError, match=rf"missing is .*the dataset {missing} for the layout plain"):
+            read_raw(tmp_path / "near.h5")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -376,7 +403,7 @@ def test_a_geometry_that_is_known_is_not_replaced(tmp_path: Path, raw: Any, kind
     path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), kind)
     assert read_raw(path, voxel_size=(2, 2.001, 3)).voxel_size == (2, 2, 3)  # what the header says too
     for read in (read_raw, inspect_raw):
-        with pytest.raises(ChoiceError, match=r"scan: voxel_size 1 × 2 × 3 mm was given, the file says 2 × 2 × 3 mm"):
+        with pytest.raises(ChoiceError, match=r"scan: .* its voxels are 2 × 2 × 3 mm, not 1 × 2 × 3 mm"):
             read(path, voxel_size=(1, 2, 3))
         with pytest.raises(ChoiceError, match="scan: the file says where the image lies"):
             read(path, affine=np.diag([3.0, 2, 1, 1]))

@@ -38,8 +38,10 @@ class Whole:
 
     coils: int
     lines: int
+    shape: tuple[int, int, int]
     n_bytes: int
     words: frozenset[str]
+    done: frozenset[str]  # the corrections, which name the sizes that they lead to
 
 
 def read_with_words(path: Path) -> tuple[Scan, frozenset[str]]:
@@ -57,7 +59,7 @@ def undamaged(content: bytes, folder: Path, *, coils: int, lines: int) -> Whole:
     path.write_bytes(content)
     scan, words = read_with_words(path)
     assert (scan.n_coils, int(scan.mask.sum())) == (coils, lines) and str(inspect_raw(path))
-    return Whole(coils, lines, len(content), words)
+    return Whole(coils, lines, scan.shape, len(content), words, frozenset(scan.info["done"]))
 
 
 def tried(path: Path, whole: Whole) -> str:
@@ -99,8 +101,12 @@ def disagreement(scan: Scan, words: frozenset[str], whole: Whole) -> str | None:
     lines = int(scan.mask.sum())
     if lines > whole.lines or filled > lines:
         return f"{lines} lines in the mask, {filled} with samples, {whole.lines} in the file"
-    if (scan.n_coils, lines) != (whole.coils, whole.lines) and not words - whole.words:
+    if words - whole.words:
+        return None
+    if (scan.n_coils, lines) != (whole.coils, whole.lines):
         return f"{lines} lines of {scan.n_coils} coils without a word, {whole.lines} of {whole.coils} in the file"
+    if scan.shape != whole.shape and not set(scan.info["done"]) - whole.done:
+        return f"a matrix (kz, ky, kx) of {scan.shape} without a word, {whole.shape} in the file"
     return None
 
 
@@ -275,6 +281,11 @@ def test_the_checks_can_fail(tmp_path: Path, raw: Any) -> None:
     for less in (fewer, coilless):
         assert "without a word" in str(disagreement(less, words, whole))
         assert disagreement(less, words | {"a line is missing"}, whole) is None
+    for axis in range(3):  # an axis that is one longer than in the file
+        size = [(0, int(axis == other)) for other in range(3)]
+        larger = replace(scan, kspace=np.pad(scan.kspace, [(0, 0), *size]), mask=np.pad(scan.mask, size[:2]))
+        assert "a matrix (kz, ky, kx) of" in str(disagreement(larger, words, whole))
+        assert disagreement(larger, words | {"the matrix is larger"}, whole) is None
     assert "k-space" in str(disagreement(scan, words, replace(whole, coils=3)))
     before = state(tmp_path / "whole.raw")
     os.utime(tmp_path / "whole.raw")

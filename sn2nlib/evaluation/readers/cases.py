@@ -19,7 +19,7 @@ import yaml
 from sn2nlib.denoiser import Denoiser
 from sn2nlib.evaluation.noise_levels import SAMPLING
 from sn2nlib.evaluation.participants import simulate_participant
-from sn2nlib.evaluation.readers.criteria import ARMS
+from sn2nlib.evaluation.readers.criteria import ARMS, LESION
 from sn2nlib.evaluation.readers.looks import look
 from sn2nlib.evaluation.readers.rooms import STUDY, most_repeats
 from sn2nlib.evaluation.readers.sights import Sight, sights_of
@@ -31,7 +31,6 @@ from sn2nlib.scans.heads import digital_head
 from sn2nlib.scans.images import write_image
 
 Folder = str | Path
-LESION = "lesion_conspicuity"  # the parameter that lesions are marked for
 _ROOM = 2.0  # mm around a structure that a mark encloses
 
 

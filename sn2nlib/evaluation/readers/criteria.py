@@ -15,6 +15,7 @@ ARMS = ("original", "sN2N")
 GROUPS = ("image_quality", "fine_structures", "lesions", "vessel_wall")
 CASE_SETS = ("qualitative", "lesions", "generalisation")
 SCORES = (1, 2, 3, 4, 5)
+LESION = "lesion_conspicuity"  # the parameter that lesions are scored on
 
 _PARAMETER_KEYS = ("name", "title", "group", "case_set", "scale")
 _STRUCTURE_KEYS = ("name", "title", "look_for")
@@ -46,10 +47,6 @@ class Parameter:
     case_set: str
     scale: tuple[str, ...]
     structure: str | None = None
-
-    def criterion(self, score: int) -> str:
-        """What this score means."""
-        return self.scale[SCORES.index(score)]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sn2nlib.errors import ImageError, ReadingError
 from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
@@ -33,6 +33,7 @@ from sn2nlib.evaluation.readers.scores import COLUMNS, OPTIONAL_COLUMNS
 from sn2nlib.evaluation.readers.session import (
     PLAN,
     Mark,
+    Part,
     Reading,
     RoomCase,
     RoomPlan,
@@ -51,11 +52,7 @@ _ALIKE = 1.5  # how far brightness may differ between the images of a case
 _READER = r"\w[\w-]*"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StudyCase(_Part):
+class StudyCase(Part):
     """A case of the study folder: an image of every arm, what is scored, and structures to look at."""
 
     case: str = Field(min_length=1)
@@ -64,7 +61,7 @@ class StudyCase(_Part):
     marks: tuple[Mark, ...] = ()
 
 
-class ReadingStudy(_Part):
+class ReadingStudy(Part):
     """What ``study.yaml`` says."""
 
     readers: tuple[str, ...] = Field(min_length=1)

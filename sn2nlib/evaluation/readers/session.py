@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import nibabel as nib
 import numpy as np
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sn2nlib.errors import ReadingError
@@ -22,13 +23,16 @@ from sn2nlib.evaluation.readers.criteria import SCORES
 PLAN = "room.json"
 SIDES = ("left", "right")
 Key = tuple[str, str, str]  # reading, image, parameter
+_PATIENCE = 5.0  # seconds that a score waits for another page to write its own
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of what a room or a study is read from; a key that it does not know is a mistake."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Mark(_Part):
+class Mark(Part):
     """A structure to look at: where it lies (RAS mm), how far it reaches (mm), and the parameter it belongs to.
 
     Without a parameter it belongs to all.
@@ -40,7 +44,7 @@ class Mark(_Part):
     parameter: str | None = None
 
 
-class ScoredParameter(_Part):
+class ScoredParameter(Part):
     """What is scored: its name in score tables, its title, what to look for, and what the scores 1 to 5 mean."""
 
     name: str
@@ -49,7 +53,7 @@ class ScoredParameter(_Part):
     scale: tuple[str, str, str, str, str]
 
 
-class RoomCase(_Part):
+class RoomCase(Part):
     """Two images of one head, in an order that says nothing, the parameters that are scored, and its marks."""
 
     images: tuple[str, str]
@@ -57,7 +61,7 @@ class RoomCase(_Part):
     marks: tuple[Mark, ...] = ()
 
 
-class Reading(_Part):
+class Reading(Part):
     """One reading of a case: which image is shown where. A case that is read twice has two readings."""
 
     token: str
@@ -66,7 +70,7 @@ class Reading(_Part):
     right: str
 
 
-class RoomPlan(_Part):
+class RoomPlan(Part):
     """All that the room knows: parameters, cases by their tokens, and every reader's readings in order."""
 
     format: Literal[1] = 1
@@ -141,7 +145,8 @@ class ScoreLog:
     """A reader's scores on the disk: append-only, every line on the disk before `append` returns.
 
     A line that a crash has cut short is no score: it is left out when the log is read, and cut off before the next
-    line is written. Two pages of the same reader may write to it in turn.
+    line is written. Two pages of the same reader may write to it: ``READER.jsonl.lock``, an empty file beside it, lets
+    one after the other.
 
     Attributes
     ----------
@@ -187,14 +192,19 @@ class ScoreLog:
         Raises
         ------
         OSError
-            If it cannot be written.
+            If it cannot be written, or another page does not let it for some seconds.
         """
-        self.refresh()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{self.path}.lock", timeout=_PATIENCE):
+            self.refresh()
+            self._write(key, score)
+            self.refresh()
+
+    def _write(self, key: Key, score: int | None) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = {"time": now, **dict(zip(("reading", "image", "parameter"), key, strict=True)), "score": score}
         lines = [entry] if self._end else [self._opening, entry]
         content = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         with open(handle, "r+b") as file:
             file.truncate(self._end)  # what a crash has cut short
@@ -203,7 +213,6 @@ class ScoreLog:
             file.flush()
             os.fsync(file.fileno())
         _sync_folder(self.path.parent)
-        self.refresh()
 
     def _take(self, line: bytes) -> None:
         try:

@@ -63,8 +63,8 @@ class Sights:
 
     Attributes
     ----------
-    white, grey, fluid : (z, y, x) bool
-        Voxels inside white matter, grey matter of the cortex, and CSF.
+    white, grey : (z, y, x) bool
+        Voxels inside white matter, and inside grey matter of the cortex.
     nuclei
         Name → voxels inside that deep nucleus of both sides, (z, y, x) bool.
     brain : (z, y, x) bool
@@ -72,6 +72,7 @@ class Sights:
     white_share : (z, y, x) float32
         How much of each voxel is white matter: its hard border, seen at the scan's resolution.
     fluid_share : (z, y, x) float32
+        The same of CSF.
     air : (z, y, x) bool
         Well outside the head.
     body : (z, y, x) bool
@@ -82,7 +83,6 @@ class Sights:
 
     white: np.ndarray
     grey: np.ndarray
-    fluid: np.ndarray
     nuclei: dict[str, np.ndarray]
     brain: np.ndarray
     white_share: np.ndarray
@@ -128,7 +128,6 @@ def sights_of(head: Head, shape: tuple[int, int, int]) -> Sights:
     return Sights(
         white=tissue_core(cortex, TISSUES.index("WM"), shape),
         grey=tissue_core(cortex, TISSUES.index("GM"), shape),
-        fluid=tissue_core(plain, TISSUES.index("CSF"), shape),
         nuclei={name: _nucleus(labels, name, shape) for name in DEEP},
         brain=brain,
         white_share=white_share,

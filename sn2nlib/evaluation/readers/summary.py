@@ -105,6 +105,8 @@ def summarise(
 def compare_arms(scores: pd.DataFrame, criteria: Criteria) -> pd.DataFrame:
     """Both arms of each parameter, reader by reader, with Wilcoxon's signed-rank test of sN2N against the original.
 
+    The columns bear the names of the two arms, original and sN2N; criteria with other arms would need others.
+
     Returns
     -------
     group, parameter, title, reader, n (cases with both arms), original_mean, original_sd, sN2N_mean, sN2N_sd,
@@ -143,7 +145,7 @@ def compare_arms(scores: pd.DataFrame, criteria: Criteria) -> pd.DataFrame:
 
 
 def pooled_means(scores: pd.DataFrame, criteria: Criteria) -> pd.DataFrame:
-    """Means over whole groups, and over readers: `AVERAGING` says how.
+    """Means over whole groups, and over readers: `AVERAGING` says how; columns bear the arms' names, original and sN2N.
 
     Returns
     -------

@@ -155,7 +155,7 @@ def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tup
 
     N4 works on a grid of about 5 mm with two levels of splines. Finer levels take the contrast of the tissues for
     bias once noise has melted the peaks of the histogram: at three times a scan's noise, four levels move the GM of
-    two validation heads from 0.61 and 0.79 of WM to 0.71 and 0.85.
+    two development heads from 0.61 and 0.79 of WM to 0.71 and 0.85.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""GM, WM and CSF by a hidden Markov random field, as FSL FAST finds them: the built-in tissue engine."""
+"""GM, WM and CSF by EM with partial volumes and a hidden Markov random field: the built-in tissue engine."""
 
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -10,7 +10,7 @@ from sn2nlib.evaluation.volumetry.brain import bounding_box, find_brain
 from sn2nlib.evaluation.volumetry.engine import TISSUES
 from sn2nlib.evaluation.volumetry.mixture import Mixture
 
-BETA = 0.3  # weight of a neighbour; 0.22 and 0.4 agree less with the truth of noisy validation heads
+BETA = 0.3  # weight of a neighbour; 0.22 and 0.4 agree less with the truth of noisy development heads
 _IMPOSSIBLE = 1000.0  # energy
 _ITERATIONS = 20
 _RISE = 6  # iterations in which β rises to its value, lest the first, noisy labels hold each other in place
@@ -20,14 +20,18 @@ _STEADY = 1e-4  # share of the brain's labels that change in the last iteration
 class MarkovTissues:
     """deepbet, bias correction, a mixture with partial volumes, then the labels of a hidden Markov random field.
 
+    The model is that of FSL FAST [1]_, but not its HMRF-EM: parameters come from an EM of our own that knows no
+    neighbours and takes the shares of the tissues as given, labels from DIPY.
+
     1. The brain is extracted (`find_brain`).
     2. EM finds the mean of each tissue and the noise from the histogram, in which voxels of two tissues are states
-       of their own, by turns with the bias field (`even_out`). Neighbours hardly have a say in this in FAST (β = 0.02
-       in its first iterations), and none here: a field that has one feeds its own mistakes back into the means.
-    3. DIPY's iterated conditional modes find the labels x that minimise [1]_
-       Σ_i −log p(y_i | x_i) − β Σ_{j ∈ N(i)} ±1, + where a neighbour agrees, until the labels stay. p(y | x) is the
-       density of the voxels that x fills for the most part, so that the label is that of the largest partial volume,
-       as in FAST's `_pveseg`.
+       of their own with fixed shares, by turns with the bias field (`even_out`). Neighbours hardly have a say in this
+       in FAST (β = 0.02 in its first iterations), and none here: a field that has one feeds its own mistakes back into
+       the means.
+    3. DIPY's iterated conditional modes find the labels x that minimise
+       Σ_i −log p(y_i, x_i) − β Σ_{j ∈ N(i)} ±1, + where a neighbour agrees, until the labels stay. p(y, x) is share
+       times density of the voxels that x fills for the most part, so that the label is that of the largest partial
+       volume, as in FAST's `_pveseg`; [1]_ has p(y | x), without shares.
 
     Parameters
     ----------

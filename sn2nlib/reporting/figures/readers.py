@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse, Patch
 
 from sn2nlib.errors import StudyError
+from sn2nlib.evaluation.readers.criteria import ARMS, LESION
 from sn2nlib.reporting.figures.planes import AXES, Plane, draw, pixel_size, view, write_on
 from sn2nlib.reporting.figures.sheet import BOTTOM, GREY, NORMAL, SIDE, SMALL, TOP, VERMILION, WIDTH, Sheet, sentence
 
-ARMS = ("original", "sN2N")
 # from bad (dark, warm) to good (dark, cold), told apart with any colour vision and by their place in a bar
 SCORE_COLOURS = ("#8C510A", "#D8A54A", "#E8E3D3", "#8CC4D6", "#0F5A8A")
 _STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
@@ -115,7 +115,7 @@ def fine_structures(
     extent
         mm of the head that a panel shows.
     """
-    first = {str(mark["parameter"]): mark for mark in reversed(marks) if mark["parameter"] != "lesion_conspicuity"}
+    first = {str(mark["parameter"]): mark for mark in reversed(marks) if mark["parameter"] != LESION}
     chosen = list(reversed(first.values()))
     if not chosen:
         raise StudyError("no fine structure can be shown: the scan is too coarse for all of them")
@@ -161,7 +161,8 @@ def lesion_examples(
     Parameters
     ----------
     cases
-        (name, arm → (z, y, x), mark of the lesion, what is written below) of every lesion.
+        (name, arm → (z, y, x), mark of the lesion, what is written below) of every lesion. Whose measures are written
+        there must be said in the label.
     voxel_size
         (z, y, x) in mm.
     label, title

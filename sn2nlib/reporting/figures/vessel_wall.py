@@ -62,6 +62,7 @@ def vessel_views(
     *,
     affine: np.ndarray,
     marks: Mapping[str, Site],
+    named: Mapping[str, str | None],
     label: str,
 ) -> Sheet:
     """Coronal and axial views of one scan with magnified vessels, as in Figure 6 of the paper.
@@ -76,6 +77,8 @@ def vessel_views(
         RAS+ affine of the images stored as (x, y, z).
     marks
         Plane ("coronal", "axial") → the vessel that is magnified there and that the arrow points at.
+    named
+        Plane → the site that the manifest marks; the caption says of any other that a rule chose it.
     label
         Second line of the figure: whose head it is.
 
@@ -110,7 +113,7 @@ def vessel_views(
                 else:
                     row.point(axes, box)
             above += height + _GAP
-    sheet.caption = _views_caption(label, rows)
+    sheet.caption = _views_caption(label, rows, named, [arm for arm in ARM_NAMES if arm not in shown])
     return sheet
 
 
@@ -156,16 +159,15 @@ def _around(centre: float, reach: float, n: int) -> slice:
     return slice(first, first + size)
 
 
-def _views_caption(label: str, rows: list[_Row]) -> str:
+def _views_caption(label: str, rows: list[_Row], named: Mapping[str, str | None], absent: list[str]) -> str:
     told = [
-        f"{row.plane}: {row.site.kind if row.site.kind != 'wall' else 'plain wall'} of {row.site.name.split('-')[0]}, "
-        f"{row.site.wall:.2f} mm thick"
+        f"{row.plane}, {row.site.kind if row.site.kind != 'wall' else 'plain wall'} of {row.site.name.split('-')[0]}, "
+        f"{row.site.wall:.2f} mm thick, "
+        + ("marked in the manifest" if row.site.name == named.get(row.plane) else "chosen by rule")
         for row in rows
     ]
-    return (
-        f"{sentence(label)}. Boxes are magnified below; arrows point at the walls that the manifest marks. "
-        f"{sentence('; '.join(told))}."
-    )
+    left_out = f" Not shown: {'; '.join(ARM_NAMES[arm] for arm in absent)}." if absent else ""
+    return f"{sentence(label)}. Boxes are magnified below. Arrows: {'; '.join(told)}.{left_out}"
 
 
 def vessel_measures(values: pd.DataFrame, *, label: str) -> Sheet:
@@ -209,7 +211,8 @@ def sharpness_plot(values: pd.DataFrame, *, label: str) -> Sheet:
     arms = [arm for arm in _STYLES if arm not in ("original", "noise_free") and arm in set(values["arm"])]
     sheet = Sheet("Vessel walls: sharpness against noise reduction", label=label, height=TOP + 85 + BOTTOM)
     axes = sheet.graphs(1, 1)[0, 0]
-    told = []
+    told: list[str] = []
+    taken: dict[str, float] = {}
     for arm in ("original", *arms):
         colour, marker = _STYLES[arm]
         noise = [wide[name][arm] / wide[name]["original"] for name in ("sd_lumen", "sd_csf")]
@@ -219,7 +222,8 @@ def sharpness_plot(values: pd.DataFrame, *, label: str) -> Sheet:
         axes.plot(less[known], wider[known], marker=marker, color=colour, markersize=3, alpha=0.5, linestyle="none")
         style: dict[str, Any] = {"marker": marker, "color": colour, "markersize": 8, "linestyle": "none"}
         axes.plot(less[known].mean(), wider[known].mean(), markeredgecolor="black", label=ARM_NAMES[arm], **style)
-        told.append(f"{ARM_NAMES[arm]} {less[known].mean():.0f} % less noise, edges {signed(wider.mean(), 1)} %")
+        taken[arm] = less[known].mean()
+        told.append(f"{ARM_NAMES[arm]} {taken[arm]:.0f} % less noise, edges {signed(wider.mean(), 1)} %")
     for level in (-EDGE_WIDER, EDGE_WIDER):
         axes.axhline(level, color="0.5", linestyle="--", linewidth=0.8)
     axes.axvline(SD_LESS, color="0.5", linestyle="--", linewidth=0.8)
@@ -232,4 +236,9 @@ def sharpness_plot(values: pd.DataFrame, *, label: str) -> Sheet:
         f"what the study asks for, at least {SD_LESS:g} % less noise and edges within {EDGE_WIDER:g} %. "
         f"Means: {'; '.join(told)}."
     )
+    if {"blur", "sN2N"} <= taken.keys():
+        sheet.caption += (
+            " The blur’s noise is sN2N’s as the median over the whole object; in lumen and CSF it takes "
+            f"{taken['blur']:.0f} % where sN2N takes {taken['sN2N']:.0f} %."
+        )
     return sheet

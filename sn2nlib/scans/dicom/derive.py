@@ -21,6 +21,7 @@ _DESCRIPTION = 64  # longest series description that DICOM allows
 # they describe pixels that are no longer there: signatures over them, and a small picture of them
 _OUTDATED = ("DigitalSignaturesSequence", "MACParametersSequence", "IconImageSequence", "ExtendedOffsetTable",
              "ExtendedOffsetTableLengths")  # fmt: skip
+_MODEL_NAME = "sn2n"
 _CODES = {
     # no code of the standard stands for noise reduction by a network; "Smoothing" would tell the reader a falsehood
     "derivation": ("SN2N", "99SN2N", "Self-supervised noise reduction"),
@@ -72,6 +73,12 @@ def derive(dataset: "Dataset", kept: Sequence[int], uids: NewUids, *, derivation
     for keyword in _OUTDATED:
         if keyword in dataset:
             del dataset[keyword]
+
+
+def is_derived(dataset: "Dataset") -> bool:
+    """Whether `derive` made a header, be it with another file as input in between."""
+    equipment = dataset.get("ContributingEquipmentSequence") or []
+    return any(item.get("ManufacturerModelName") == _MODEL_NAME for item in equipment)
 
 
 def _image_type(values: Sequence[str], *, enhanced: bool) -> list[str]:
@@ -162,7 +169,7 @@ def _equipment() -> "Dataset":
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [_code("equipment")]
     item.Manufacturer = "The sn2n contributors"
-    item.ManufacturerModelName = "sn2n"
+    item.ManufacturerModelName = _MODEL_NAME
     item.SoftwareVersions = __version__
     item.ContributionDescription = "Noise reduction by MR-self Noise2Noise"
     return item

@@ -43,7 +43,7 @@ _HEADER = (
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "PixelSpacing",
     "ImageOrientationPatient", "ImagePositionPatient", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence", *(keyword for _, keyword, _, _ in FACTS),
+    "PerFrameFunctionalGroupsSequence", "ContributingEquipmentSequence", *(keyword for _, keyword, _, _ in FACTS),
 )  # fmt: skip
 
 

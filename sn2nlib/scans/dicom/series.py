@@ -12,6 +12,7 @@ import numpy as np
 from sn2nlib.errors import ImageError
 from sn2nlib.scans.images import turn_to_acquired
 
+from .derive import is_derived
 from .files import Header, quiet, read_headers
 from .frames import Frame, read_frames
 from .geometry import split_volumes, stack
@@ -40,6 +41,8 @@ class DicomSeries:
         (z, y, x) of the volume.
     padding : (slice, row, column) bool
         Pixels that their file marks as no part of the image (PixelPaddingValue).
+    denoised
+        Whether `write_dicom` made it.
     """
 
     path: Path
@@ -48,6 +51,7 @@ class DicomSeries:
     stored: np.ndarray
     shape: tuple[int, int, int]
     padding: np.ndarray
+    denoised: bool = False
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
@@ -99,8 +103,9 @@ def read_dicom(
     values, padding = _read_values(sorted_frames)
     turned, turned_affine, stored = turn_to_acquired(values.transpose(2, 1, 0), affine)
     found = DicomSeries(
-        path=path, frames=tuple(sorted_frames), affine=turned_affine, stored=stored, shape=turned.shape, padding=padding
-    )
+        path=path, frames=tuple(sorted_frames), affine=turned_affine, stored=stored, shape=turned.shape,
+        padding=padding, denoised=any(is_derived(header.dataset) for header in headers),
+    )  # fmt: skip
     return turned, found
 
 
@@ -204,9 +209,11 @@ def _chosen_volume(frames: list[Frame], volume: int | None, path: Path) -> tuple
     volumes = split_volumes(frames, where=str(path))
     if (volume is None and len(volumes) > 1) or (volume is not None and not 1 <= volume <= len(volumes)):
         told = "; ".join(
-            f"{number}: {name or 'the only one'} ({len(group)} slices)"
+            f"{number}: {name} ({len(group)} slices)"
             for number, (name, group) in enumerate(volumes.items(), 1)
         )
+        if len(volumes) == 1:
+            raise ImageError(f"{path}: has no volume {volume}, but one alone; leave --volume out")
         lacking = "holds" if volume is None else f"has no volume {volume}, but"
         raise ImageError(f"{path}: {lacking} {len(volumes)} volumes: {told}; choose one with --volume")
     return list(volumes.values())[(volume or 1) - 1], len(volumes) == 1

@@ -4,15 +4,25 @@ Raw headers (ISMRMRD, and the measurement headers of Siemens) speak of the patie
 z towards head, as DICOM does. The patient's position on the table (HFS, FFP, …) is contained in that and changes
 nothing; it is needed for coordinates of the magnet alone. Voxel n//2 of every axis lies at the given position.
 With the centred inverse FFT of `sn2nlib.fourier`, voxels follow each other along the read, phase and slice directions,
-but for Siemens: there the directions are those of a forward FFT, so that with the inverse one voxels follow each other
-against them, on every axis that is transformed. Three things say so: air is at the top of two phantoms that lay on the
-table; the phase that Gadgetron gives to off-centre readouts with ramp sampling (`sn2nlib.scans.raw.ramp`); and MRpro,
-which conjugates the k-space of Siemens for this reason (its issue 828 and pull request 833).
+but for Siemens: there the directions are taken for those of a forward FFT, so that with the inverse one voxels follow
+each other against them, on the axes that are transformed. What speaks for it differs from axis to axis:
+
+- Phase encoding: measured. Air is at the top of two phantoms that lay on the table, each a single slice whose lines
+  run between back and front.
+- Readout: not seen in an image of known sides. It rests on the phase that Gadgetron gives to off-centre readouts with
+  ramp sampling (`sn2nlib.scans.raw.ramp`), and on MRpro, which conjugates the k-space of Siemens for this reason (its
+  issue 828 and pull request 833).
+- Partitions: shown by nothing. The rule of the other two is carried over; in a sagittal 3D scan, such as MP-RAGE, this
+  is the axis from left to right. Of such files `UNVERIFIED_SIDES` is told.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+UNVERIFIED_SIDES = (
+    "left and right follow Siemens's rule for directions and were not verified on a marked phantom: compare an image "
+    "of this sequence once with the scanner's own DICOM series"
+)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _TOLERANCE = 1e-2  # of lengths and angles: single precision, and headers that round
 

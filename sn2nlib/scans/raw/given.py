@@ -1,6 +1,7 @@
 """Geometry that the user gives for a raw file whose own is unknown, checked against what the file says."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,17 @@ from sn2nlib.scans.images import Known, stored_affine
 from sn2nlib.scans.raw.lines import Lengths, Sizes
 
 _TOLERANCE = 0.01  # of a length: headers round
+
+
+_OPTIONS = {
+    "slice_number": "--slice", "remove_oversampling": "--keep-oversampling", "noise_scan": "--no-noise-scan",
+    "regrid": "--no-regridding", "affine": "affine",
+}  # fmt: skip
+
+
+def option_names(parameters: Iterable[str]) -> str:
+    """Parameters of `read_raw` as the command line calls them, in one phrase."""
+    return ", ".join(_OPTIONS.get(name, "--" + name.replace("_", "-")) for name in parameters)
 
 
 @dataclass(frozen=True)
@@ -53,15 +65,15 @@ def settle_geometry(
         If the file knows better, or sizes contradict each other.
     """
     if affine is not None and affine_from is not None:
-        raise ChoiceError("affine and affine_from are two ways to say the same; give one of them")
+        raise ChoiceError("affine and affine_from (--affine-from) are two ways to say the same; give one of them")
     if (affine is not None or affine_from is not None) and known.affine is not None:
         raise ChoiceError("the file says where the image lies; an affine is for files that do not")
     voxels, remark = known.voxel_size, ""
     if voxel_size is not None:
         given = _lengths(voxel_size)
         if voxels is not None and not _same(given, voxels):
-            raise ChoiceError(f"voxel_size {_told(given)} mm was given, the file says {_told(voxels)} mm: "
-                              "it is for files that do not say it")  # fmt: skip
+            raise ChoiceError(f"the file says that its voxels are {_told(voxels)} mm, not {_told(given)} mm; "
+                              "--voxel-size is for files that do not say it")  # fmt: skip
         if voxels is not None and not np.allclose(given, voxels, rtol=1e-4):
             remark = f" (its voxel size {_told(voxels)} mm is taken, not the {_told(given)} mm given)"
         voxels = voxels or given
@@ -95,11 +107,10 @@ def geometry_doubts(settled: Geometry, unknown: str | None, *, shape: Sizes, dec
     if unknown is None:
         return []
     if settled.voxel_size is None:
-        return [f"the geometry is unknown: {unknown}; give it with --voxel-size or --affine-from "
-                "(voxel_size, affine_from)"]  # fmt: skip
+        return [f"the geometry is unknown: {unknown}; give it with --voxel-size or --affine-from"]
     told = []
     if settled.affine is None:
-        told.append(f"position and orientation are unknown: {unknown}; --affine-from gives them (affine_from)")
+        told.append(f"position and orientation are unknown: {unknown}; --affine-from gives them")
     z, y, x = (n * size for n, size in zip(shape, settled.voxel_size, strict=True))
     if min(declared) > 0 and not _same((z, y, x), declared):
         told.append(
@@ -149,7 +160,7 @@ def _checked(affine: ArrayLike | None) -> NDArray[np.float64]:
 def _lengths(values: Lengths) -> Lengths:
     lengths = tuple(float(value) for value in values)
     if len(lengths) != 3 or not all(0 < length < 1e4 for length in lengths):
-        raise ChoiceError(f"voxel_size: needs three numbers (z, y, x) in mm above 0, got {_told(lengths)}")
+        raise ChoiceError(f"--voxel-size: needs three numbers (z, y, x) in mm above 0, got {_told(lengths)}")
     return lengths
 
 

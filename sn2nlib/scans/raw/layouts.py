@@ -11,7 +11,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -60,6 +60,19 @@ def why_unknown(path: str | os.PathLike[str]) -> str:
     with _opened(Path(path)) as file:
         reasons = [f"{layout.name}: {_misfit(file, layout)}" for layout in _of_hdf5()]
     return "an HDF5 file of no known k-space layout (" + "; ".join(reasons) + "); see data_manifest/README.md"
+
+
+def almost_known(path: str | os.PathLike[str]) -> str | None:
+    """The datasets of which each alone keeps a file from being of a layout, in one phrase; None if it lacks more."""
+    told = []
+    with _opened(Path(path)) as file:
+        for layout in _of_hdf5():
+            missing = [name for name in layout.recognise["datasets"] if name not in file]
+            rest = {name: wanted for name, wanted in layout.recognise["datasets"].items() if name not in missing}
+            fits = _misfit(file, replace(layout, recognise={**layout.recognise, "datasets": rest})) is None
+            if len(missing) == 1 and rest and fits:
+                told.append(f"the dataset {missing[0]} for the layout {layout.name}")
+    return f"missing is {' or '.join(told)}, see data_manifest/README.md" if told else None
 
 
 def kspace_bytes(path: str | os.PathLike[str], layout: Layout | None = None) -> int:

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ChoiceError, SamplingError, ScanError
 from sn2nlib.sampling import acs_region
-from sn2nlib.scans.raw.geometry import are_directions, header_affine, unknown_affine, voxel_directions
+from sn2nlib.scans.raw.geometry import (
+    UNVERIFIED_SIDES,
+    are_directions,
+    header_affine,
+    unknown_affine,
+    voxel_directions,
+)
 from sn2nlib.scans.raw.given import Geometry, geometry_doubts, settle_geometry
 from sn2nlib.scans.raw.lines import (
     ACS,
@@ -165,8 +171,9 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     geometry, told = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
     doubts += told
     if header.forward_transform and geometry.source.startswith("from the header"):
-        notes.append("voxels follow each other against the directions that Siemens writes down: so they do, from front "
-                     "to back, in two phantoms; left and right follow the same rule")  # fmt: skip
+        notes.append("voxels follow each other against the directions that Siemens writes down: seen from back to "
+                     "front, along the lines of two phantoms of one slice; the other axes follow the same rule")
+        doubts += [UNVERIFIED_SIDES] if kz.n > 1 else []
     if options.affine_from is not None:
         notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
                      "it: lay the images made of them upon it once")  # fmt: skip
@@ -339,7 +346,8 @@ def _noise(
                    "from dwell times and receiver bandwidth")  # fmt: skip
     else:
         scaling = "not scaled, since the dwell times are unknown"
-    told = f"pre-whitening with the noise scan of {where}, {len(noise) * samples} samples per coil, {scaling}"
+    told = (f"the noise scan of {where} is kept, {len(noise) * samples} samples per coil, {scaling}: reconstruction "
+            "pre-whitens with it, the samples themselves are not whitened")  # fmt: skip
     factor *= regridding.noise_gain if regridding is not None else 1
     return where, factor / sqrt(averages), [told]
 

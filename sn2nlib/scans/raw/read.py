@@ -17,6 +17,7 @@ from sn2nlib.scans.dicom import is_dicom
 from sn2nlib.scans.images import is_image_name
 from sn2nlib.scans.raw import layouts, mrd, twix
 from sn2nlib.scans.raw.assemble import assemble, besides_kspace, partitions
+from sn2nlib.scans.raw.given import option_names
 from sn2nlib.scans.raw.lines import NOISE, RawSource
 from sn2nlib.scans.raw.mrd_variants import apply_variant
 from sn2nlib.scans.raw.plan import Plan, RawOptions, make_plan
@@ -275,7 +276,7 @@ def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
     if "unknown" in scan.info["geometry"]:
         warnings.warn(
             f"{path.name}: the file does not say how the image lies in the patient: left and right, front and back "
-            "may be exchanged, unless an image of it is given with --affine-from (affine_from)",
+            "may be exchanged, unless an image of it is given with --affine-from",
             stacklevel=3,
         )
     return scan
@@ -294,8 +295,11 @@ def _refuse_options(path: Path, kind: str, options: RawOptions, measurement: int
     changed = [name for name, value in vars(options).items() if value is not vars(RawOptions())[name]]
     changed = [name for name in changed if name not in taken] + ([] if measurement == -1 else ["measurement"])
     if changed:
-        ours = "" if kind == "layout" else "; a scan file holds what was chosen before"
-        raise ChoiceError(f"{path}: the options {', '.join(changed)} are for twix and ISMRMRD files{ours}")
+        told = f"{path}: {option_names(changed)}: for twix and ISMRMRD files"
+        told += "" if kind == "layout" else "; a scan file holds what was chosen before"
+        if "repeat" in changed:
+            told += "; the second repetition of this one, if it has any, is read anyway: --pairing repetitions takes it"
+        raise ChoiceError(told)
 
 
 def _readable(path: str | os.PathLike[str]) -> tuple[Path, str]:
@@ -332,7 +336,8 @@ def _kind(path: Path) -> str:
         return "twix"
     if is_image_name(path) or is_dicom(path):
         raise ScanError(f"{path}: an image, which holds no raw data; sn2n denoise takes images")
-    raise ScanError(f"{path}: not an HDF5 file, nor another known raw file, or damaged ({_KNOWN})")
+    raise ScanError(f"{path}: not an HDF5 file, nor another known raw file, or damaged ({_KNOWN}; sn2n denoise takes "
+                    "NIfTI images, .nii or .nii.gz, and DICOM series too)")  # fmt: skip
 
 
 def _hdf5_kind(path: Path) -> str:
@@ -349,7 +354,8 @@ def _hdf5_kind(path: Path) -> str:
         raise ScanError(f"{path}: the HDF5 file is damaged or incomplete; copy it once more") from None
     if layouts.find_layout(path) is not None:
         return "layout"
-    raise ScanError(f"{path}: an HDF5 file of no known layout; it holds {present}; {_KNOWN}")
+    near = layouts.almost_known(path)
+    raise ScanError(f"{path}: an HDF5 file of no known layout; it holds {present}; {near or _KNOWN}")
 
 
 def _with_pair(source: RawSource, options: RawOptions) -> RawOptions:

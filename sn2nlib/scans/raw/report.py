@@ -267,7 +267,8 @@ def _layout_does(facts: LayoutFacts) -> tuple[str, ...]:
     if facts.noise_samples is None:
         told.append("no noise scan: the noise is taken from the corners of k-space, where signal may be left")
     else:
-        told.append(f"pre-whitening with the noise scan of the file, {facts.noise_samples} samples per coil")
+        told.append(f"the noise scan of the file is kept, {facts.noise_samples} samples per coil: reconstruction "
+                    "pre-whitens with it, the samples themselves are not whitened")  # fmt: skip
     if facts.acs_size is not None:
         told.append(f"a separate calibration scan of (kz, ky) = {facts.acs_size} lines is taken along")
     return tuple(told)

@@ -12,7 +12,7 @@ import torch
 from sn2nlib.denoiser import UNet25D
 from sn2nlib.denoiser.checkpoint import save_model
 from sn2nlib.evaluation.readers import cases
-from sn2nlib.evaluation.readers.criteria import load_criteria
+from sn2nlib.evaluation.readers.criteria import LESION, load_criteria
 from sn2nlib.evaluation.readers.rooms import load_study, prepare_room
 from sn2nlib.evaluation.readers.session import Session, open_image
 from sn2nlib.scans.details import Lesion, load_structures
@@ -65,7 +65,7 @@ def test_marks_point_at_their_structures(folder: Path) -> None:
         np.testing.assert_allclose(place, mark["position"], atol=0.3)
         assert mark["radius"] > 2
     assert marks["left hippocampus"]["position"][0] < -10 and marks["right hippocampus"]["position"][0] > 10
-    assert marks["lesion 1"]["parameter"] == cases.LESION
+    assert marks["lesion 1"]["parameter"] == LESION
 
 
 def test_the_reading_room_takes_the_study(folder: Path, tmp_path: Path) -> None:

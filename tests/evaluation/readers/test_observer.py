@@ -66,27 +66,62 @@ def test_the_table_is_a_score_table(tmp_path: Path) -> None:
     assert set(table["source"]) == {"synthetic"} and set(table["reader"]) == set(observer.READERS)
     write_scores(table, tmp_path / "scores.csv")
     again = read_scores(tmp_path / "scores.csv", criteria=CRITERIA)
-    assert len(again) == len(table) == 2 * 24 * 8
-    for _, rows in table.drop_duplicates(["reader", "case", "arm"]).groupby("reader"):
-        assert sorted(rows["reading_order"]) == list(range(1, 25))
+    assert len(again) == len(table) == 2 * (24 + 6) * 8
+    for _, rows in table.drop_duplicates(["reader", "case", "arm", "reading"]).groupby("reader"):
+        assert sorted(rows["reading_order"]) == list(range(1, 31))
+        assert sorted(rows.loc[rows["reading"] == 2, "reading_order"]) == list(range(25, 31))
+
+
+def test_some_cases_of_each_kind_are_read_again_and_first_readings_stay() -> None:
+    grades = images() | {(f"V{n}", arm): {"vwi_contrast": 3.0} for n in range(2) for arm in ("original", "sN2N")}
+    once, twice = (observer.observe(grades, CRITERIA, seed=1, repeats=repeats) for repeats in (0, 3))
+    pd.testing.assert_frame_equal(once, twice[twice["reading"] == 1].reset_index(drop=True))
+    drawn = twice[twice["reading"] == 2].groupby("reader")["case"].agg(set)
+    assert all(len(cases) == 3 + 2 and {"V0", "V1"} < cases for cases in drawn)
+    assert drawn.iloc[0] != drawn.iloc[1]
+    wide = twice.pivot(index=["reader", "case", "arm", "parameter"], columns="reading", values="score").dropna()
+    assert 0.2 < (wide[1] == wide[2]).mean() < 0.95  # a new draw of wavering, and the same biases
 
 
 def test_readers_differ_and_the_seed_decides_how() -> None:
     first, again, other = (observer.observe(images(), CRITERIA, seed=seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert not first["score"].equals(other["score"])
-    wide = first.pivot(index=["case", "arm", "parameter"], columns="reader", values="score")
+    wide = first[first["reading"] == 1].pivot(index=["case", "arm", "parameter"], columns="reader", values="score")
     same = (wide.iloc[:, 0] == wide.iloc[:, 1]).mean()
     assert 0.2 < same < 0.95
 
 
-def test_the_name_of_an_arm_changes_no_score() -> None:
-    names = {"original": "sN2N", "sN2N": "original"}
-    plain = observer.observe(images(), CRITERIA, seed=1)
-    swapped = observer.observe({(case, names[arm]): g for (case, arm), g in images().items()}, CRITERIA, seed=1)
-    keys = ["reader", "case", "arm", "parameter"]
-    back = swapped.assign(arm=swapped["arm"].map(names)).sort_values(keys, ignore_index=True)
-    pd.testing.assert_frame_equal(back, plain.sort_values(keys, ignore_index=True))
+NAMES = {"original": "sN2N", "sN2N": "original"}
+KEYS = ["reader", "case", "arm", "parameter", "reading"]
+
+
+def renamed_back(grades: dict[tuple[str, str], dict[str, float]]) -> pd.DataFrame:
+    """Scores of images whose arms were called by each other's name, called by their own again."""
+    table = observer.observe({(case, NAMES[arm]): found for (case, arm), found in grades.items()}, CRITERIA, seed=1)
+    return table.assign(arm=table["arm"].map(NAMES)).sort_values(KEYS, ignore_index=True)
+
+
+@pytest.mark.parametrize("order", ["as they are", "sN2N first", "mixed"])
+def test_the_name_of_an_arm_changes_no_score(order: str) -> None:
+    """Whatever the order of the arms, which decides what is drawn for an image."""
+    grades = images()
+    if order == "sN2N first":
+        grades = dict(sorted(grades.items(), key=lambda item: item[0][1], reverse=True))
+    elif order == "mixed":
+        places = np.random.default_rng(1).permutation(len(grades))
+        grades = dict([list(grades.items())[place] for place in places])
+    plain = observer.observe(grades, CRITERIA, seed=1).sort_values(KEYS, ignore_index=True)
+    pd.testing.assert_frame_equal(renamed_back(grades), plain)
+
+
+def test_neither_order_nor_name_of_the_arms_changes_a_score_without_wavering(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observer, "WAVERING", 0.0)
+    plain = observer.observe(images(), CRITERIA, seed=1).sort_values(KEYS, ignore_index=True)
+    other_order = {(case, NAMES[arm]): images()[case, NAMES[arm]] for case, arm in images()}
+    assert list(other_order) != list(images())
+    permuted = renamed_back(other_order)
+    pd.testing.assert_frame_equal(permuted.drop(columns="reading_order"), plain.drop(columns="reading_order"))
 
 
 def test_vessel_walls_are_graded_from_the_table_of_measures() -> None:
@@ -102,6 +137,8 @@ def test_vessel_walls_are_graded_from_the_table_of_measures() -> None:
     assert set(after) == {parameter.name for parameter in CRITERIA.by_group["vessel_wall"]}
     assert after["vwi_perceived_snr"] > before["vwi_perceived_snr"] and after["vwi_contrast"] > before["vwi_contrast"]
     assert after["vwi_artifacts"] == before["vwi_artifacts"]
+    function = observer.VESSEL_FUNCTIONS["artifacts"]
+    assert before["vwi_artifacts"] == pytest.approx(function.grade(11.0))  # of a wall 11 times as bright as the lumen
 
 
 def test_a_grade_that_nobody_asked_for_is_refused() -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from sn2nlib.errors import ReadingError
 from sn2nlib.evaluation.readers.rooms import prepare_room
@@ -159,6 +160,38 @@ def test_another_page_of_the_same_reader_is_seen(tmp_path: Path) -> None:
     two.append(KEY, 5)
     one.append(("reading", "image", "contrast"), 1)  # without having looked
     assert open_log(path).scores == {KEY: 5, ("reading", "image", "contrast"): 1}
+
+
+def test_two_pages_that_score_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has read the log and is about to write, over a torn line, when this one scores."""
+    monkeypatch.setattr("sn2nlib.evaluation.readers.session._PATIENCE", 120)
+    path = tmp_path / "log.jsonl"
+    open_log(path).append(KEY, 3)
+    with path.open("ab") as file:
+        file.write(b'{"time": "2026')
+    program = (
+        "import sys, time; from sn2nlib.evaluation.readers.session import ScoreLog; "
+        f"log = ScoreLog({str(path)!r}, room='abc', reader='reader1'); write = log._write; "
+        "log._write = lambda *score: (print('writes', flush=True), time.sleep(1), write(*score)); "
+        "log.append(('other', 'image', 'sharpness'), 1)"
+    )
+    here = open_log(path)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as page:
+        assert page.stdout is not None and page.stdout.readline() == "writes\n"
+        here.append(KEY, 5)
+    assert page.returncode == 0
+    assert here.scores == open_log(path).scores == {KEY: 5, ("other", "image", "sharpness"): 1}
+    assert len(path.read_bytes().splitlines()) == 4
+
+
+def test_a_score_waits_for_another_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sn2nlib.evaluation.readers.session._PATIENCE", 0.05)
+    path = tmp_path / "log.jsonl"
+    with FileLock(f"{path}.lock"), pytest.raises(OSError, match="lock"):
+        open_log(path).append(KEY, 4)
+    log = open_log(path)
+    log.append(KEY, 5)
+    assert log.scores == {KEY: 5} == open_log(path).scores
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,13 @@ def test_the_true_tissues_are_found_in_a_coarse_head(small_head: "SmallHead") ->
     run, truth = small_head.runs[0], small_head.truth["tissue"]
     assert str(run["failures"]) == ""
     found = agreements(run["tissue"], truth)
-    # at 2 mm: GM and WM 0.95, CSF 0.75; at 1.35 mm: 0.96, 0.96, 0.79, which is 0.905 on average
+    # From end to end, a mean of 0.90 against the truth is missed here, at 2 mm and without noise: CSF, GM and WM reach
+    # 0.745, 0.952 and 0.952, which is 0.883. What misses it is the rim of CSF that lies outside the brain that deepbet
+    # cuts out: inside that brain, CSF reaches 0.866 and the mean is 0.923. At 1.35 mm it is 0.790, 0.962 and 0.962, or
+    # 0.905. From the noisy reference images (1.35 mm) of two development heads it is 0.896 and 0.880, and 0.945 and
+    # 0.912 inside: missed on both, again by the rim.
     assert min(found["GM"], found["WM"]) > 0.94
-    assert found["CSF"] > 0.72  # its outer rim lies outside the brain that deepbet cuts out
+    assert found["CSF"] > 0.72
     assert np.mean(list(found.values())) > 0.87
     # inside that brain
     found = agreements(run["tissue"], np.where(run["tissue"] > 0, truth, 0))
