@@ -29,7 +29,7 @@ def prepare(
     plan = evaluation.readers.prepare_room(study, room, key=key, seed=chosen)
     print(f"Room: {room}")
     for reader, readings in plan.readings.items():
-        print(f"  {reader}: {len(readings)} readings of {len(plan.cases)} cases")
+        print(f"  {reader}: {_counted(len(readings), 'reading')} of {_counted(len(plan.cases), 'case')}")
     print(f"Key: {key}  (not for readers)")
 
 
@@ -60,3 +60,7 @@ def open_key(
         if number:
             print(f"{reader}: {number} scores are missing")
     print(f"Scores: {out}")
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")

@@ -82,15 +82,25 @@ def report(
     reader: Reader = None,
     unfinished: Unfinished = False,
     weights: Annotated[str, typer.Option(help="Of κ: linear or quadratic.")] = "linear",
+    beside_paper: Annotated[
+        bool, typer.Option("--beside-paper", help="The paper's numbers, and its names of the tables, too.")
+    ] = False,
     seed: option.Seed = 0,
     criteria: Criteria = None,
     overwrite: option.Overwrite = False,
 ) -> None:
-    """Compare the arms and the readers: tables (CSV, HTML), methods paragraph, and both as a .docx document."""
+    """Compare the arms and the readers: tables (CSV, HTML), methods paragraph, and both as a .docx document.
+
+    Into FOLDER go reader_study.docx (paragraph and all tables), methods.txt (the paragraph alone), a .csv and a .html
+    of each table that the scores give (reader_scores, reader_lesions, reader_vessel_wall, agreement,
+    agreement_vessel_wall, intra_reader, cases_needed; with --beside-paper table_s3 and table_s4 for agreement…), and
+    numbers_*.csv, the unrounded numbers behind them (comparison, pooled, agreement, intra_reader, counts,
+    cases_needed).
+    """
     outputs.check_new(out, overwrite=overwrite)
     known = evaluation.readers.load_criteria(criteria)
     table = evaluation.readers.read_scores(scores, criteria=known, **_expected(cases, reader, unfinished))
-    published = reporting.load_published(scans.manifest.manifest_folder())
+    published = reporting.load_published(scans.manifest.manifest_folder()) if beside_paper else None
     written = reporting.save_reader_report(
         table, known, published, out, weights=weights, seed=seed, provenance=provenance.provenance(seed=seed)
     )

@@ -68,9 +68,15 @@ def test_report(scores: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Reader study" in [
         paragraph.text for paragraph in docx.Document(str(folder / "reader_study.docx")).paragraphs
     ]
+    assert "ublished" not in (folder / "reader_scores.html").read_text(encoding="utf-8")
+    assert sn2n("scores", "report", scores, "--out", folder.with_name("beside"), "--beside-paper") == 0
+    assert "Published" in (folder.with_name("beside") / "reader_scores.html").read_text(encoding="utf-8")
+    assert (folder.with_name("beside") / "table_s3.html").is_file()
+    described = Path(__file__).parents[1].joinpath("data_manifest", "README.md").read_text(encoding="utf-8")
+    assert all(f"`{path.stem}`" in described or f"`{path.name}`" in described for path in written)
     assert sn2n("scores", "report", scores, "--out", folder) == 1
     assert sn2n("scores", "report", scores, "--out", folder, "--weights", "cubic", "--overwrite") == 1
-    assert "linear, quadratic or none" in capsys.readouterr().err
+    assert "linear or quadratic, not 'cubic'" in capsys.readouterr().err
 
 
 def test_power(capsys: pytest.CaptureFixture[str]) -> None:

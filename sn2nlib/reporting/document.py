@@ -12,7 +12,16 @@ from sn2nlib.evaluation.readers.summary import Summary, summarise
 from sn2nlib.provenance import atomic_write
 from sn2nlib.reporting.html import provenance_note, save_html
 from sn2nlib.reporting.published import Published
-from sn2nlib.reporting.readers import GROUP_TITLES, NAMES, SYNTHETIC, ReaderTable, reader_tables, to_html
+from sn2nlib.reporting.readers import (
+    FEW,
+    GROUP_TITLES,
+    NAMES,
+    OWN_NAMES,
+    SYNTHETIC,
+    ReaderTable,
+    reader_tables,
+    to_html,
+)
 from sn2nlib.reporting.tables import save_csv
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
@@ -38,7 +47,8 @@ def methods_paragraph(summary: Summary, criteria: Criteria, *, versions: Mapping
     for group, readers in summary.readers.items():
         titles = list(summary.comparison.loc[summary.comparison["group"] == group, "title"].unique())
         who = f"{_number(len(readers))} {'synthetic ' if synthetic else ''}reader{'s' if len(readers) > 1 else ''}"
-        what = f", in {_number(len(titles))} parameters ({_listed(titles)})" if len(titles) > 1 else ""
+        what = f", in {_number(len(titles))} parameter{'s' if len(titles) > 1 else ''} ({_listed(titles)})"
+        what = "" if titles == [GROUP_TITLES[group]] else what
         sentences.append(f"{GROUP_TITLES[group]} was scored by {who} in {summary.n_cases[group]} cases{what}.")
     sentences += [
         f"Each reader scored both images of a case ({_listed(criteria.arms)}) on a "
@@ -47,6 +57,9 @@ def methods_paragraph(summary: Summary, criteria: Criteria, *, versions: Mapping
         "asymptotic p, zero differences dropped, correction for ties, no continuity correction, as in SPSS); the "
         "effect size is the matched-pairs rank-biserial correlation. P-values are given as they are and after Holm’s "
         "adjustment for all parameters and readers of a group.",
+        *_exact_sentences(summary),
+        *_pooled_sentences(summary),
+        *_missing_sentences(summary),
     ]
     if len(summary.agreement):
         sentences.append(
@@ -66,10 +79,37 @@ def methods_paragraph(summary: Summary, criteria: Criteria, *, versions: Mapping
     return " ".join(sentences)
 
 
+def _exact_sentences(summary: Summary) -> list[str]:
+    few = any(number <= FEW for number in summary.n_cases.values())
+    told = f"In groups of {_number(FEW)} cases or fewer the exact p, from all signs that the ranks could have,"
+    return [f"{told} is given too."] if few else []
+
+
+def _pooled_sentences(summary: Summary) -> list[str]:
+    several = summary.comparison.groupby("group")["parameter"].nunique() > 1
+    if not several.any():
+        return []
+    return ["Over all parameters of a group, the same test was made of each reader’s mean score of a case."]
+
+
+def _missing_sentences(summary: Summary) -> list[str]:
+    """How many pairs of scores are missing, of those that all readers of a group would have given."""
+    asked = given = 0
+    for group, rows in summary.comparison.groupby("group", sort=False):
+        asked += summary.n_cases[str(group)] * rows["parameter"].nunique() * len(summary.readers[str(group)])
+        given += int(rows["n"].sum())
+    if given == asked:
+        return []
+    return [
+        f"Of {asked} pairs of scores (a reader, case and parameter) {asked - given} lacked one score or both and were "
+        f"left out; the tests are of {summary.comparison['n'].min()} to {summary.comparison['n'].max()} cases."
+    ]
+
+
 def save_reader_report(
     scores: pd.DataFrame,
     criteria: Criteria,
-    published: Published,
+    published: Published | None,
     folder: str | os.PathLike[str],
     *,
     weights: str = "linear",
@@ -84,7 +124,7 @@ def save_reader_report(
     scores, criteria
         As for `sn2nlib.evaluation.readers.summary.summarise`; so are `weights`, `resamples` and `seed`.
     published
-        The paper's numbers.
+        The paper's numbers, to stand beside those of the study's own readers; None for a study of one's own.
     folder
         Created; files of these names are replaced, and tables that these scores do not give are removed.
     provenance
@@ -106,7 +146,8 @@ def save_reader_report(
     summary = summarise(scores, criteria, weights=weights, resamples=resamples, seed=seed)
     tables = reader_tables(summary, published)
     notes = [provenance_note(made_by)] if made_by else []
-    for name in set(NAMES) - {table.name for table in tables}:  # of other readers, who may have been no people
+    stale = {*NAMES, *OWN_NAMES} - {table.name for table in tables}  # of other readers, who may have been no people
+    for name in stale:
         for ending in ("csv", "html"):
             (folder / f"{name}.{ending}").unlink(missing_ok=True)
     written = []

@@ -12,7 +12,7 @@ import pandas as pd
 from great_tables import GT
 
 from sn2nlib.errors import StudyError
-from sn2nlib.evaluation.readers.summary import ALL, AVERAGING, BOTH, FAMILY, Summary
+from sn2nlib.evaluation.readers.summary import ALL, AVERAGING, BOTH, FAMILY, POOLING, Summary
 from sn2nlib.evaluation.signed_rank import ONE_TEST
 from sn2nlib.reporting.html import NOTHING, PAPER, format_p
 from sn2nlib.reporting.published import Published
@@ -23,6 +23,7 @@ MPRAGE = ("image_quality", "fine_structures")
 NAMES = (
     "reader_scores", "reader_lesions", "reader_vessel_wall", "table_s3", "table_s4", "intra_reader", "cases_needed",
 )  # fmt: skip
+OWN_NAMES = ("agreement", "agreement_vessel_wall")  # instead of table_s3 and table_s4, without the paper's numbers
 
 GROUP_TITLES = {
     "image_quality": "Image quality",
@@ -35,7 +36,8 @@ SCORE_NOTE = (
     "(two-sided, asymptotic, zeros dropped, ties corrected, no continuity correction, as SPSS). r: matched-pairs "
     "rank-biserial correlation, positive where sN2N is better."
 )
-EXACT_NOTE = "p (exact): from all signs that the same ranks could have; shown where there are ten cases or fewer."
+EXACT_NOTE = "p (exact): from all signs that the same ranks could have; shown where a group has ten cases or fewer."
+FEW = 10  # cases; the normal distribution is a poor stand-in for the test's own up to here
 KAPPA_NOTE = (
     "κ: Cohen’s κ with {weights} weights over the scale from 1 to 5, both arms pooled (two ratings a case and reader); "
     "[…]: 95 % confidence interval. Bootstrap: 95 % interval from resampled cases, the two arms of a case together. "
@@ -51,7 +53,6 @@ _PUBLISHED_MEANS = {
 _OF_READER = {
     "original": "Original", "sN2N": "sN2N", "p": "p", "p_exact": "p (exact)", "p_holm": "p (Holm)", "r": "r",
 }  # fmt: skip
-_FEW = 10  # cases; the normal distribution is a poor stand-in for the test's own below
 _SINGLE = ("lesions",)  # groups of one parameter, whose mean is the group's
 _PUBLISHED_KAPPA = {"image_quality": "weighted kappa MP-RAGE", "vessel_wall": "weighted kappa VWI"}
 
@@ -103,7 +104,7 @@ class ReaderTable:
         return named.replace(_PLUS_MINUS, " ± ", regex=True)
 
 
-def reader_tables(summary: Summary, published: Published) -> list[ReaderTable]:
+def reader_tables(summary: Summary, published: Published | None = None) -> list[ReaderTable]:
     """Every table that the scores give, in the order of the paper.
 
     Parameters
@@ -111,38 +112,39 @@ def reader_tables(summary: Summary, published: Published) -> list[ReaderTable]:
     summary
         As returned by `sn2nlib.evaluation.readers.summary.summarise`.
     published
-        The paper's numbers.
+        The paper's numbers; they, the paper's names of the tables, and what is unclear in it are left out if None.
 
     Returns
     -------
     Of those with rows: scores of MP-RAGE, lesions, vessel wall images; Table S3 and S4 (agreement of the readers);
     intra-reader agreement; cases needed.
     """
-    made = [
-        scores_table(
-            summary, published, MPRAGE, name="reader_scores", title="Reader scores, MP-RAGE (numbers of Figure 2)"
+    own = published is None
+    scores = {
+        "reader_scores": (MPRAGE, "Reader scores" if own else "Reader scores, MP-RAGE (numbers of Figure 2)"),
+        "reader_lesions": (("lesions",), "Lesion conspicuity" if own else "Lesion conspicuity, MP-RAGE"),
+        "reader_vessel_wall": (
+            ("vessel_wall",), f"Reader scores, vessel wall imaging{'' if own else ' (numbers of Figure S7)'}",
         ),
-        scores_table(summary, published, ("lesions",), name="reader_lesions", title="Lesion conspicuity, MP-RAGE"),
-        scores_table(
-            summary, published, ("vessel_wall",), name="reader_vessel_wall",
-            title="Reader scores, vessel wall imaging (numbers of Figure S7)",
+    }  # fmt: skip
+    agreement = {
+        "agreement" if own else "table_s3": (
+            (*MPRAGE, "lesions"), "Agreement of the readers" if own else "Table S3. Agreement of the readers, MP-RAGE",
         ),
-        agreement_table(
-            summary, published, (*MPRAGE, "lesions"), name="table_s3",
-            title="Table S3. Agreement of the readers, MP-RAGE",
+        "agreement_vessel_wall" if own else "table_s4": (
+            ("vessel_wall",), f"{'' if own else 'Table S4. '}Agreement of the readers, vessel wall imaging",
         ),
-        agreement_table(
-            summary, published, ("vessel_wall",), name="table_s4",
-            title="Table S4. Agreement of the readers, vessel wall imaging",
-        ),
-        intra_reader_table(summary),
-        needed_table(summary),
-    ]  # fmt: skip
+    }  # fmt: skip
+    made = [scores_table(summary, published, each, name=name, title=title) for name, (each, title) in scores.items()]
+    made += [
+        agreement_table(summary, published, each, name=name, title=title) for name, (each, title) in agreement.items()
+    ]
+    made += [intra_reader_table(summary), needed_table(summary)]
     return [table for table in made if len(table.rows)]
 
 
 def scores_table(
-    summary: Summary, published: Published, groups: Sequence[str], *, name: str, title: str
+    summary: Summary, published: Published | None, groups: Sequence[str], *, name: str, title: str
 ) -> ReaderTable:
     """Scores of both arms, reader by reader and together, and of each whole group beside the published means.
 
@@ -153,7 +155,7 @@ def scores_table(
     groups
         Groups of parameters; they should have the same readers.
     name, title
-        Of the table.
+        Of the table; it has a column of published means only with `published`.
     """
     scored = [group for group in groups if group in summary.readers]
     readers = list(dict.fromkeys(reader for group in scored for reader in summary.readers[group]))
@@ -161,7 +163,7 @@ def scores_table(
     for group in scored:
         pooled = summary.pooled[summary.pooled["group"] == group]
         names = list(dict.fromkeys(pooled["parameter"]))[1:]  # the first is the whole group
-        theirs = _published_means(published, group)
+        theirs = _published_means(published, group) if published else {}
         for parameter in names:
             together = _row(pooled, parameter=parameter, reader=ALL)
             row = {"section": GROUP_TITLES[group], "label": str(together["title"])}
@@ -173,7 +175,7 @@ def scores_table(
             for reader in readers:
                 row |= _reader_cells(reader, pooled, parameter=ALL, reader=reader)
             rows.append(row | _together(_row(pooled, parameter=ALL, reader=ALL)) | theirs)
-    few = max((summary.n_cases[group] for group in scored), default=0) <= _FEW
+    few = min((summary.n_cases[group] for group in scored), default=0) <= FEW
     columns = [
         Column(f"{reader}_{key}", heading, reader)
         for reader in readers
@@ -181,25 +183,20 @@ def scores_table(
         if few or key != "p_exact"
     ]
     columns += [Column(arm, _OF_READER[arm], "Readers together") for arm in ("original", "sN2N")]
-    columns += [
-        Column("p_original", "Original", "Published"), Column("p_sN2N", "sN2N", "Published"),
-        Column("p_detail", "p", "Published"),
-    ]  # fmt: skip
-    told = _told(summary.comparison[summary.comparison["group"].isin(scored)])
-    notes = [
-        SCORE_NOTE,
-        *([EXACT_NOTE] if few else []),
-        FAMILY,
-        AVERAGING,
-        *told,
-        *_inconsistencies(published, scored),
-        PAPER,
-    ]
+    comparison = summary.comparison[summary.comparison["group"].isin(scored)]
+    notes = [SCORE_NOTE, *([EXACT_NOTE] if few else []), *_fewer(summary, comparison), FAMILY]
+    notes += [AVERAGING if published else POOLING, *_told(comparison)]
+    if published:
+        columns += [
+            Column("p_original", "Original", "Published"), Column("p_sN2N", "sN2N", "Published"),
+            Column("p_detail", "p", "Published"),
+        ]  # fmt: skip
+        notes += [*_inconsistencies(published, scored), PAPER]
     return _table(summary, name, title, scored, rows, columns, notes)
 
 
 def agreement_table(
-    summary: Summary, published: Published, groups: Sequence[str], *, name: str, title: str
+    summary: Summary, published: Published | None, groups: Sequence[str], *, name: str, title: str
 ) -> ReaderTable:
     """κ, its intervals, p and band, percent agreement and AC2 of every two readers; parameters as in `scores_table`."""
     part = summary.agreement[summary.agreement["group"].isin(groups)]
@@ -215,7 +212,8 @@ def agreement_table(
         Column("original", "Original", "κ of one arm"),
         Column("sN2N", "sN2N", "κ of one arm"),
     ]
-    notes = [KAPPA_NOTE.format(weights=summary.weights), *_range_notes(part, published, groups), *_told(part), PAPER]
+    notes = [KAPPA_NOTE.format(weights=summary.weights), *_range_notes(part, published, groups), *_told(part)]
+    notes += [PAPER] if published else []
     return _table(summary, name, title, [group for group in groups if group in summary.readers], rows, columns, notes)
 
 
@@ -391,8 +389,10 @@ def _signed(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
-def _range_notes(part: pd.DataFrame, published: Published, groups: Sequence[str]) -> list[str]:
+def _range_notes(part: pd.DataFrame, published: Published | None, groups: Sequence[str]) -> list[str]:
     """The range of κ over the parameters, here and in the paper."""
+    if published is None:
+        return []
     kappas = part.loc[part["arm"] == BOTH, "kappa"].dropna()
     quantity = next(_PUBLISHED_KAPPA[group] for group in groups if group in _PUBLISHED_KAPPA)
     theirs = _published_row(published, quantity)
@@ -400,6 +400,18 @@ def _range_notes(part: pd.DataFrame, published: Published, groups: Sequence[str]
     return [
         f"κ over the parameters, both arms pooled: {here}; published: from {theirs['low']} to {theirs['high']} "
         f"({theirs['detail']}). (Whether the paper pooled the arms is not stated in it; we chose.)"
+    ]
+
+
+def _fewer(summary: Summary, comparison: pd.DataFrame) -> list[str]:
+    """Which rows are of fewer cases than their group has, because scores are missing."""
+    rows = comparison[comparison["n"] < comparison["group"].map(summary.n_cases)]
+    if rows.empty:
+        return []
+    numbers = [f"{row['title']} ({row['reader']}) n = {row['n']}" for _, row in rows.iterrows()]
+    return [
+        "Scores are missing. A case counts where a reader scored both of its images, so that these rows are of fewer "
+        f"cases: {', '.join(numbers)}."
     ]
 
 

@@ -14,7 +14,7 @@ from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
 from sn2nlib.evaluation.readers.summary import Summary, summarise
 from sn2nlib.reporting.document import methods_paragraph, save_reader_report
 from sn2nlib.reporting.published import Published, load_published
-from sn2nlib.reporting.readers import NAMES, SYNTHETIC, ReaderTable, reader_tables, to_html
+from sn2nlib.reporting.readers import NAMES, OWN_NAMES, SYNTHETIC, ReaderTable, reader_tables, to_html
 from sn2nlib.scans.manifest import manifest_folder
 
 MANIFEST = manifest_folder(Path(__file__).parent)
@@ -201,17 +201,40 @@ def test_methods_paragraph(summary: Summary, criteria: Criteria) -> None:
         "on a five-point scale, on which 5 is best",
         "Cohen’s κ with linear weights",
         "Some cases were read twice",
+        "In groups of ten cases or fewer the exact p",
+        "Over all parameters of a group, the same test was made",
         "Computed with Python 3.11.7 and SciPy 1.15.3.",
     ):
         assert expected in text
-    assert "ynthetic" not in text
+    assert "ynthetic" not in text and "lacked" not in text
+
+
+def test_missing_scores_are_told(scores: pd.DataFrame, criteria: Criteria) -> None:
+    part = scores[scores["parameter"].isin(["contrast", "sharpness"]) & (scores["reading"] == 1)]
+    gone = (part["reader"] == "reader2") & (part["parameter"] == "contrast") & (part["case"] == "3")
+    found = summarise(part[~(gone & (part["arm"] == "sN2N"))], criteria, resamples=5)
+    table = reader_tables(found)[0]
+    [note] = [note for note in table.notes if "missing" in note]
+    assert note.endswith("fewer cases: Contrast (reader2) n = 9.")
+    assert "Of 40 pairs of scores (a reader, case and parameter) 1 lacked" in methods_paragraph(found, criteria)
+    assert "the tests are of 9 to 10 cases." in methods_paragraph(found, criteria)
+    assert not any("missing" in note for note in reader_tables(summarise(part, criteria, resamples=5))[0].notes)
+
+
+def test_own_scores_do_not_speak_of_the_paper(summary: Summary) -> None:
+    made = reader_tables(summary)
+    assert tuple(table.name for table in made if table.name not in NAMES) == OWN_NAMES
+    for table in made:
+        told = " ".join([table.title, *table.notes, *table.frame])
+        assert not re.search(r"[Pp]aper|[Pp]ublished|Figure|Table S|MP-RAGE", told)
 
 
 def test_methods_leave_out_what_was_not_done(scores: pd.DataFrame, criteria: Criteria, published: Published) -> None:
     alone = scores[(scores["reader"] == "reader1") & (scores["reading"] == 1) & (scores["parameter"] == "contrast")]
     found = summarise(alone, criteria, resamples=5)
     text = methods_paragraph(found, criteria)
-    assert "by one reader in 10 cases." in text and "Cohen" not in text and "read twice" not in text
+    assert "by one reader in 10 cases, in one parameter (contrast)." in text
+    assert not any(words in text for words in ("Cohen", "read twice", "Over all"))
     made = reader_tables(found, published)
     assert [table.name for table in made] == ["reader_scores", "cases_needed"]
     # the paper's mean is over five parameters, so that it never stands beside one

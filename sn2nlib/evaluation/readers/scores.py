@@ -216,7 +216,7 @@ def _lines(problems: Collection[Problem], text: pd.DataFrame) -> pd.Index:
 def _typed(text: pd.DataFrame) -> pd.DataFrame:
     table = text.reset_index(drop=True)
     numbers = {name: table[name].map(whole_number).astype("Int64") for name in ("score", "reading_order", "reading")}
-    times = [pd.Timestamp(read_time(value)) if value else pd.NaT for value in table["time"]]
+    times = [pd.NaT if (time := read_time(value)) is None else pd.Timestamp(time) for value in table["time"]]
     aware = [time if pd.isna(time) or time.tzinfo else time.tz_localize("UTC") for time in times]
     typed = table.assign(**numbers, time=pd.to_datetime(pd.Series(aware, dtype=object), utc=True))
     return typed.astype({"score": "int64", "reading": "int64"})

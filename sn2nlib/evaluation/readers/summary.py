@@ -19,12 +19,13 @@ from sn2nlib.evaluation.statistics import bootstrap_kappa, cases_needed, gwet_ac
 
 ALL = "all"  # stands for every parameter of a group, or for every reader
 BOTH = "both"  # stands for the two arms
+WEIGHTS = ("linear", "quadratic")
 
-AVERAGING = (
+POOLING = (
     "Pooled means are over all scores: every case, parameter and reader of the group counts once. Their p is from "
-    "Wilcoxon’s signed-rank test of the cases’ mean scores over parameters and readers. (How the paper averaged is not "
-    "stated in it; we chose.)"
+    "Wilcoxon’s signed-rank test of the cases’ mean scores over parameters and readers."
 )
+AVERAGING = f"{POOLING} (How the paper averaged is not stated in it; we chose.)"
 FAMILY = "Holm’s adjustment is over all parameters and readers of a group."
 
 _KEY = ["reader", "case", "parameter"]
@@ -79,9 +80,11 @@ def summarise(
     Raises
     ------
     ScoreError
-        If scores of humans and of models are mixed, or there are none.
+        If scores of humans and of models are mixed, or there are none; for other weights.
     """
     source = _checked(scores)
+    if weights not in WEIGHTS:
+        raise ScoreError(f"Weights must be {' or '.join(WEIGHTS)}, not {weights!r}")
     parts = [(group, _rows(scores, parameters)) for group, parameters in criteria.by_group.items()]
     parts = [(group, part) for group, part in parts if len(part)]
     options: dict[str, Any] = {"weights": weights, "resamples": resamples, "seed": seed}
