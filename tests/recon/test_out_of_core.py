@@ -29,7 +29,8 @@ def on_disk(scan, folder: Path) -> Path:
     return folder / "scan.h5"
 
 
-@pytest.mark.filterwarnings("ignore:the median g-factor")  # few coils; what is compared is the same
+# few coils; what is compared is the same
+@pytest.mark.filterwarnings("ignore:the median g-factor", "ignore:R = 2×3 .ky×kz. folds 6 voxels")
 @pytest.mark.parametrize(
     "shape, sampling, options",
     [
