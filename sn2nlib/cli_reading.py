@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from sn2nlib import cli_options as option
+from sn2nlib import cli_outputs as outputs
 from sn2nlib import evaluation, reporting
+from sn2nlib.errors import ReadingError
 
 app = typer.Typer(help="Have readers score images without knowing which is which.", no_args_is_help=True)
 
@@ -49,16 +51,21 @@ def open_key(
     room: RoomFolder,
     key: KeyFile,
     out: Annotated[Path, typer.Option(metavar="SCORES.csv", help="Receives one row per score.")],
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Scores may be missing: ends the blinding.")] = False,
     overwrite: option.Overwrite = False,
 ) -> None:
-    """Open the key: the scores of all readers with case and arm."""
-    if out.exists() and not overwrite:
-        raise FileExistsError(f"{out} exists; choose another name or add --overwrite")
+    """Open the key when all is read: the scores of all readers with case and arm."""
+    outputs.check_new(out, outputs.TABLE, overwrite=overwrite)
     table, missing = evaluation.readers.unblind(room, key)
+    left = ", ".join(f"{reader} {_counted(number, 'score')}" for reader, number in missing.items() if number)
+    if left and not unfinished:
+        raise ReadingError(
+            f"still missing: {left}. Whoever opens the key now knows the arms of images that are yet to be read; let "
+            "the readers finish, or add --unfinished"
+        )
     evaluation.readers.write_scores(table, out)
-    for reader, number in missing.items():
-        if number:
-            print(f"{reader}: {number} scores are missing")
+    if left:
+        print(f"Missing: {left}")
     print(f"Scores: {out}")
 
 

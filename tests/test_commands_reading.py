@@ -33,14 +33,17 @@ def test_from_images_to_a_table(folder: Path, capsys: pytest.CaptureFixture[str]
     session = Session(room, "reader2")
     for score in (5, 2):
         session.give(score)
-    assert sn2n("key", room, "--key", key, "--out", out) == 0
-    told = capsys.readouterr().out
-    assert "reader1: 8 scores are missing" in told and "reader2: 6 scores are missing" in told
+    assert sn2n("key", room, "--key", key, "--out", out) == 1
+    assert "still missing: reader1 8 scores, reader2 6 scores" in capsys.readouterr().err and not out.exists()
+    assert sn2n("key", room, "--key", key, "--out", folder / "scores.xlsx", "--unfinished") == 1
+    assert "the name of a table ends in .csv" in capsys.readouterr().err
+    assert sn2n("key", room, "--key", key, "--out", out, "--unfinished") == 0
+    assert "Missing: reader1 8 scores, reader2 6 scores" in capsys.readouterr().out
     table = pd.read_csv(out)
     assert sorted(table["score"]) == [2, 5] and set(table["arm"]) == {"original", "sN2N"}
     assert sn2n("key", room, "--key", key, "--out", out) == 1
     assert "exists; choose another name or add --overwrite" in capsys.readouterr().err
-    assert sn2n("key", room, "--key", key, "--out", out, "--overwrite") == 0
+    assert sn2n("key", room, "--key", key, "--out", out, "--unfinished", "--overwrite") == 0
 
 
 def test_without_a_seed_every_room_is_another_one(folder: Path) -> None:

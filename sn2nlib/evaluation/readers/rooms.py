@@ -263,7 +263,8 @@ def _wrong_case(case: StudyCase, folder: Path, criteria: Criteria) -> Iterator[s
         if arm not in criteria.arms:
             yield f"unknown arm {arm!r}; there are {', '.join(criteria.arms)}"
         elif not (folder / name).is_file():
-            yield f"there is no image {folder / name}"
+            kind = ", but a folder; images are NIfTI files" if (folder / name).is_dir() else ""
+            yield f"there is no image {folder / name}{kind}"
     if not case.parameters:
         yield "no parameters, neither here nor for the whole study"
     for name in case.parameters:
