@@ -236,14 +236,14 @@ def _check_decoder(dataset: "Dataset", place: str) -> None:
     if not syntax:
         raise ImageError(f"{place}: does not say how its pixels are encoded; export the series again")
     try:
-        if not syntax.is_compressed or get_decoder(syntax).is_available:
-            return
-    except (ValueError, NotImplementedError):  # a syntax that pydicom does not know
-        pass
-    raise ImageError(
-        f"{place}: compressed as {syntax.name}, for which no decoder is installed; run "
-        "\"pip install 'pylibjpeg[all]'\", or decompress the series with dcmdjpeg or gdcmconv --raw"
-    )
+        readable = not syntax.is_compressed or get_decoder(syntax).is_available
+    except (ValueError, NotImplementedError):
+        readable = False  # pydicom does not know the syntax, so that it has no decoder for it either
+    if not readable:
+        raise ImageError(
+            f"{place}: compressed as {syntax.name}, for which no decoder is installed; run "
+            "\"pip install 'pylibjpeg[all]'\", or decompress the series with dcmdjpeg or gdcmconv --raw"
+        )
 
 
 def _read_values(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
