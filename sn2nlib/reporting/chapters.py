@@ -33,8 +33,8 @@ Chapter = tuple[str, str, str]
 
 # beginning of a figure's file name → what stands in the paper
 COUNTERPARTS = {
-    "cohort": "", "preprocessing": "Figure 1a", "pairs": "Figure 1a", "noise_maps": "", "learning_curve": "Figure 1b",
-    "alpha": "Figure 1c and Appendix 3", "noise_levels": "Table 2", "bias": "",
+    "cohort": "", "preprocessing": "Figure 1a", "pairs": "Figure 1a", "noise_maps": "",
+    "method": "Figure 1b and c", "learning_curve": "", "alpha": "Appendix 3", "noise_levels": "Table 2", "bias": "",
     "volumetry_dsc": "Table 2", "volumetry_structures": "", "volumetry_bland_altman": "", "volumetry_labels": "",
     "vessel_wall_views": "Figure 6", "vessel_wall_measures": "Figure 6", "vessel_wall_sharpness": "",
     "reader_bars_quality": "Figure 2", "reader_bars_structures": "Figure 2", "reader_bars_vessel_wall": "Figure S7",
@@ -181,9 +181,9 @@ def checks(material: Material) -> Chapter:
 
 
 def training(material: Material) -> Chapter:
-    """Learning curve."""
-    content = material.figures("learning_curve")
-    return "training", "Training (Figure 1b)", content
+    """The network, what it learns from and how it is used, and the learning curve."""
+    content = material.figures("method") + material.figures("learning_curve")
+    return "training", "The network and its training (Figure 1b and c)", content
 
 
 def alpha(material: Material) -> Chapter:

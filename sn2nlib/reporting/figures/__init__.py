@@ -8,6 +8,7 @@ from sn2nlib.reporting.figures.anatomy import cohort, comparison, montage
 from sn2nlib.reporting.figures.before_after import before_after
 from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, floor_in_words, learning_curve
 from sn2nlib.reporting.figures.levels import noise_level_curves
+from sn2nlib.reporting.figures.method import method
 from sn2nlib.reporting.figures.preparation import g_factors, noise_maps, pairs, preprocessing, preprocessing_panels
 from sn2nlib.reporting.figures.readers import fine_structures, lesion_examples, score_bars
 from sn2nlib.reporting.figures.sheet import Sheet, save_figure, stamp_text
@@ -29,6 +30,7 @@ __all__ = [
     "label_overlay",
     "learning_curve",
     "lesion_examples",
+    "method",
     "montage",
     "noise_level_curves",
     "noise_maps",
