@@ -25,5 +25,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "warn_if_folded",
         ],
         "replicas": ["map_errors"],
+        "shifts": ["g_factors_of_shifts"],
     },
 )

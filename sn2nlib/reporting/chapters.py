@@ -36,7 +36,8 @@ COUNTERPARTS = {
     "cohort": "", "preprocessing": "Figure 1a", "pairs": "Figure 1a", "noise_maps": "",
     "method": "Figure 1b and c", "learning_curve": "", "alpha": "Appendix 3", "noise_levels": "Table 2", "bias": "",
     "volumetry_dsc": "Table 2", "volumetry_structures": "", "volumetry_bland_altman": "", "volumetry_labels": "",
-    "vessel_wall_views": "Figure 6", "vessel_wall_measures": "Figure 6", "vessel_wall_sharpness": "",
+    "vessel_wall_g_factors": "", "vessel_wall_views": "Figure 6", "vessel_wall_measures": "Figure 6",
+    "vessel_wall_sharpness": "",
     "reader_bars_quality": "Figure 2", "reader_bars_structures": "Figure 2", "reader_bars_vessel_wall": "Figure S7",
     "lesions": "Figures 4 and S2", "fine_structures": "Figure 3", "comparison": "Figures 3 and 5, S4 to S6",
     "montage": "Figure S3",
@@ -183,7 +184,7 @@ def checks(material: Material) -> Chapter:
 def training(material: Material) -> Chapter:
     """The network, what it learns from and how it is used, and the learning curve."""
     content = material.figures("method") + material.figures("learning_curve")
-    return "training", "The network and its training (Figure 1b and c)", content
+    return "training", "Training and the network (Figure 1b and c)", content
 
 
 def alpha(material: Material) -> Chapter:
@@ -212,7 +213,8 @@ def quality(material: Material) -> Chapter:
         content += f"<h3>{page.escape(NAMES[name])}</h3>\n"
         for reference, region in _WHERE:
             where: dict[str, Any] = {"set_name": name, "reference": reference, "region": region, **options}
-            tables = [table2_html(material.tables["table2"], material.published, **where)]
+            measured = material.tables.get("quality_rows")
+            tables = [table2_html(material.tables["table2"], material.published, measured=measured, **where)]
             if "table2_gains" in material.tables:
                 tables.append(gains_html(material.tables["table2_gains"], **where))
             label = f"{NAMES[name]}, {NAMES[region]}, against the {NAMES[reference]}"

@@ -61,6 +61,7 @@ def table2_html(
     reference: str = "full_sampled",
     region: str = "volume",
     own_noise: Mapping[str, float] | None = None,
+    measured: pd.DataFrame | None = None,
 ) -> GT:
     """Table 2 for one set, reference and region: mean ± SD per level, p, the truth, the published values.
 
@@ -76,6 +77,9 @@ def table2_html(
         Which part of the table.
     own_noise
         As returned by `own_noise_shares`; said where a real head's noise-free image is the reference.
+    measured
+        Measurements of every scan (``quality_rows.csv``), among them nrmse_volume (percent) and n_slices: how many
+        slices NRMSE averages, and what it is over the volume as one, stand under the table. None: they do not.
 
     Raises
     ------
@@ -106,6 +110,8 @@ def table2_html(
             "Published (19 patients)", columns=["p_original", "p_sN2N", "p_p"]
         )
     shown = _own_noise(shown, own_noise, set_name=set_name, reference=reference)
+    if measured is not None:
+        shown = shown.tab_source_note(_nrmse_note(_part(measured, set_name, reference, region)))
     return _notes(shown, provenance, set_name=set_name, published=beside, test=True)
 
 
@@ -219,6 +225,19 @@ def _own_noise(table: GT, shares: Mapping[str, float] | None, *, set_name: str, 
             "that of the simulated noise at 0 σ. What sN2N takes of it counts as an error here."
         )
     return table
+
+
+def _nrmse_note(rows: pd.DataFrame) -> str:
+    """How many slices NRMSE averages, and its value over the volume as one at the lowest and the highest level."""
+    counts = rows["n_slices"].astype(int)
+    slices = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+    means = rows.groupby(["arm", "noise_sigma"])["nrmse_volume"].mean()
+    low, high = rows["noise_sigma"].min(), rows["noise_sigma"].max()
+    told = " and ".join(f"{means[arm, low]:.1f} % → {means[arm, high]:.1f} % for {arm}" for arm in ("original", "sN2N"))
+    return (
+        f"NRMSE averages {slices} slices of a scan; over the volume as one it is, from {low:g} to {high:g} σ of added "
+        f"noise, {told} (mean of the scans)."
+    )
 
 
 def _notes(table: GT, provenance: Mapping[str, Any], *, set_name: str, published: bool, test: bool) -> GT:

@@ -10,6 +10,7 @@ from PIL import Image
 
 # a table as great_tables writes it, with some 8 kB of CSS for its own id
 _GREAT_TABLE = re.compile(r'<div id="([^"]+)"([^>]*)>\s*<style>(.*?)</style>', re.DOTALL)
+_LONG_NAME = 25  # letters of a row's name, beyond which its column is kept from shrinking
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: auto;
@@ -23,7 +24,7 @@ table.plain th, table.plain td { border: 1px solid #bbb; padding: 0.2rem 0.6rem;
   vertical-align: top; }
 table.plain thead th { background: #eef4f8; }
 table.plain .number { text-align: right; } table.plain td.number { white-space: nowrap; }
-table.plain thead th { min-width: 4rem; }
+table.plain thead th { min-width: 4rem; } table.worded tbody th { min-width: 14rem; }
 figure { margin: 1.5rem 0; } figure img { width: 100%; height: auto; }
 figcaption, .note { font-size: 0.9rem; color: #333; }
 .missing { border-left: 4px solid #d55e00; padding: 0.2rem 1rem; background: #fdf3ec; }
@@ -103,12 +104,18 @@ def table(rows: pd.DataFrame, *, caption: str, numbers: Sequence[str] = ()) -> s
     classes = {column: ' class="number"' if column in numbers else "" for column in columns}
     head = "".join(f'<th scope="col"{classes[column]}>{escape(column)}</th>' for column in columns)
     body = ""
+    worded = " worded" if rows.iloc[:, 0].astype(str).str.len().max() > _LONG_NAME else ""
     for row in rows.itertuples(index=False):
-        name, *others = (escape(str(text)) for text in row)
+        name, *others = (_breakable(escape(str(text))) for text in row)
         cells = "".join(f"<td{classes[column]}>{text}</td>" for column, text in zip(columns[1:], others, strict=True))
         body += f'<tr><th scope="row"{classes[columns[0]]}>{name}</th>{cells}</tr>\n'
-    content = f'<table class="plain"><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>\n'
+    content = f'<table class="plain{worded}"><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>\n'
     return scrollable(f"{content}<tbody>{body}</tbody></table>", label=caption)
+
+
+def _breakable(text: str) -> str:
+    """Addresses may break after their slashes: one that does not makes its table wider than the page."""
+    return text.replace("/", "/<wbr>") if "://" in text else text
 
 
 def figure(path: Path, *, folder: Path, counterpart: str = "") -> str:

@@ -18,7 +18,8 @@ from sn2nlib.reporting.published import Published
 _WANTED = {
     "noise": "01_data", "pairs": "02_pairs", "checks": "02_pairs", "history": "03_train", "alpha": "04_alpha",
     "bias": "05_noise_levels", "table2": "05_noise_levels", "table2_gains": "05_noise_levels",
-    "table2_per_scan": "05_noise_levels", **dict.fromkeys(volumetry_chapter.TABLES, "06_volumetry"),
+    "table2_per_scan": "05_noise_levels", "quality_rows": "05_noise_levels",
+    **dict.fromkeys(volumetry_chapter.TABLES, "06_volumetry"),
     **dict.fromkeys(vessel_wall_chapter.TABLES, "07_vessel_wall"),
     **dict.fromkeys(readers_chapter.TABLES, "08_readers"),
 }  # fmt: skip

@@ -38,9 +38,10 @@ def vessel_wall(material: Material) -> Chapter:
     )
     shown = readable(table)
     caption = f"Mean ± SD over {n} scans, and p-values against the original"
-    content += page.table(shown, caption=caption, numbers=list(shown.columns[1:]))
+    shown.iloc[:, 1:] = shown.iloc[:, 1:].map(_unbroken)
+    content += page.table(shown, caption=caption)
     content += page.paragraph(f"{DIGITAL}", kind="note") + page.bullets(CONVENTIONS) + _verdicts(asked)
-    kinds = ("vessel_wall_views", "vessel_wall_measures", "vessel_wall_sharpness")
+    kinds = tuple(f"vessel_wall_{name}" for name in ("g_factors", "views", "measures", "sharpness"))
     return *_ANCHOR, content + "".join(material.figures(kind) for kind in kinds)
 
 
@@ -62,6 +63,11 @@ def _verdicts(asked: pd.DataFrame) -> str:
     if unsure:
         content += page.paragraph("Its mean is further, but a test does not show it, on:") + page.bullets(unsure)
     return content
+
+
+def _unbroken(text: str) -> str:
+    """A cell whose line breaks before its p-values alone: in one line each, the columns would not fit on the page."""
+    return text.replace(" ", "\u00a0").replace("\u00a0(", " (")
 
 
 def _shown(value: float) -> str:

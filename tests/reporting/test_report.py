@@ -110,6 +110,7 @@ def finished(
     alphas = np.arange(11) / 10
     tables = {
         "table2_per_scan": values, "table2": table2(values), "table2_gains": gains(values, published),
+        "quality_rows": quality_rows().assign(nrmse_volume=7.5, n_slices=123),
         "noise": people[["participant", "set"]].assign(noise_over_scale=0.031234, own_noise_over_scale=math.nan),
         "pairs": pd.DataFrame({"participant": ["D001"], "set": ["training"], "systematic_over_noise": [0.4567]}),
         "checks": pd.DataFrame([
@@ -194,7 +195,7 @@ def test_the_page_is_accessible(html: str) -> None:
     assert len(checker.images) == 2
     assert all(image["alt"] and image["width"] and image["height"] for image in checker.images)
     assert checker.counts["figcaption"] == 2
-    plain = re.findall(r'<table class="plain">.*?</table>', html, flags=re.S)
+    plain = re.findall(r'<table class="plain(?: worded)?">.*?</table>', html, flags=re.S)
     assert len(plain) >= 8
     assert all("<caption>" in table and 'scope="col"' in table and 'scope="row"' in table for table in plain)
     assert html.count('role="region"') == html.count('tabindex="0"') == checker.counts["table"]

@@ -127,10 +127,11 @@ def draw(
 
 
 def write_on(axes: Axes, x: float, y: float, text: str, *, on_white: bool = False, **style: Any) -> None:
-    """White text with a dark edge, readable on any grey, or dark text; x and y as shares of the panel."""
+    """White text on a dark veil, readable on any grey, or dark text on a light one; x and y as shares of the panel."""
     ink, edge = ("black", "white") if on_white else ("white", "black")
     outline = [withStroke(linewidth=1.5, foreground=edge)]
-    axes.text(x, y, text, transform=axes.transAxes, color=ink, size=SMALL, path_effects=outline, **style)
+    veil = {"boxstyle": "square,pad=0.12", "facecolor": edge, "alpha": 0.5, "linewidth": 0}
+    axes.text(x, y, text, transform=axes.transAxes, color=ink, size=SMALL, path_effects=outline, bbox=veil, **style)
 
 
 def mark(axes: Axes, box: Box) -> None:

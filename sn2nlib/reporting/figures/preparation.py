@@ -27,7 +27,7 @@ _FOURIER = ("mask", "kspace", "filled_kspace")
 _CENTRE = 40  # samples along ky and kz that are shown: the pattern would not be seen in more
 _DECADES = 4.0
 _GAP = 1.0  # mm between panels
-_MOST_MAPS = 6  # side by side on a page
+_MOST_MAPS, _TALLEST_MAP = 6, 75.0  # side by side on a page; mm
 # half widths of the windows of the random and of the systematic difference, in noise SDs
 _RANDOM, _SYSTEMATIC = 4.0, 1.5
 
@@ -244,7 +244,7 @@ def noise_maps(
 
 def g_factors(
     maps: Mapping[str, Plane],
-    head: Plane,
+    head: Plane | None,
     *,
     voxel_size: Voxel,
     plane: str = "axial",
@@ -252,14 +252,14 @@ def g_factors(
     label: str = DIGITAL_LABEL,
     title: str = "g-factor of several samplings of the same head",
 ) -> Sheet:
-    """Analytic g-factor maps side by side inside the head, on one scale: what a CAIPIRINHA shift gains, for example.
+    """Analytic g-factor maps side by side, on one scale: what a CAIPIRINHA shift gains, for example.
 
     Parameters
     ----------
     maps
         Name of the sampling → (z, y, x) g-factor; one to six of them.
     head : (z, y, x) bool
-        Where to show them.
+        Where to show them; None: in the whole field of view, which a head fills.
     voxel_size
         (z, y, x) in mm.
     plane, index
@@ -274,12 +274,15 @@ def g_factors(
     """
     if not 1 <= len(maps) <= _MOST_MAPS:
         raise StudyError(f"the figure holds one to {_MOST_MAPS} g-factor maps, not {len(maps)}")
+    where = "whole field of view" if head is None else "inside the head"
+    head = np.ones(next(iter(maps.values())).shape, bool) if head is None else head
     outline = head.astype(np.float32)
     index, box = cut(outline, plane) if index is None else index, head_box(outline, plane)
     inside, gap, limits = view(head, plane, index=index)[box], 3.0, _common_limits(list(maps.values()), head)
-    width = min(60.0, (WIDTH - 2 * SIDE - (len(maps) - 1) * gap) / len(maps))
-    height = width * shape_ratio(box, plane, voxel_size)
-    sheet = Sheet(title, label=f"{label}; {plane} plane, inside the head", height=TOP + 6 + height + 11 + BOTTOM)
+    ratio = shape_ratio(box, plane, voxel_size)
+    width = min(_TALLEST_MAP / ratio, (WIDTH - 2 * SIDE - (len(maps) - 1) * gap) / len(maps))
+    height = width * ratio
+    sheet = Sheet(title, label=f"{label}; {plane} plane, {where}", height=TOP + 6 + height + 11 + BOTTOM)
     for column, (name, values) in enumerate(maps.items()):
         left = SIDE + column * (width + gap)
         sheet.write(left + width / 2, TOP + 1.5, f"{name}: median {np.median(values[head]):.3g}", ha="center")
@@ -293,7 +296,7 @@ def g_factors(
     )
     sheet.caption = (
         f"{sentence(label)}: g-factors computed from GRAPPA kernels and coil weights alone, on one scale. Median and "
-        f"95th percentile inside the head: {told}."
+        f"95th percentile, {where}: {told}."
     )
     return sheet
 

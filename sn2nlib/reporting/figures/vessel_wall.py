@@ -50,6 +50,7 @@ _SHORT = {
     "original": "Original", "sN2N": "sN2N", "fine_tuned": "Fine-tuned", "vwi_only": "VWI alone", "blur": "Blur"
 }  # fmt: skip
 _SHOWN = ("cnr_lumen", "cnr_csf", "psnr", "sd_csf", "lumen", "edge_inner_mm", "wall_mm", "lumen_mm2")
+_OF_SIGNAL = ("sd_csf", "lumen")  # measured in the units of the image, which have no name
 _GAP = 1.0  # mm between panels
 _AROUND = (6.0, 9.0)  # mm above and below, and to either side of a vessel that is magnified
 _ARROW = (0.4, 3.4)  # mm from the wall: its tip, and its end
@@ -192,7 +193,8 @@ def vessel_measures(values: pd.DataFrame, *, label: str) -> Sheet:
             axes.plot(place, known[arm].mean(), marker=marker, color=colour, markersize=5, linestyle="none")
         if part["noise_free"].notna().any():
             axes.axhline(part["noise_free"].mean(), color=BLACK, linestyle=":", linewidth=1)
-        axes.set_title(MEASURES[measure][0].replace(" 10–90 %", ""), size=SMALL)
+        unit = " (a.u.)" if measure in _OF_SIGNAL else ""
+        axes.set_title(MEASURES[measure][0].replace(" 10–90 %", "") + unit, size=SMALL)
         axes.set_xticks(range(len(arms)), [_SHORT[arm] for arm in arms], rotation=60, ha="right")
     n = values["scan"].nunique()
     sheet.caption = (

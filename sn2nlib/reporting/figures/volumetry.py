@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES
@@ -393,6 +393,7 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame, levels: Sequence[float]) -
         told[arm] = ", ".join(texts)
     if rows["volume_ml"].max() > 20 * max(rows["volume_ml"].min(), 1e-3):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     return told
 
 
