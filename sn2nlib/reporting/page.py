@@ -16,7 +16,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: auto;
   padding: 1rem; }
 h1, h2, h3 { line-height: 1.25; } h2 { border-bottom: 2px solid #0072b2; margin-top: 2.5rem; }
-a { color: #005a8e; } nav ul { columns: 16rem; padding-left: 1.2rem; }
+a { color: #005a8e; } nav ul { columns: 16rem; column-gap: 2.5rem; padding-left: 1.2rem; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table.plain { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 table.plain caption { text-align: left; font-weight: 600; padding: 0.3rem 0; }
@@ -25,6 +25,7 @@ table.plain th, table.plain td { border: 1px solid #bbb; padding: 0.2rem 0.6rem;
 table.plain thead th { background: #eef4f8; }
 table.plain .number { text-align: right; } table.plain td.number { white-space: nowrap; }
 table.plain thead th { min-width: 4rem; } table.worded tbody th { min-width: 14rem; }
+table.plain td.address { overflow-wrap: anywhere; }
 figure { margin: 1.5rem 0; } figure img { width: 100%; height: auto; }
 figcaption, .note { font-size: 0.9rem; color: #333; }
 .missing { border-left: 4px solid #d55e00; padding: 0.2rem 1rem; background: #fdf3ec; }
@@ -103,19 +104,17 @@ def table(rows: pd.DataFrame, *, caption: str, numbers: Sequence[str] = ()) -> s
     columns = [str(column) for column in rows.columns]
     classes = {column: ' class="number"' if column in numbers else "" for column in columns}
     head = "".join(f'<th scope="col"{classes[column]}>{escape(column)}</th>' for column in columns)
-    body = ""
+    body, address = "", ' class="address"'
     worded = " worded" if rows.iloc[:, 0].astype(str).str.len().max() > _LONG_NAME else ""
     for row in rows.itertuples(index=False):
-        name, *others = (_breakable(escape(str(text))) for text in row)
-        cells = "".join(f"<td{classes[column]}>{text}</td>" for column, text in zip(columns[1:], others, strict=True))
+        name, *others = (escape(str(text)) for text in row)
+        cells = "".join(
+            f"<td{address if '://' in text else classes[column]}>{text}</td>"
+            for column, text in zip(columns[1:], others, strict=True)
+        )
         body += f'<tr><th scope="row"{classes[columns[0]]}>{name}</th>{cells}</tr>\n'
     content = f'<table class="plain{worded}"><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>\n'
     return scrollable(f"{content}<tbody>{body}</tbody></table>", label=caption)
-
-
-def _breakable(text: str) -> str:
-    """Addresses may break after their slashes: one that does not makes its table wider than the page."""
-    return text.replace("/", "/<wbr>") if "://" in text else text
 
 
 def figure(path: Path, *, folder: Path, counterpart: str = "") -> str:

@@ -66,8 +66,10 @@ def _verdicts(asked: pd.DataFrame) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """A cell whose line breaks before its p-values alone: in one line each, the columns would not fit on the page."""
-    return text.replace(" ", "\u00a0").replace("\u00a0(", " (")
+    """A cell whose lines break before SD and p-values alone: in one line each, the table would not fit on the page."""
+    for sign in ("± ", "(t ", "W ", "< "):
+        text = text.replace(sign, sign.replace(" ", "\u00a0"))
+    return text
 
 
 def _shown(value: float) -> str:
