@@ -20,7 +20,7 @@ from sn2nlib.errors import ReadingError, Sn2nError
 from sn2nlib.evaluation.readers.criteria import SCORES
 from sn2nlib.evaluation.readers.session import SIDES, Session, open_image
 from sn2nlib.reporting.figures.planes import window
-from sn2nlib.reporting.reading_parts import KEYS, STYLE, criteria_table, make_box, make_html
+from sn2nlib.reporting.reading_parts import ELSEWHERE, KEYS, STYLE, criteria_table, make_box, make_html
 from sn2nlib.reporting.reading_slices import Circle, Look, along, draw_slice, offset, slice_count
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -112,12 +112,7 @@ class ReadingRoom:
             self._attempt(action, *arguments)
 
     def _use(self) -> bool:
-        """Be up to date when the reader comes; from then on, another page that scores ends this one.
-
-        Returns
-        -------
-        Whether the page still shows the same place.
-        """
+        """Whether nothing has moved before the reader came; from then on, another page that scores ends this one."""
         before = self.session.place
         if not self._used:
             self._attempt(self._catch_up)
@@ -418,10 +413,7 @@ class ReadingRoom:
 
     def _what_next(self) -> str:
         if self.session.log.elsewhere:
-            return (
-                f"<span class='wrong'>{self.session.reader} is being read on another page, so this one takes no more "
-                "scores. To go on here instead, open it anew.</span>"
-            )
+            return f"<span class='wrong'>{ELSEWHERE.format(reader=self.session.reader)}</span>"
         given, wanted = self.session.progress()
         here, of_case = self.session.progress(reading=self.session.place.reading)
         if given == wanted:
