@@ -15,13 +15,12 @@ The folder holds ``study.yaml``::
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from sn2nlib.errors import ReadingError
 from sn2nlib.evaluation.readers.criteria import Criteria
@@ -149,14 +148,14 @@ def _not_yaml(error: yaml.YAMLError) -> str:
     return f"{place}: {told}"
 
 
-def _own(error: ValidationError) -> list[ErrorDetails]:
+def _own(error: ValidationError) -> list[Mapping[str, Any]]:
     """The faults, without lists that are empty only because all that is in them is at fault."""
     faults = error.errors()
     inner = {fault["loc"][:-1] for fault in faults}
     return [fault for fault in faults if fault["type"] != "too_short" or fault["loc"] not in inner]
 
 
-def _sentence(fault: ErrorDetails) -> str:
+def _sentence(fault: Mapping[str, Any]) -> str:
     """What is wrong, and where: "cases, entry 2: images is missing"."""
     path, ending = fault["loc"], _WRONG.get(fault["type"], "is wrong: {message}")
     if "position" in path and (path[-1], fault["type"]) != ("position", "missing"):
