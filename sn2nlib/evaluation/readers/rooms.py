@@ -62,6 +62,8 @@ def prepare_room(
         Naming all that is wrong with the study or its images, or if readers of the room could open study or key.
     FileExistsError
         If the room or its key is there already.
+    FileNotFoundError
+        If the folder that one of them is to lie in does not exist; its name may be mistyped.
     """
     room, key = Path(room), Path(key)
     criteria = load_criteria() if criteria is None else criteria
@@ -160,6 +162,9 @@ def _check_places(study: Path, room: Path, key: Path) -> None:
     if key.resolve().is_relative_to(room.resolve()):
         raise ReadingError(f"the key {key} would lie in the room, where readers could open it; put it elsewhere")
     for path in (room, key):
+        place = path.resolve().parent
+        if not place.is_dir():
+            raise FileNotFoundError(f"there is no folder {place} for {path.name}; make it first, or mend its name")
         if path.exists():
             raise FileExistsError(f"{path} exists; scores may hang on it, so it is not replaced. Choose another name")
 

@@ -284,6 +284,9 @@ def test_nothing_is_replaced_and_the_key_stays_outside(images: Path, folder: Pat
         prepare_room(images, tmp_path / "room", key=folder / "key.json", seed=0)
     with pytest.raises(ReadingError, match="would lie in the room"):
         prepare_room(images, tmp_path / "room", key=tmp_path / "room" / "key.json", seed=0)
+    for wrong in ({"room": tmp_path / "no" / "room"}, {"key": tmp_path / "no" / "key.json"}):
+        with pytest.raises(FileNotFoundError, match=r"there is no folder .*no for "):
+            prepare_room(images, **{"room": tmp_path / "room", "key": tmp_path / "key.json", "seed": 0} | wrong)
     for inside in (images / "room", images / "rooms" / ".." / "room"):
         with pytest.raises(ReadingError, match=r"room would lie in the study folder .*; put it elsewhere"):
             prepare_room(images, inside, key=tmp_path / "key.json", seed=0)

@@ -1,5 +1,6 @@
 """What is wrong with a study.yaml is one sentence: what, where, and what may stand there."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_a_good_one_is_read(folder: Path, criteria: Criteria, start: bytes) -> N
     (folder / STUDY).write_bytes(start + GOOD.replace("\n", "\r\n").encode())
     study = load_study(folder, criteria)
     assert study.readers == ("reader1", "reader2") and study.cases[0].marks[0].position == (-28, -20, -14)
+
+
+def test_that_of_the_readme_is_one(folder: Path, criteria: Criteria) -> None:
+    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+    content = readme.split("```yaml\n")[1].split("```")[0]
+    (folder / STUDY).write_text(content, encoding="utf-8")
+    for name in re.findall(r"\w+\.nii\.gz", content):
+        (folder / name).touch()
+    study = load_study(folder, criteria)
+    assert len(study.cases) == 2 and "hippocampus" in study.cases[0].parameters and study.repeats == 1
 
 
 @pytest.mark.parametrize(
