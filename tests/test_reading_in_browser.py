@@ -325,7 +325,7 @@ def look_at_marks(page: Page) -> None:
 
 
 def read_on_another_page(page: Page, reader: Reader, told: str) -> None:
-    """Correct the last score on a second page; the first one then says that it takes no more, and takes none."""
+    """Correct the last score on a second page; the first one says that it takes no more, until it is reloaded."""
     second = page.context.new_page()
     second.goto(told.split()[2])
     second.wait_for_function(BOTH_SHOWN)
@@ -336,6 +336,11 @@ def read_on_another_page(page: Page, reader: Reader, told: str) -> None:
     page.wait_for_function("document.querySelector('.notice').innerText.includes('read on another page')")
     page.keyboard.press("5")
     page.screenshot(path=SHOTS / "reading_room_1280x800_elsewhere.png")
+    page.reload()
+    page.wait_for_function(BOTH_SHOWN)
+    page.locator(".grades").nth(1).locator("button").nth(1).click()
+    reader.typed[N_READINGS - 1, PARAMETERS[-1], "right"] = 2
+    page.wait_for_function("document.querySelectorAll('.side')[1].innerText.includes('score 2')")
 
 
 def check_scores(folder: Path, typed: dict[tuple[int, str, str], int]) -> None:
