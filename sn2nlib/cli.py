@@ -78,7 +78,8 @@ def simulate(
         float, typer.Option(min=0, help="Noise SD per channel, as a share of the head's brightness.")
     ] = 0.02,
     psnr: Annotated[
-        float | None, typer.Option(help="Instead: PSNR in dB of the conventional image.", show_default=False)
+        float | None,
+        typer.Option(min=0, max=200, help="Instead: PSNR in dB of the conventional image.", show_default=False),
     ] = None,
     seed: option.Seed = 0,
     overwrite: option.Overwrite = False,

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,7 +30,9 @@ Alpha = Annotated[
 # of an experiment that is a model's own by default
 ModelPsnr = Annotated[
     float | None,
-    typer.Option(help="Of the conventional image without added noise, dB.", show_default="the model's, or 41.2"),
+    typer.Option(
+        min=0, max=200, help="Of the conventional image without added noise, dB.", show_default="the model's, or 41.2"
+    ),
 ]
 ModelCoils = Annotated[
     int | None, typer.Option(min=1, help="Coils of the simulated helmet.", show_default="the model's, or 10")
@@ -59,7 +62,8 @@ HeadSeed = Annotated[
     typer.Option(min=0, help="Of the first head; the next one has the next.", show_default="from --name, as the study"),
 ]
 ScanFile = Annotated[
-    Path, typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or from `sn2n simulate`.")
+    Path,
+    typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or a scan file of this package."),
 ]
 Measurement = Annotated[int, typer.Option(help="Of a twix file that holds several, counted from 0; -1 is the last.")]
 Contrast = Annotated[int | None, typer.Option(help="Of several, counted from 0.", show_default="the first")]
@@ -186,7 +190,7 @@ def in_bytes(gibibytes: float | None) -> int | None:
 
 def coil_count(virtual_coils: float | None) -> int | float | None:
     """A number of coils as a whole number, a share of energy as it is."""
-    if virtual_coils is not None and virtual_coils <= 0:
+    if virtual_coils is not None and not 0 < virtual_coils < math.inf:
         raise typer.BadParameter(f"{virtual_coils:g} coils: give a number from 1 on, or a share of energy above 0")
     if virtual_coils is None or virtual_coils < 1:
         return virtual_coils

@@ -125,6 +125,20 @@ def test_simulate_keeps_the_place_of_the_head(folder: Path) -> None:
     assert places[1] == pytest.approx(places[0], abs=1.5)
 
 
+@pytest.mark.parametrize("psnr", ["nan", "inf", -1])
+def test_a_psnr_that_is_none_is_refused(
+    psnr: object, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, model = folder / "head.nii.gz", folder / "model"
+    for command in (
+        ("simulate", head, tmp_path / "scan.h5", *GRID),
+        ("evaluate", head, "--model", model, "--out", tmp_path / "table.csv"),
+    ):
+        assert sn2n(*command, "--psnr", psnr) == 2
+        assert "Invalid value for '--psnr'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_simulate_fully_sampled_and_by_psnr(folder: Path) -> None:
     options = ("--full", "--noise-sd", 0.01)
     assert sn2n("simulate", folder / "head.nii.gz", folder / "full.h5", *GRID, *options) == 0

@@ -373,7 +373,8 @@ def test_options_without_effect_are_refused(
     ):
         assert sn2n(*arguments) == 1
         assert told in capsys.readouterr().err
-    for coils, advice in ((1.5, "give a whole number"), (0, "0 coils: give a number from 1 on")):
+    advised = ((1.5, "give a whole number"), (0, "0 coils: give a number"), ("nan", "nan coils: give a number"))
+    for coils, advice in (*advised, ("inf", "inf coils: give a number from 1 on")):
         assert sn2n("recon", scan, out, "--virtual-coils", coils) == 2
         assert advice in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
