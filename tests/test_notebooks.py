@@ -239,6 +239,7 @@ def test_vessel_walls_leave_their_tables_figures_and_images(folder: Path) -> Non
         assert arms == {f"{name}_{arm}.nii.gz" for arm in ("original", "sN2N", "fine_tuned", "vwi_only", "blur")}
         assert (folder / "figures" / f"vessel_wall_views_{name}.png").stat().st_size > 20_000
     page = (folder / "index.html").read_text(encoding="utf-8")
+    assert "figures/vessel_wall_g_factors.png" in page
     assert "Generalisation to vessel wall imaging" in page and "sN2N, fine-tuned: bars" in page
 
 
@@ -263,6 +264,7 @@ def test_the_report_needs_no_network(folder: Path) -> None:
     links = Links()
     links.feed(text)
     assert len(links.loaded) >= 5, "a report without figures?"
+    assert "figures/method.png" in links.loaded
     local = [link for link in links.loaded if not link.startswith("data:")]
     assert [link for link in local if re.match(r"(\w+:)?//", link) or not (folder / link).is_file()] == []
     for link in links.loaded:

@@ -20,8 +20,9 @@ def test_the_map_of_the_scans_own_shift_is_that_of_its_image(shift, phantom, sca
     assert noise_sd is not None
     measured = g_factor(noise_sd, scan.mask.size / np.count_nonzero(scan.mask))
     assert np.corrcoef(maps[shift].ravel(), measured.ravel())[0, 1] > 0.9
-    assert np.corrcoef(maps[shift].ravel(), measured.ravel())[0, 1] > (
-        np.corrcoef(maps[1 - shift].ravel(), measured.ravel())[0, 1]
+    assert (
+        np.corrcoef(maps[shift].ravel(), measured.ravel())[0, 1]
+        > (np.corrcoef(maps[1 - shift].ravel(), measured.ravel())[0, 1])
     )
     np.testing.assert_array_equal(scan.kspace, before)
 

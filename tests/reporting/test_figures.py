@@ -512,6 +512,9 @@ def test_g_factors_of_several_samplings_share_a_scale() -> None:
     assert all(np.isnan(shown(axes)).any() and np.nanmax(shown(axes)) < 10 for axes in panels)
     median, high = np.median(base[head]), np.percentile(base[head], 95)
     assert f"2×2, {2 * median:.2f} and {2 * high:.2f}; 2×2, shift 1, {median:.2f} and {high:.2f}" in sheet.caption
+    whole = figures.g_factors(maps, None, voxel_size=VOXEL, label=LABEL)
+    panels = [axes for axes in whole.axes if not axes.axison]
+    assert all(not np.isnan(shown(axes)).any() for axes in panels) and "whole field of view" in whole.caption
     with pytest.raises(StudyError, match="one to 6 g-factor maps, not 0"):
         figures.g_factors({}, head, voxel_size=VOXEL)
 

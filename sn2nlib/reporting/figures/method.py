@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
@@ -101,6 +101,15 @@ def network_levels(architecture: Mapping[str, Any], shape: tuple[int, ...]) -> l
     y, x = (-(-n // multiple) * multiple for n in shape)
     sizes = [unshuffle * 2**level for level in range(depth + 1)]
     return [(width * 2**level, y // size, x // size) for level, size in enumerate(sizes)]
+
+
+class _Place(NamedTuple):
+    """Where a level stands, in mm: top and height, left and right end of its blocks on the way down and up."""
+
+    top: float
+    tall: float
+    down: Point
+    up: Point
 
 
 class _Drawing:
@@ -205,36 +214,38 @@ class _Drawing:
 
     def _network(self, levels: list[Level], middle: float) -> Point:
         """Blocks of all levels with their numbers and paths; the left and right end of the finest."""
-        deepest, top = len(levels) - 1, middle - _TALL / 2
-        centre, places = (_FIRST + _LAST) / 2, []
+        deepest, top, centre = len(levels) - 1, middle - _TALL / 2, (_FIRST + _LAST) / 2
+        placed: list[_Place] = []
         for level, (channels, rows, columns) in enumerate(levels):
             tall, thin = _TALL * _LOWER**level, _THIN * _WIDER**level
-            left = _FIRST + (centre - _FIRST) * level / max(deepest, 1) if deepest else centre
-            right = _FIRST + _LAST - left
-            self._blocks(left - thin - _GAP / 2, top, thin, tall, [BLUE, BLUE])
+            left = _FIRST + (centre - _FIRST) * level / deepest if deepest else centre
+            down = (left - thin - _GAP / 2, left + thin + _GAP / 2)
+            up = down
             numbers = f"{channels}\n{rows} × {columns}"
+            self._blocks(down[0], top, thin, tall, [BLUE, BLUE])
             self._write(left, top + tall + 0.7, numbers)
-            ends = (left - thin - _GAP / 2, left + thin + _GAP / 2)
             if level < deepest:
-                start = right - 2 * thin - 1.5 * _GAP
-                self._blocks(start, top, thin, tall, ["white", ORANGE, BLUE, BLUE])
+                right, half = _FIRST + _LAST - left, 2 * thin + 1.5 * _GAP
+                up = (right - half, right + half)
+                self._blocks(up[0], top, thin, tall, ["white", ORANGE, BLUE, BLUE])
                 self._write(right, top + tall + 0.7, numbers)
-                self._arrow((ends[1] + 0.3, top + tall / 2), (start - 0.3, top + tall / 2), color=GREY, dashed=True)
-                ends = (ends[0], start, ends[1], right + 2 * thin + 1.5 * _GAP)
-            places.append((top, tall, ends, left, right))
+                ends = (down[1] + 0.3, top + tall / 2), (up[0] - 0.3, top + tall / 2)
+                self._arrow(*ends, color=GREY, dashed=True)
+            placed.append(_Place(top, tall, down, up))
             top += tall + _UNDER
-        for upper, lower in pairwise(places):
-            self._between(upper, lower, bottom=lower is places[-1])
-        return places[0][2][0] - 0.4, places[0][2][-1] + 0.4
+        for upper, lower in pairwise(placed):
+            self._between(upper, lower)
+        return placed[0].down[0] - 0.4, placed[0].up[1] + 0.4
 
-    def _between(self, upper: Any, lower: Any, *, bottom: bool) -> None:
+    def _between(self, upper: _Place, lower: _Place) -> None:
         """The way down from a level to the next, and up again."""
-        top, tall, ends, _, _ = upper
-        into, _, _, left, right = lower
-        apart = (lower[2][-1] - lower[2][0]) / 4 if bottom else 0.0
-        at = top + tall - 1.0
-        self._path([(ends[2], at), (left - apart, at), (left - apart, into - 0.3)])
-        self._path([(right + apart, into - 0.3), (right + apart, at), (ends[1] - 0.2, at)], color=ORANGE)
+        at, into = upper.top + upper.tall - 1.0, lower.top - 0.3
+        left, right = sum(lower.down) / 2, sum(lower.up) / 2
+        if left == right:  # the coarsest: both ways end at the same blocks
+            apart = (lower.down[1] - lower.down[0]) / 4
+            left, right = left - apart, right + apart
+        self._path([(upper.down[1], at), (left, at), (left, into)])
+        self._path([(right, into), (right, at), (upper.up[0] - 0.2, at)], color=ORANGE)
 
     def _blocks(self, left: float, top: float, thin: float, tall: float, colours: list[str]) -> None:
         for place, colour in enumerate(colours):

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES
 from sn2nlib.evaluation.volumetry.measures import agreement
-from sn2nlib.reporting.figures.planes import AXES, Plane, cut, draw, head_box, shape_ratio, view, window
+from sn2nlib.reporting.figures.planes import AXES, GREY_TOP, Plane, cut, draw, head_box, shape_ratio, view, window
 from sn2nlib.reporting.figures.sheet import (
     ARM_STYLES,
     BLUE,
@@ -263,7 +263,7 @@ def label_overlay(
     colours = _TISSUE_COLOURS if kind == "tissue" else _DEEP_COLOURS
     sheet = Sheet(
         f"Labels of {_KINDS[kind]} on original, sN2N and fully sampled image, {plane}",
-        label=label,
+        label=f"{label}; grey from 0 to the fully sampled image’s {GREY_TOP}",
         height=TOP + 6 + len(images) * (height + gap) + 8 + _PITCH * len(lines) + BOTTOM,
     )
     _write_lines(sheet, lines)
