@@ -136,7 +136,6 @@ def every(published: Published, scan: Scan) -> dict[str, figures.Sheet]:
         "preprocessing": figures.preprocessing(figures.preprocessing_panels(scan, pair), **look),
         "pairs": figures.pairs(reference, reference + sd, reference, None, noise_sd=sd, **look),
         "noise_maps": figures.noise_maps(sd, 2 * sd, 50 * sd, 60 * sd, reference > 0.2, **look),
-        "g_factors": figures.g_factors({"2×2": 60 * sd, "2×2 shifted": 50 * sd}, reference > 0.2, **look),
         "learning_curve": figures.learning_curve(history()),
         "alpha_curve": figures.alpha_curve(alpha_table(), 0.4),
         "noise_level_curves": figures.noise_level_curves(quality_table(), published),
@@ -145,7 +144,7 @@ def every(published: Published, scan: Scan) -> dict[str, figures.Sheet]:
 
 
 KINDS = [
-    "cohort", "comparison", "montage", "preprocessing", "pairs", "noise_maps", "g_factors", "learning_curve",
+    "cohort", "comparison", "montage", "preprocessing", "pairs", "noise_maps", "learning_curve",
     "alpha_curve", "noise_level_curves", "bias_plot",
 ]  # fmt: skip
 
@@ -248,9 +247,7 @@ def test_the_grey_scale_is_the_brains_not_that_of_fat_at_the_coils() -> None:
     assert np.array_equal(volume, before)
 
 
-@pytest.mark.parametrize(
-    "kind", ["comparison", "montage", "cohort", "pairs", "preprocessing", "noise_maps", "g_factors"]
-)
+@pytest.mark.parametrize("kind", ["comparison", "montage", "cohort", "pairs", "preprocessing", "noise_maps"])
 def test_every_panel_of_a_head_has_the_letters_of_its_sides(kind: str, every: dict[str, figures.Sheet]) -> None:
     panels = [axes for axes in every[kind].axes if axes.images and not axes.axison]
     lettered = [axes for axes in panels if {text.get_text() for text in axes.texts} >= {"R", "L"}]
@@ -499,21 +496,6 @@ def test_noise_maps_are_shown_inside_the_head_on_common_scales() -> None:
     assert any(text.startswith("Noise, a half: median") for text in texts(sheet))
     median = np.median(base[head])
     assert f"{2 * median:.3g} in the original and {4 * median:.3g} in a half" in sheet.caption
-
-
-def test_g_factors_of_several_samplings_share_a_scale() -> None:
-    head = phantom() > 0.2
-    base = np.where(head, 1.0, 99.0)
-    base[10:] *= 1.5
-    maps = {"2×2": 2 * base, "2×2, shift 1": base}
-    sheet = figures.g_factors(maps, head, voxel_size=VOXEL, label=LABEL)
-    panels = [axes for axes in sheet.axes if not axes.axison]
-    assert [axes.images[0].get_clim() for axes in panels] == [pytest.approx((1, 3))] * 2
-    assert all(np.isnan(shown(axes)).any() and np.nanmax(shown(axes)) < 10 for axes in panels)
-    median, high = np.median(base[head]), np.percentile(base[head], 95)
-    assert f"2×2, {2 * median:.2f} and {2 * high:.2f}; 2×2, shift 1, {median:.2f} and {high:.2f}" in sheet.caption
-    with pytest.raises(StudyError, match="one to 6 g-factor maps, not 0"):
-        figures.g_factors({}, head, voxel_size=VOXEL)
 
 
 # graphs

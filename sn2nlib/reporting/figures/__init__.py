@@ -8,7 +8,7 @@ from sn2nlib.reporting.figures.anatomy import cohort, comparison, montage
 from sn2nlib.reporting.figures.before_after import before_after
 from sn2nlib.reporting.figures.graphs import alpha_curve, bias_plot, floor_in_words, learning_curve
 from sn2nlib.reporting.figures.levels import noise_level_curves
-from sn2nlib.reporting.figures.preparation import g_factors, noise_maps, pairs, preprocessing, preprocessing_panels
+from sn2nlib.reporting.figures.preparation import noise_maps, pairs, preprocessing, preprocessing_panels
 from sn2nlib.reporting.figures.readers import fine_structures, lesion_examples, score_bars
 from sn2nlib.reporting.figures.sheet import Sheet, save_figure, stamp_text
 from sn2nlib.reporting.figures.vessel_wall import sharpness_plot, vessel_measures, vessel_views
@@ -25,7 +25,6 @@ __all__ = [
     "dsc_curves",
     "fine_structures",
     "floor_in_words",
-    "g_factors",
     "label_overlay",
     "learning_curve",
     "lesion_examples",

@@ -27,7 +27,6 @@ _FOURIER = ("mask", "kspace", "filled_kspace")
 _CENTRE = 40  # samples along ky and kz that are shown: the pattern would not be seen in more
 _DECADES = 4.0
 _GAP = 1.0  # mm between panels
-_MOST_MAPS = 6  # side by side on a page
 # half widths of the windows of the random and of the systematic difference, in noise SDs
 _RANDOM, _SYSTEMATIC = 4.0, 1.5
 
@@ -238,62 +237,6 @@ def noise_maps(
         f"{sentence(label)}: noise maps computed from GRAPPA kernels and coil weights alone. Median inside the head: "
         f"{unit}, {medians[0]:.3g} in the original and {medians[1]:.3g} in a half; g-factor {medians[2]:.2f} and "
         f"{medians[3]:.2f}."
-    )
-    return sheet
-
-
-def g_factors(
-    maps: Mapping[str, Plane],
-    head: Plane,
-    *,
-    voxel_size: Voxel,
-    plane: str = "axial",
-    index: int | None = None,
-    label: str = DIGITAL_LABEL,
-    title: str = "g-factor of several samplings of the same head",
-) -> Sheet:
-    """Analytic g-factor maps side by side inside the head, on one scale: what a CAIPIRINHA shift gains, for example.
-
-    Parameters
-    ----------
-    maps
-        Name of the sampling → (z, y, x) g-factor; one to six of them.
-    head : (z, y, x) bool
-        Where to show them.
-    voxel_size
-        (z, y, x) in mm.
-    plane, index
-        Which plane; None: a middle one of the head. The axial plane shows both phase-encode axes.
-    label, title
-        Second and first line of the figure.
-
-    Raises
-    ------
-    StudyError
-        If there is no map, or more than six.
-    """
-    if not 1 <= len(maps) <= _MOST_MAPS:
-        raise StudyError(f"the figure holds one to {_MOST_MAPS} g-factor maps, not {len(maps)}")
-    outline = head.astype(np.float32)
-    index, box = cut(outline, plane) if index is None else index, head_box(outline, plane)
-    inside, gap, limits = view(head, plane, index=index)[box], 3.0, _common_limits(list(maps.values()), head)
-    width = min(60.0, (WIDTH - 2 * SIDE - (len(maps) - 1) * gap) / len(maps))
-    height = width * shape_ratio(box, plane, voxel_size)
-    sheet = Sheet(title, label=f"{label}; {plane} plane, inside the head", height=TOP + 6 + height + 11 + BOTTOM)
-    for column, (name, values) in enumerate(maps.items()):
-        left = SIDE + column * (width + gap)
-        sheet.write(left + width / 2, TOP + 1.5, f"{name}: median {np.median(values[head]):.3g}", ha="center")
-        image = np.where(inside, view(values, plane, index=index)[box], np.nan)
-        axes = sheet.panel(left, TOP + 6, width, height)
-        drawn = draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap="viridis")
-        _colour_bar(sheet, drawn, left, TOP + 6 + height + 1.5, width, "g-factor")
-    told = "; ".join(
-        f"{name}, {np.median(values[head]):.2f} and {np.percentile(values[head], 95):.2f}"
-        for name, values in maps.items()
-    )
-    sheet.caption = (
-        f"{sentence(label)}: g-factors computed from GRAPPA kernels and coil weights alone, on one scale. Median and "
-        f"95th percentile inside the head: {told}."
     )
     return sheet
 
