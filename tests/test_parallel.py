@@ -8,6 +8,7 @@ import pytest
 
 from sn2nlib import parallel
 from sn2nlib.parallel import spread, usable_memory, workers_for
+from sn2nlib.recon.workspace import default_limit
 
 DEMO = ((128, 160, 160), 10)
 
@@ -39,7 +40,7 @@ def test_a_container_may_use_what_its_limit_says(monkeypatch: pytest.MonkeyPatch
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(parallel, "CONTROL_GROUP", limit)
     limit.write_text("4000000000\n")
-    assert usable_memory() == 4_000_000_000
+    assert usable_memory() == 4_000_000_000 and default_limit() == 2_000_000_000
     limit.write_text("max\n")
     assert usable_memory() == 64_000_000_000
 

@@ -149,8 +149,7 @@ def blend(original: np.ndarray, output: np.ndarray, alpha: float) -> np.ndarray:
     ImageError
         If α is not between 0 and 1 or the shapes differ.
     """
-    if not 0 <= alpha <= 1:
-        raise ImageError(f"alpha is the share of the original image, between 0 and 1; got {alpha}")
+    _check_alpha(alpha)
     if np.shape(original) != np.shape(output):
         raise ImageError(f"the images to blend have the shapes {np.shape(original)} and {np.shape(output)}")
     share = np.float32(alpha)
@@ -167,8 +166,7 @@ def set_alpha(folder: str | Path, alpha: float) -> None:
     CheckpointError
         If there is no model in the folder.
     """
-    if not 0 <= alpha <= 1:
-        raise ImageError(f"alpha is the share of the original image, between 0 and 1; got {alpha}")
+    _check_alpha(alpha)
     write_json(Path(folder) / "model.json", {**read_description(folder), "alpha": float(alpha)})
 
 
@@ -204,10 +202,20 @@ def sweep_alpha(
     Returns
     -------
     Columns definition, scan, alpha, psnr; PSNR in dB with the maximum of the reference volume as data range.
+
+    Raises
+    ------
+    ImageError
+        If an α is not between 0 and 1, the shapes differ, or `head` is missing.
     """
     if noise_free is not None and head is None:
         raise ImageError(f"{scan}: the noise-free definition counts inside the head; give its mask as 'head'")
+    images = (original, output, half_a, half_b, output_a, output_b, noise_free, head, full_sampled)
+    if len(shapes := {np.shape(image) for image in images if image is not None}) > 1:
+        raise ImageError(f"{scan}: all images of a scan must be of one shape, not {', '.join(map(str, shapes))}")
     a = np.round(np.asarray(alphas, np.float64), 6)  # 0.3, not 0.30000000000000004
+    for alpha in a:
+        _check_alpha(alpha)
     curves = {
         "half_to_half": [_curve(half_a, output_a, half_b, a), _curve(half_b, output_b, half_a, a)],
         "original_to_half": [_curve(original, output, half_a, a), _curve(original, output, half_b, a)],
@@ -285,6 +293,11 @@ def fit_alpha(folder: str | Path, pairs: Mapping[str, Any], *, alphas: Sequence[
     alpha = choose_alpha(pd.concat(tables, ignore_index=True))
     set_alpha(folder, alpha)
     return alpha
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 <= alpha <= 1:
+        raise ImageError(f"alpha is the share of the original image, between 0 and 1; got {alpha}")
 
 
 def _curve(

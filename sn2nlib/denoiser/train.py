@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import distributed, nn
 
-from sn2nlib.errors import CheckpointError, Sn2nError
+from sn2nlib.errors import CheckpointError, ImageError, Sn2nError
 from sn2nlib.provenance import provenance
 
 from .apply import Denoiser
@@ -125,7 +125,8 @@ def train(
     CheckpointError
         If `out` holds a training with other settings or scans, or a file there or in `start_from` is damaged.
     Sn2nError
-        If there are no scans, an option is not one of those above, or the loss becomes NaN or infinite.
+        If there are no scans or they are no training volumes, an option is not one of those above, or the loss becomes
+        NaN or infinite.
 
     References
     ----------
@@ -133,6 +134,8 @@ def train(
     Kingma DP, Ba J. Adam. ICLR 2015.
     """
     out = Path(out)
+    if strange := {type(each).__name__ for each in (*volumes, *validation) if not isinstance(each, TrainingVolume)}:
+        raise ImageError(f"train takes training volumes, not {', '.join(strange)}; training_volume(pair) makes one")
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16(device) else "float32"
     origin = None if start_from is None else _origin(start_from, out)

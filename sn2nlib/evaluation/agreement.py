@@ -68,12 +68,11 @@ class Kappa:
 
 @dataclass(frozen=True)
 class Interval:
-    """A bootstrap interval: low, high, and how many of the resamples had a defined value."""
+    """A bootstrap interval: low, high, and in how many resamples the value was defined."""
 
     low: float
     high: float
     n_defined: int
-    n_resamples: int
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,12 @@ def agreement_weights(n_grades: int, weights: str) -> np.ndarray:
         raise StudyError(f"Weights must be linear, quadratic or none, over two grades or more, not {weights!r}")
     distance = np.abs(np.subtract.outer(np.arange(n_grades), np.arange(n_grades))) / (n_grades - 1)
     return np.eye(n_grades) if weights == "none" else 1 - distance ** _EXPONENTS[weights]
+
+
+def check_confidence(confidence: float) -> None:
+    """A StudyError unless the level of an interval lies between 0 and 1."""
+    if not 0 < confidence < 1:
+        raise StudyError(f"The confidence must lie between 0 and 1, not {confidence}")
 
 
 def weighted_kappa(
@@ -145,7 +150,7 @@ def weighted_kappa(
     Raises
     ------
     StudyError
-        For lengths that differ, or a grade that is not on the scale.
+        For lengths that differ, a grade that is not on the scale, or a confidence outside (0, 1).
 
     References
     ----------
@@ -153,6 +158,7 @@ def weighted_kappa(
     errors of kappa and weighted kappa. Psychol Bull 1969;72:323-327. Feinstein AR, Cicchetti DV. High agreement but
     low kappa. J Clin Epidemiol 1990;43:543-549.
     """
+    check_confidence(confidence)
     table = _table(a, b, categories)
     w = agreement_weights(len(categories), weights)
     n = int(table.sum())
@@ -220,12 +226,13 @@ def bootstrap_kappa(
     StudyError
         As `weighted_kappa`; also if the cases are not as many as the grades.
     """
+    check_confidence(confidence)
     first, second = _places(a, categories), _places(b, categories)
     names, of_case = np.unique(np.asarray(cases), return_inverse=True)
     if not len(first) == len(second) == len(of_case):
         raise StudyError(f"Grades and cases must be as many: {len(first)}, {len(second)}, {len(of_case)}")
     if not len(names):
-        return Interval(_NAN, _NAN, 0, resamples)
+        return Interval(_NAN, _NAN, 0)
     k = len(categories)
     tables = np.zeros((len(names), k, k))
     np.add.at(tables, (of_case, first, second), 1)
@@ -234,9 +241,9 @@ def bootstrap_kappa(
     kappas = _kappas(np.tensordot(drawn, tables, axes=1), agreement_weights(k, weights))
     defined = kappas[np.isfinite(kappas)]
     if 2 * len(defined) < resamples:
-        return Interval(_NAN, _NAN, len(defined), resamples)
+        return Interval(_NAN, _NAN, len(defined))
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high), len(defined), resamples)
+    return Interval(float(low), float(high), len(defined))
 
 
 def gwet_ac2(
@@ -267,6 +274,7 @@ def gwet_ac2(
     Gwet KL. Computing inter-rater reliability and its variance in the presence of high agreement. Br J Math Stat
     Psychol 2008;61:29-48. Gwet KL. Handbook of inter-rater reliability, 4th ed. 2014, chapters 4 and 5.
     """
+    check_confidence(confidence)
     first, second = _places(a, categories), _places(b, categories)
     n = int(_table(a, b, categories).sum())
     if not n:

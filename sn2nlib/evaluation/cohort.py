@@ -6,7 +6,7 @@ scans of every fourth or fifth image plane.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -94,11 +94,8 @@ def scan_at_noise_ratio(
     ratio: float,
     *,
     seed: int,
-    acceleration: tuple[int, int] = (2, 1),
-    caipi_shift: int = 0,
-    acs: int = 24,
-    partial_fourier: tuple[float, float] = (1.0, 1.0),
-    **recon: Any,
+    recon: Mapping[str, Any] | None = None,
+    **sampling: Any,
 ) -> tuple[Scan, float]:
     """The fully sampled scan with the noise at which its undersampled reconstruction has this `noise_over_scale`.
 
@@ -110,10 +107,10 @@ def scan_at_noise_ratio(
         Noise SD in the head over intensity scale, for example 0.03.
     seed
         Of the noise.
-    acceleration, caipi_shift, acs, partial_fourier
-        Of the retrospective undersampling.
     recon
-        Passed to `make_pair`.
+        Keyword arguments of `sn2nlib.recon.make_pair`.
+    sampling
+        Keyword arguments of `sn2nlib.scans.acquire.undersample`.
 
     Returns
     -------
@@ -121,10 +118,7 @@ def scan_at_noise_ratio(
         Fully sampled scan, and the ratio reached: within 1 %, on trial scans of every fourth or fifth image plane.
     """
     trial = _trials(clean, seed)
-    sampling: dict[str, Any] = {
-        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
-    }  # fmt: skip
-    noise_sd = FIRST_GUESS
+    recon, noise_sd = dict(recon or {}), FIRST_GUESS
     for _ in range(_TRIALS):
         found = noise_over_scale(trial_pair(undersample(trial(noise_sd), **sampling), **recon))
         if abs(found / ratio - 1) < 0.01:
@@ -138,11 +132,8 @@ def scan_at_psnr(
     target: float,
     *,
     seed: int,
-    acceleration: tuple[int, int] = (2, 1),
-    caipi_shift: int = 0,
-    acs: int = 24,
-    partial_fourier: tuple[float, float] = (1.0, 1.0),
-    **recon: Any,
+    recon: Mapping[str, Any] | None = None,
+    **sampling: Any,
 ) -> tuple[Scan, float]:
     """The fully sampled scan with the noise at which its undersampled reconstruction has the PSNR `target`.
 
@@ -158,10 +149,10 @@ def scan_at_psnr(
         PSNR in dB of the conventional image against the fully sampled one, whole volume.
     seed
         Of the noise.
-    acceleration, caipi_shift, acs, partial_fourier
-        Of the retrospective undersampling.
     recon
-        Passed to `reconstruct`.
+        Keyword arguments of `sn2nlib.recon.reconstruct`.
+    sampling
+        Keyword arguments of `sn2nlib.scans.acquire.undersample`.
 
     Returns
     -------
@@ -174,9 +165,7 @@ def scan_at_psnr(
         If the conventional image stays 3 dB or more below the target; a miss of more than 0.3 dB is a warning.
     """
     trial = _trials(clean, seed)
-    sampling: dict[str, Any] = {
-        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
-    }  # fmt: skip
+    recon = dict(recon or {})
     headroom = _brightest(clean, trial(1.0).noise) / _brightest(trial(0.0), trial(1.0).noise)
 
     def psnr_of(scan: Scan, headroom: float = 1.0) -> float:

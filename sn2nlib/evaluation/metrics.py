@@ -124,12 +124,6 @@ def nrmse_slices(image: Volume, reference: Volume, *, mask: Mask | None = None) 
     return _nrmse_slices(_squared_error(image, reference), reference, _mask(mask, reference))
 
 
-def nrmse_volume(image: Volume, reference: Volume, *, mask: Mask | None = None) -> float:
-    """100·‖image − reference‖ / ‖reference‖ over the region as one. Parameters and errors as `nrmse`."""
-    image, reference = _pair(image, reference)
-    return _nrmse_volume(_squared_error(image, reference), reference, _mask(mask, reference))
-
-
 def image_quality(
     image: Volume,
     reference: Volume,

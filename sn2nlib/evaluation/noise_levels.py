@@ -110,12 +110,11 @@ def prepare_head(
     scan, references, psnr
         The PSNR reached, in dB.
     """
-    recon = dict(recon or {})
     sampling: dict[str, Any] = {
         "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
     }  # fmt: skip
     clean = acquire(head, **acquisition, acceleration=(1, 1), acs=None, noise_sd=0, seed=seed)
-    scan, reached = scan_at_psnr(clean, target_psnr, seed=seed, **sampling, **recon)
+    scan, reached = scan_at_psnr(clean, target_psnr, seed=seed, recon=recon, **sampling)
     return scan, make_references(clean, scan, recon=recon), reached
 
 
@@ -141,25 +140,20 @@ def conventional_images(
     *,
     levels: Sequence[float] = LEVELS,
     seed: int = 0,
-    acceleration: tuple[int, int] = (2, 1),
-    caipi_shift: int = 0,
-    acs: int = 24,
-    partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
+    **sampling: Any,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Conventional image of a fully sampled scan at each noise level, one at a time.
 
-    The scan is undersampled; `level` times its own noise SD is added per real and imaginary channel; kernels and
-    weights are estimated anew from the noisy data. Every level has its own seeded draw, and none of it is in the
-    reference.
+    The scan is undersampled as `sampling` tells `sn2nlib.scans.acquire.undersample`; `level` times its own noise SD is
+    added per real and imaginary channel; kernels and weights are estimated anew from the noisy data. Every level has
+    its own seeded draw, and none of it is in the reference.
 
     Yields
     ------
     level, (z, y, x) float32 magnitude
     """
-    undersampled = undersample(
-        scan, acceleration=acceleration, caipi_shift=caipi_shift, acs=acs, partial_fourier=partial_fourier
-    )
+    undersampled = undersample(scan, **sampling)
     for level in levels:
         noisy = add_noise(undersampled, level, seed=seed * 1000 + round(100 * level))
         yield level, np.abs(reconstruct(noisy, **dict(recon or {})))
@@ -233,11 +227,8 @@ def measure_scan(
     head: str,
     levels: Sequence[float] = LEVELS,
     seed: int = 0,
-    acceleration: tuple[int, int] = (2, 1),
-    caipi_shift: int = 0,
-    acs: int = 24,
-    partial_fourier: tuple[float, float] = (1.0, 1.0),
     recon: Mapping[str, Any] | None = None,
+    **sampling: Any,
 ) -> list[dict[str, Any]]:
     """The whole experiment on one scan: every row of `measure` at every level.
 
@@ -245,11 +236,10 @@ def measure_scan(
     ----------
     denoise
         Conventional magnitude image → sN2N image, for example `Denoiser.denoise`.
+    sampling
+        Keyword arguments of `sn2nlib.scans.acquire.undersample`.
     """
     rows: list[dict[str, Any]] = []
-    sampling: dict[str, Any] = {
-        "acceleration": acceleration, "caipi_shift": caipi_shift, "acs": acs, "partial_fourier": partial_fourier
-    }  # fmt: skip
     series = conventional_images(scan, levels=levels, seed=seed, recon=recon, **sampling)
     for level, original in series:
         images = {"original": original, "sN2N": denoise(original)}

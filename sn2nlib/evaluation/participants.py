@@ -164,10 +164,10 @@ def simulate_participant(
     clean = acquire(head, **acquisition, acceleration=(1, 1), acs=None, noise_sd=0, seed=seed)
     reached: float | None = None
     if noise_ratio is not None:
-        scan, _ = scan_at_noise_ratio(clean, noise_ratio, seed=seed, **sampling, **recon)
+        scan, _ = scan_at_noise_ratio(clean, noise_ratio, seed=seed, recon=recon, **sampling)
     else:
         assert target_psnr is not None
-        scan, reached = scan_at_psnr(clean, target_psnr, seed=seed, **sampling, **recon)
+        scan, reached = scan_at_psnr(clean, target_psnr, seed=seed, recon=recon, **sampling)
     references = make_references(clean, scan, recon=recon) if with_references else None
     numbers = _thinned_numbers(head, clean, scan, sampling, recon)
     if reached is None and references is not None:

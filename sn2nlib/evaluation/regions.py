@@ -56,10 +56,14 @@ def tissue_core(tissue: np.ndarray, index: int, shape: tuple[int, int, int]) -> 
     -------
     (z, y, x) bool
     """
-    core = binary_erosion(tissue == index)
+    return nearest(binary_erosion(tissue == index), shape)
+
+
+def nearest(mask: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """A mask (z, y, x) of a fine grid on a coarser one of this shape: of each voxel, the nearest of the fine grid."""
     # voxel n//2 of both grids lies at the same place
-    nearest = [
+    places = [
         np.clip(np.rint((np.arange(n) - n // 2) * (fine / n)).astype(int) + fine // 2, 0, fine - 1)
-        for n, fine in zip(shape, tissue.shape, strict=True)
+        for n, fine in zip(shape, mask.shape, strict=True)
     ]
-    return core[np.ix_(*nearest)]
+    return mask[np.ix_(*places)]

@@ -4,6 +4,7 @@ A test that its groups cannot carry (one scan, one group, no spread) is undefine
 without a warning, and never 0 or 1.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from sn2nlib.evaluation.agreement import (
     Interval,
     Kappa,
     bootstrap_kappa,
+    check_confidence,
     gwet_ac2,
     kappa_band,
     weighted_kappa,
@@ -104,20 +106,19 @@ def paired_t(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> PairedT
         raise StudyError(f"A paired test needs two lists of one length, not shapes {a.shape} and {b.shape}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise StudyError("A paired test needs finite values; a scan has NaN or infinity")
-    if not 0 < confidence < 1:
-        raise StudyError(f"The confidence must lie between 0 and 1, not {confidence}")
+    check_confidence(confidence)
     n, difference = len(a), a - b
     mean = float(difference.mean()) if n else _NAN
     if n < 2:
         return PairedT(n, mean, _NAN, _NAN, max(n - 1, 0), _NAN, _NAN, _NAN, confidence)
     sd = float(difference.std(ddof=1))
-    error = sd / np.sqrt(n)
+    error = sd / math.sqrt(n)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
     # equal differences leave an SD of rounding size: no evidence, and no t of 10^15
     flat = sd <= 8 * np.finfo(np.float64).eps * float(np.max(np.abs([a, b])))
     t = _NAN if flat else mean / error
     p = _NAN if flat else 2 * float(stats.t.sf(abs(t), n - 1))
-    return PairedT(n, mean, sd, float(t), n - 1, p, mean - half, mean + half, confidence)
+    return PairedT(n, mean, sd, t, n - 1, p, mean - half, mean + half, confidence)
 
 
 def anova(groups: Sequence[ArrayLike]) -> GroupTest:

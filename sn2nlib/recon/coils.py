@@ -52,7 +52,7 @@ def walsh(coil_images: _Complex, *, window: int = DEFAULT_WINDOW) -> _Complex:
     Raises
     ------
     ScanError
-        Wrong axes or dtype, or a window below 1.
+        Wrong axes or dtype, a window below 1, or NaN, Inf or values whose squares are.
     """
     if coil_images.ndim != 4 or not np.iscomplexobj(coil_images):
         raise ScanError(f"coil images need complex (coil, z, y, x), got {coil_images.dtype} {coil_images.shape}")
@@ -195,7 +195,10 @@ def _local_covariances(coil_images: Slabs, window: int, step: int) -> Iterator[_
 
 def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Complex]:
     """Dominant eigenvectors (block y, block x, coil), phases aligned, one plane of blocks after the other."""
-    wide = _wide_covariance(coil_images, _WIDE * window)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below
+        wide = _wide_covariance(coil_images, _WIDE * window)
+    if not np.isfinite(wide).all():
+        raise ScanError("coil images hold NaN or Inf, or values whose squares are beyond float32; repair or scale them")
     reference = np.linalg.eigh(wide.sum(axis=(0, 1, 2)))[1][:, -1]
     along = [
         _interpolation(np.arange(-(-n // step)) * step + (step - 1) / 2, n, _WIDE * window)

@@ -104,8 +104,10 @@ def calibrate(
     ry, rz = acceleration
     if min(ry, rz) < 1 or ry * rz == 1:
         raise CalibrationError(f"acceleration (Ry, Rz) = {acceleration} leaves nothing to fill")
-    if min(kernel) < 1 or ridge < 0:
-        raise CalibrationError(f"kernel {kernel} must be positive and the ridge {ridge} not negative")
+    if len(kernel) != 3 or min(kernel) < 1 or ridge < 0:
+        raise CalibrationError(
+            f"kernel {kernel} must be three positive numbers (kx, ky, kz) and the ridge {ridge} not negative"
+        )
     n_coils, nz, ny, nx = acs.shape
     for coil, samples in enumerate(acs):
         if not samples.any():

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from sn2nlib.fourier import ifft
 from sn2nlib.recon.chain import Preparation, calibrated, fitted_compression, needs_kernel
 from sn2nlib.recon.coils import DEFAULT_WINDOW, BlockWeights, block_weights
-from sn2nlib.recon.compression import Compression, Method
+from sn2nlib.recon.compression import CENTRE, Compression, Method
 from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
 from sn2nlib.recon.hybrid import HybridFill, HybridSamples, edge_transform, image_phase, sample_phase
 from sn2nlib.recon.noise import NoisePlanes, corner_positions, whitening_matrix
@@ -217,10 +217,8 @@ def _preparation(header: ScanHeader, virtual_coils: int | float | None, method: 
 
 def _centre(region: tuple[slice, slice]) -> tuple[slice, slice]:
     """The lines that `fitted_compression` looks at."""
-    from_z, from_y = (part.start + (part.stop - part.start) // 2 - min(part.stop - part.start, 24) // 2
-                      for part in region)
-    size_z, size_y = (min(part.stop - part.start, 24) for part in region)
-    return slice(from_z, from_z + size_z), slice(from_y, from_y + size_y)
+    first_z, first_y = (max(part.start, (part.start + part.stop) // 2 - CENTRE // 2) for part in region)
+    return slice(first_z, min(first_z + CENTRE, region[0].stop)), slice(first_y, min(first_y + CENTRE, region[1].stop))
 
 
 def _corner_noise(header: ScanHeader) -> _Complex:

@@ -384,7 +384,8 @@ def warn_if_noisy(noise_sd: NDArray[np.float32], mask: NDArray[np.bool_], magnit
     if median > MAX_HALF_G:
         warnings.warn(
             f"the median g-factor of a half image is {median:.1f} in the object: "
-            "the coils cannot separate the aliases of a halved scan, so training on these halves will blur",
+            "the coils cannot separate the aliases of a halved scan, so training on these halves will blur; "
+            "see where with sn2n recon --halves --g-factor",
             stacklevel=3,
         )
 

@@ -18,16 +18,14 @@ import h5py
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-_UNTOLD = 2**32
+from sn2nlib.parallel import usable_memory
+
 _EVERY = 20.0  # seconds between two lines of progress
 
 
 def default_limit() -> int:
-    """Half of the machine's memory, in bytes; 4 GiB where the system does not tell, as on Windows."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):
-        return _UNTOLD
+    """Half of the memory that this process may use, in bytes."""
+    return usable_memory() // 2
 
 
 def n_threads() -> int:

@@ -148,7 +148,7 @@ def _what_it_takes(dodo: Path, options: Mapping[str, str], *, force: bool) -> st
         return f"{told}. How long that takes with this profile was never measured."
     minutes = sum(measured["minutes"][notebook] for notebook in waiting)
     return (
-        f"{told}. That takes about {minutes:.0f} minutes on two cores without a GPU, up to {measured['memory']} GiB of "
+        f"{told}. That takes about {minutes:.2g} minutes on two cores without a GPU, up to {measured['memory']} GiB of "
         f"memory (all processes together), and {measured['disk']} GB of disk."
     )
 

@@ -16,6 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "export": ["export_scan", "save_ismrmrd"],
         "heads": ["Head", "digital_head", "read_head"],
         "raw": ["convert_raw", "inspect_raw", "is_scan_file", "open_raw", "option_names", "read_raw"],
-        "scan": ["Scan", "load_scan", "save_scan", "inspect_scan"],
+        "scan": ["Scan", "load_scan", "save_scan"],
     },
 )

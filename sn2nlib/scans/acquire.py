@@ -156,9 +156,7 @@ def _noisy(scan: Scan, noise_sd: float, seed: int) -> tuple[np.ndarray, np.ndarr
     colour = np.linalg.cholesky(noise_correlation(scan.n_coils, fov, seed)).astype(np.complex64)
     rng = np.random.default_rng([seed, 2])
     noise_scan = np.float32(noise_sd) * (colour @ _complex_normal(rng, (scan.n_coils, NOISE_SAMPLES)))
-    kspace = scan.kspace.copy()
-    _add(kspace, scan.mask, np.float32(noise_sd) * colour, rng)
-    return kspace, noise_scan
+    return _with_added(scan.kspace, scan.mask, np.float32(noise_sd) * colour, rng), noise_scan
 
 
 def noise_replicas(scan: Scan, n: int, *, seed: int) -> Iterator[Scan]:
@@ -187,15 +185,16 @@ def noise_replicas(scan: Scan, n: int, *, seed: int) -> Iterator[Scan]:
     noise_sd, noise_seed = float(scan.info["noise_sd"]), int(scan.info["noise_seed"])
     colour = np.linalg.cholesky(noise_correlation(scan.n_coils, fov, noise_seed)).astype(np.complex64)
     for replica in range(n):
-        kspace = clean.copy()
-        _add(kspace, scan.mask, np.float32(noise_sd) * colour, np.random.default_rng([seed, 5, replica]))
+        rng = np.random.default_rng([seed, 5, replica])
+        kspace = _with_added(clean, scan.mask, np.float32(noise_sd) * colour, rng)
         yield replace(scan, kspace=kspace, info={**scan.info, "replica": replica})
 
 
 def add_noise(scan: Scan, level: float, *, seed: int) -> Scan:
     """Add `level` times the scan's own noise: the noise levels of Table 2, white after pre-whitening.
 
-    The noise scan stays that of the original scan, so that pre-whitening, and with it the intensity scale, stays too.
+    A second repetition gets as much, drawn for itself. The noise scan stays that of the original scan, so that
+    pre-whitening, and with it the intensity scale, stays too.
 
     Parameters
     ----------
@@ -219,9 +218,10 @@ def add_noise(scan: Scan, level: float, *, seed: int) -> Scan:
         return scan
     covariance = (scan.noise @ scan.noise.conj().T) / (2 * scan.noise.shape[1])
     colour = np.linalg.cholesky(covariance.astype(np.complex128)).astype(np.complex64)
-    kspace = scan.kspace.copy()
-    _add(kspace, scan.mask, level * colour, np.random.default_rng([seed, 3]))
-    return replace(scan, kspace=kspace, info={**scan.info, "added_noise_sigma": level})
+    rng = np.random.default_rng([seed, 3])
+    kspace = _with_added(scan.kspace, scan.mask, level * colour, rng)
+    repeat = None if scan.repeat is None else _with_added(scan.repeat, scan.mask, level * colour, rng)
+    return replace(scan, kspace=kspace, repeat=repeat, info={**scan.info, "added_noise_sigma": level})
 
 
 def undersample(
@@ -251,18 +251,24 @@ def undersample(
     mask = lattice_mask(
         scan.mask.shape, acceleration=acceleration, caipi_shift=caipi_shift, acs=acs, partial_fourier=partial_fourier
     )
-    kspace = np.where(mask[None, :, :, None], scan.kspace, np.complex64(0))
-    return replace(scan, kspace=kspace, mask=mask, acceleration=acceleration, caipi_shift=caipi_shift)
+    acquired, zero = mask[None, :, :, None], np.complex64(0)
+    kspace = np.where(acquired, scan.kspace, zero)
+    repeat = None if scan.repeat is None else np.where(acquired, scan.repeat, zero)
+    return replace(scan, kspace=kspace, repeat=repeat, mask=mask, acceleration=acceleration, caipi_shift=caipi_shift)
 
 
-def _add(kspace: np.ndarray, mask: np.ndarray, colour: np.ndarray, rng: np.random.Generator) -> None:
-    """Add coloured noise to the acquired samples, in place, partition by partition to bound memory."""
+def _with_added(
+    samples: np.ndarray, mask: np.ndarray, colour: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """K-space with coloured noise on the acquired samples, drawn partition by partition to bound memory."""
+    kspace = samples.copy()
     n_coils, n_kz, _, n_kx = kspace.shape
     n_ky = mask.shape[1]
     for kz in range(n_kz):
         # drawn for every sample, so that a sample's noise does not depend on which others were acquired
         noise = (colour @ _complex_normal(rng, (n_coils, n_ky * n_kx))).reshape(n_coils, n_ky, n_kx)
         kspace[:, kz] += noise * mask[kz][None, :, None]
+    return kspace
 
 
 def _complex_normal(rng: np.random.Generator, shape: Sequence[int]) -> np.ndarray:

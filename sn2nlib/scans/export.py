@@ -23,12 +23,10 @@ import numpy as np
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import acs_region, find_lattice
-from sn2nlib.scans.bart import load_bart, save_bart
+from sn2nlib.scans.bart import save_bart
 from sn2nlib.scans.scan import Scan, check_space
 from sn2nlib.scans.sidecar import RECORD, describe
 from sn2nlib.scans.stream import ScanHeader, held, one_partition, read_header
-
-__all__ = ["FORMATS", "export_scan", "load_bart", "save_bart", "save_ismrmrd"]
 
 FORMATS = ("ismrmrd", "bart")
 _DWELL_US = 1.0  # nominal: a scan does not know its own, and only its ratio to that of the noise counts

@@ -15,7 +15,7 @@ import numpy as np
 
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write
-from sn2nlib.sampling import acs_region, find_lattice
+from sn2nlib.sampling import find_lattice
 
 FORMAT = "sn2n-scan"
 OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
@@ -242,53 +242,6 @@ def load_scan(path: str | os.PathLike[str]) -> Scan:
         )
 
 
-def inspect_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a scan file holds, without reading its samples.
-
-    Returns
-    -------
-    dict
-        Label → value, to be printed: format, coils, matrix, voxel size, acceleration, CAIPIRINHA shift, extent of the
-        calibration lines, noise samples, provenance; nothing about the patient.
-
-    Raises
-    ------
-    FileNotFoundError
-    ScanError
-        If the file is not a scan.
-    """
-    with _opened(path) as file:
-        kspace, mask = file["kspace"], file["mask"][()].astype(bool)
-        attributes = _attributes(file)
-        try:
-            rows, columns = acs_region(mask)
-            acs = (rows.stop - rows.start, columns.stop - columns.start)
-        except SamplingError:
-            acs = None
-        mebibytes = kspace.size * kspace.dtype.itemsize / 2**20
-        return {
-            "format": f"{FORMAT} version {file.attrs['version']}",
-            "coils": int(kspace.shape[0]),
-            "matrix (kz, ky, kx)": tuple(int(n) for n in kspace.shape[1:]),
-            "voxel size (z, y, x) mm": attributes["voxel_size"],
-            "acceleration (Ry, Rz)": attributes["acceleration"],
-            "CAIPIRINHA shift": attributes["caipi_shift"],
-            "fully sampled centre (kz, ky)": acs,
-            "sampled share %": round(100 * float(mask.mean()), 1),
-            "noise samples per coil": int(file["noise"].shape[1]) if "noise" in file else None,
-            "separate calibration (kz, ky, kx)": _size(file, "acs"),
-            "second repetition": "repeat" in file,
-            "not for training": attributes["not_for_training"],
-            "k-space MiB": round(mebibytes, 1),
-            "memory for reconstruction MiB": round(5 * mebibytes),
-            "provenance": attributes["info"],
-        }
-
-
-def _size(file: h5py.File, name: str) -> tuple[int, ...] | None:
-    return tuple(int(n) for n in file[name].shape[1:]) if name in file else None
-
-
 def _attributes(file: h5py.File) -> dict[str, Any]:
     attributes = file.attrs
     return {
@@ -310,7 +263,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise ScanError(f"{path}: not an HDF5 file, or damaged; expected a scan written by `sn2n simulate`") from error
+        raise ScanError(
+            f"{path}: not an HDF5 file, or damaged; expected a scan file of `sn2n simulate` or `sn2n convert`"
+        ) from error
     with file:
         try:
             _check_format(file)

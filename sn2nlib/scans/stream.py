@@ -37,6 +37,8 @@ class ScanHeader:
     Attributes
     ----------
     path
+    version : int
+        Of the file's format.
     n_coils
     shape : (kz, ky, kx)
     mask : (kz, ky) bool
@@ -48,6 +50,7 @@ class ScanHeader:
     """
 
     path: Path
+    version: int
     n_coils: int
     shape: tuple[int, int, int]
     mask: np.ndarray
@@ -89,6 +92,7 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
             raise ScanError(f"mask: {error}") from error
         return ScanHeader(
             path=Path(path),
+            version=int(file.attrs["version"]),
             n_coils=int(kspace.shape[0]),
             shape=tuple(int(n) for n in kspace.shape[1:]),  # type: ignore[arg-type]
             mask=mask,

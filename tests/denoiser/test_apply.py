@@ -166,6 +166,10 @@ def test_the_four_curves_are_those_of_the_blended_images() -> None:
     assert list(dict.fromkeys(real["definition"])) == ["half_to_half", "original_to_half"]
     with pytest.raises(ImageError, match=r"s1: .* mask"):
         sweep_alpha("s1", alphas=alphas, noise_free=truth, **images)
+    with pytest.raises(ImageError, match=r"between 0 and 1; got 2\.0"):
+        sweep_alpha("s1", alphas=[0.5, 2], **images)
+    with pytest.raises(ImageError, match=r"s1: all images .* one shape, not .*\(1, 6, 7\)"):  # it would broadcast
+        sweep_alpha("s1", alphas=alphas, **images | {"half_a": images["half_a"][:1]})
 
 
 def test_a_perfect_blend_is_infinitely_good() -> None:

@@ -273,6 +273,13 @@ def test_without_scans_nothing_begins(tmp_path: Path) -> None:
         train([], out=tmp_path, **TINY)
 
 
+def test_a_pair_is_no_training_volume(tmp_path: Path, volumes: list[TrainingVolume]) -> None:
+    pair = SimpleNamespace(half_a=volumes[0].half_a, half_b=volumes[0].half_b)
+    for scans in ({"volumes": [*volumes, pair]}, {"volumes": volumes, "validation": [pair]}):
+        with pytest.raises(ImageError, match=r"not SimpleNamespace; training_volume\(pair\) makes one"):
+            train(**scans, out=tmp_path, **TINY)
+
+
 @pytest.mark.parametrize(("balance", "lowest", "highest"), [(False, 0.3, 0.8), (True, 0.93, 1.03)])
 def test_balance_listens_to_the_cleaner_scan(
     tmp_path: Path, balance: bool, lowest: float, highest: float

@@ -65,6 +65,11 @@ def test_paired_t_of_bad_input() -> None:
         paired_t([1, 2], [1, 3], confidence=95)
 
 
+def test_paired_t_gives_plain_numbers() -> None:
+    found = paired_t([1, 2, 4], [1, 3, 3])
+    assert {type(value) for value in vars(found).values()} == {int, float}
+
+
 # --- ANOVA --------------------------------------------------------------------------------------
 
 

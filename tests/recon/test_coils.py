@@ -109,5 +109,10 @@ def test_bad_input_is_refused(white_noise) -> None:
         walsh(images[0])
     with pytest.raises(ScanError, match="at least 1 voxel"):
         walsh(images, window=0)
+    for value in (np.nan, np.inf, 1e30):
+        broken = images.copy()
+        broken[1, 2, 3, 1] = value
+        with pytest.raises(ScanError, match="coil images hold NaN or Inf, or values whose squares"):
+            walsh(broken)
     with pytest.raises(ScanError, match="differ in shape"):
         combine(images, images[:1])

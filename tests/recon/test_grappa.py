@@ -266,8 +266,9 @@ def test_bad_calibration_data_are_refused() -> None:
         calibrate(_acs()[:, :2, :3], acceleration=(2, 1))
     with pytest.raises(CalibrationError, match="leaves nothing to fill"):
         calibrate(_acs(), acceleration=(1, 1))
-    with pytest.raises(CalibrationError, match="must be positive"):
-        calibrate(_acs(), acceleration=(2, 1), kernel=(3, 0, 2))
+    for kernel in ((3, 0, 2), (3, 2), (3, 2, 2, 1)):
+        with pytest.raises(CalibrationError, match="must be three positive numbers"):
+            calibrate(_acs(), acceleration=(2, 1), kernel=kernel)
     twins = _acs()
     twins[1] = twins[0]
     with pytest.raises(CalibrationError, match="singular"):

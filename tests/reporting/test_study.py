@@ -108,11 +108,11 @@ def test_what_it_takes_is_told_before_it_begins(
     assert set(minutes) == set(STEPS)
     run(root, ran)
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.startswith(f"To run: {', '.join(STEPS)}. That takes about {sum(minutes.values()):.0f} minutes on two")
+    assert first.startswith(f"To run: {', '.join(STEPS)}. That takes about 4.5 minutes on two")
     write_notebook(root, "08_readers", "changed = 1")
     run(root, ran)
     # 09 waits for 08, though nothing that it reads has changed yet
-    assert capsys.readouterr().out.splitlines()[0].startswith("To run: 08_readers, 09_report. That takes about 1 min")
+    assert capsys.readouterr().out.splitlines()[0].startswith("To run: 08_readers, 09_report. That takes about 0.6 min")
     settings = (root / "notebooks" / "profiles" / "smoke.yaml").read_text().replace("name: smoke", "name: mine")
     (root / "mine.yaml").write_text(settings)
     run_study(str(root / "mine.yaml"), root=root)

@@ -307,6 +307,18 @@ def test_a_negative_level_or_an_unknown_sigma_is_refused(clean: Scan, noisy: Sca
         add_noise(clean, 1.0, seed=0)
 
 
+def test_a_second_repetition_gets_noise_of_its_own_and_is_undersampled_too(noisy: Scan) -> None:
+    twice = replace(noisy, repeat=2 * noisy.kspace)
+    louder = add_noise(twice, 1.5, seed=3)
+    np.testing.assert_array_equal(louder.kspace, add_noise(noisy, 1.5, seed=3).kspace)
+    added, also = louder.kspace - twice.kspace, louder.repeat - twice.repeat
+    assert np.linalg.norm(also) == pytest.approx(np.linalg.norm(added), rel=0.02)
+    assert abs(np.vdot(added, also)) < 0.02 * np.vdot(added, added).real
+    few = undersample(louder, acceleration=(2, 1), acs=9)
+    np.testing.assert_array_equal(few.repeat, louder.repeat * few.mask[:, :, None])
+    np.testing.assert_array_equal(twice.repeat, 2 * noisy.kspace)
+
+
 # sampling
 
 

@@ -17,12 +17,13 @@ from sn2nlib.fourier import fft, ifft
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
-from sn2nlib.scans.raw.layout_table import layout_named, load_layouts
+from sn2nlib.scans.raw.layout_table import load_layouts
 from sn2nlib.scans.raw.layouts import LayoutOptions, find_layout, inspect_layout, read_layout, why_unknown
 from sn2nlib.scans.raw.mrd_variants import apply_variant, mrd_variant
 from sn2nlib.scans.scan import Scan, save_scan
 
 SHAPE = (3, 12, 22, 14)  # (coil, z, y, x)
+LAYOUTS = {layout.name: layout for layout in load_layouts()}
 
 
 def coil_images(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
@@ -322,7 +323,7 @@ def test_files_of_no_layout(tmp_path: Path) -> None:
     other = write(tmp_path / "other.h5", {"data": np.zeros(3)})
     assert find_layout(other) is None and "calgary-campinas-359: no dataset kspace" in why_unknown(other)
     with pytest.raises(ScanError, match=r"other\.h5: not of the layout plain: no dataset kspace"):
-        inspect_layout(other, layout_named("plain"))
+        inspect_layout(other, LAYOUTS["plain"])
 
 
 def test_a_small_file_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
@@ -405,7 +406,7 @@ def test_variants_are_known_by_their_headers() -> None:
     assert mrd_variant(header(vendor="Philips", tesla=3.0, contrasts=3)) is None
     nothing = SimpleNamespace(acquisitionSystemInformation=None, encoding=[], userParameters=None)
     assert mrd_variant(nothing) is None
-    assert "motion correction" in str(layout_named("ahead-7t").reason_against_training)
+    assert "motion correction" in str(LAYOUTS["ahead-7t"].reason_against_training)
 
 
 def stanford(
@@ -430,7 +431,7 @@ def test_stanford_signs_noise_and_slices(chop: tuple[int, int]) -> None:
     images, sd, stored = stanford(chop=chop)
     before = stored.copy()
     kspace, reason = apply_variant(
-        layout_named("mridata-stanford-3d-fse"), stored, np.ones((24, 20), bool),
+        LAYOUTS["mridata-stanford-3d-fse"], stored, np.ones((24, 20), bool),
         parameters={"ChopY": chop[0], "ChopZ": chop[1]}, noise_sd=sd,
     )  # fmt: skip
     np.testing.assert_allclose(ifft(kspace), images / sd[:, None, None, None], atol=2e-5)
@@ -457,7 +458,7 @@ def weighted(noise: np.ndarray) -> np.ndarray:
 def test_noise_that_is_not_white_along_kz_bars_training(change: Callable[[np.ndarray], np.ndarray]) -> None:
     _, sd, stored = stanford(weights=change)
     _, reason = apply_variant(
-        layout_named("mridata-stanford-3d-fse"), stored, np.ones((24, 20), bool),
+        LAYOUTS["mridata-stanford-3d-fse"], stored, np.ones((24, 20), bool),
         parameters={"ChopY": 0, "ChopZ": 0}, noise_sd=sd,
     )  # fmt: skip
     assert "the noise along kz is not white" in str(reason)
@@ -466,20 +467,20 @@ def test_noise_that_is_not_white_along_kz_bars_training(change: Callable[[np.nda
 @pytest.mark.parametrize("seed", range(8))
 def test_white_noise_passes_whatever_the_draw(seed: int) -> None:
     _, sd, stored = stanford(seed=seed)
-    variant, mask = layout_named("mridata-stanford-3d-fse"), np.ones((24, 20), bool)
+    variant, mask = LAYOUTS["mridata-stanford-3d-fse"], np.ones((24, 20), bool)
     _, reason = apply_variant(variant, stored, mask, parameters={"ChopY": 0, "ChopZ": 0}, noise_sd=sd)
     assert reason is None
 
 
 def test_noise_sds_and_signs_are_checked() -> None:
     _, _, stored = stanford()
-    variant, mask = layout_named("mridata-stanford-3d-fse"), np.ones((24, 20), bool)
+    variant, mask = LAYOUTS["mridata-stanford-3d-fse"], np.ones((24, 20), bool)
     for sd in (np.ones(3), np.array([1.0, 0.0]), np.array([1.0, np.nan])):
         with pytest.raises(ScanError, match="rec_std: needs a noise SD above 0 for each of the 2 channels"):
             apply_variant(variant, stored, mask, parameters={}, noise_sd=sd)
     with pytest.raises(ScanError, match="ChopY must be a whole number"):
         apply_variant(variant, stored, mask, parameters={"ChopY": "yes"})
-    _, reason = apply_variant(layout_named("mridata-stanford-2d-fse"), stored, mask, parameters={})
+    _, reason = apply_variant(LAYOUTS["mridata-stanford-2d-fse"], stored, mask, parameters={})
     assert "one partition" in str(reason)
 
 

@@ -73,7 +73,7 @@ def test_nothing_made_from_the_brain_tells_of_the_patient(
             cli.main([str(word) for word in command])
     printed = capfd.readouterr()
     told = [printed.out.encode(), printed.err.encode(), caplog.text.encode(), str(scan.info).encode(),
-            str(inspect_raw(path).as_dict()).encode()]  # fmt: skip
+            str(inspect_raw(path)).encode()]  # fmt: skip
     told += [(tmp_path / name).read_bytes() for name in ("scan.h5", "image.nii.gz")]
     told.append(gzip.decompress((tmp_path / "image.nii.gz").read_bytes()))
     assert printed.out and printed.err

@@ -13,7 +13,7 @@ import pytest
 
 from sn2nlib.errors import ScanError
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans.scan import FORMAT_VERSION, Scan, inspect_scan, load_scan, save_scan
+from sn2nlib.scans.scan import FORMAT_VERSION, Scan, load_scan, save_scan
 from sn2nlib.scans.stream import read_header, read_partitions
 
 SHAPE = (3, 5, 21, 4)  # (coil, kz, ky, kx)
@@ -102,9 +102,8 @@ def test_calibration_second_repetition_and_the_bar_to_training_round_trip(tmp_pa
         assert stored.dtype == np.complex64
         np.testing.assert_array_equal(stored, getattr(scan, name))
     assert loaded.not_for_training == "one partition"
-    found = inspect_scan(tmp_path / "scan.h5")
-    assert found["separate calibration (kz, ky, kx)"] == (5, 9, 4) and found["second repetition"] is True
-    assert found["not for training"] == "one partition"
+    header = read_header(tmp_path / "scan.h5")
+    assert (header.acs_shape, header.has_repeat, header.not_for_training) == ((5, 9, 4), True, "one partition")
     with h5py.File(tmp_path / "scan.h5", "a") as file:
         del file["acs"]
         file["acs"] = acs[:2]
@@ -118,7 +117,7 @@ def test_a_file_of_the_first_format_is_still_read(saved: Path) -> None:
     loaded = load_scan(saved)
     np.testing.assert_array_equal(loaded.kspace, make_scan().kspace)
     assert (loaded.acs, loaded.repeat, loaded.not_for_training) == (None, None, None)
-    assert inspect_scan(saved)["format"] == "sn2n-scan version 1"
+    assert read_header(saved).version == 1
 
 
 def test_an_existing_file_is_kept_unless_told_otherwise(saved: Path) -> None:
@@ -279,18 +278,18 @@ def test_a_file_that_is_no_scan(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no scan file .*absent\.h5"):
         load_scan(tmp_path / "absent.h5")
     (tmp_path / "text.h5").write_text("not HDF5")
-    with pytest.raises(ScanError, match=r"text\.h5: not an HDF5 file, or damaged"):
+    with pytest.raises(ScanError, match=r"text\.h5: not an HDF5 file, or damaged; .* or `sn2n convert`"):
         load_scan(tmp_path / "text.h5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["data"] = np.zeros(3)
     with pytest.raises(ScanError, match=r"other\.h5: .* not a scan .*lacks acceleration, .*kspace, mask"):
-        inspect_scan(tmp_path / "other.h5")
+        read_header(tmp_path / "other.h5")
 
 
 def test_a_file_of_a_newer_format_is_refused(saved: Path) -> None:
     with h5py.File(saved, "a") as file:
         file.attrs["version"] = FORMAT_VERSION + 1
-    for read in (load_scan, inspect_scan):
+    for read in (load_scan, read_header):
         with pytest.raises(ScanError, match=r"scan\.h5: a scan of format version 3, .* reads up to 2; install"):
             read(saved)
     with h5py.File(saved, "a") as file:  # a newer format may lack what this one has
@@ -309,7 +308,7 @@ def test_a_file_that_lacks_something(saved: Path, name: str, lacks: str) -> None
             del file[name]
         else:
             del file.attrs[name]
-    for read in (load_scan, inspect_scan):
+    for read in (load_scan, read_header):
         with pytest.raises(ScanError, match=rf"scan\.h5: .*it lacks {lacks}"):
             read(saved)
 
@@ -349,7 +348,7 @@ def test_a_mask_stored_as_bytes_is_read(saved: Path) -> None:
 def test_a_truncated_file(saved: Path, share: float) -> None:
     content = saved.read_bytes()
     saved.write_bytes(content[: int(share * len(content))])
-    for read in (load_scan, inspect_scan):
+    for read in (load_scan, read_header):
         with pytest.raises(ScanError, match=r"scan\.h5: not an HDF5 file, or damaged"):
             read(saved)
 
@@ -364,7 +363,7 @@ def test_a_damaged_file(saved: Path, start: int) -> None:
         load_scan(saved)
 
 
-@pytest.mark.parametrize("read", [load_scan, inspect_scan])
+@pytest.mark.parametrize("read", [load_scan, read_header])
 def test_running_out_of_memory_is_not_called_damage(
     saved: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
 ) -> None:
@@ -376,7 +375,7 @@ def test_running_out_of_memory_is_not_called_damage(
         read(saved)
 
 
-def test_inspecting_tells_what_is_there_without_reading_samples(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_header_is_read_without_samples(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with h5py.File(saved, "a") as file:
         file["kspace"][...] = np.nan  # nobody looks
     read, names = h5py.Dataset.__getitem__, []
@@ -386,33 +385,11 @@ def test_inspecting_tells_what_is_there_without_reading_samples(saved: Path, mon
         return read(dataset, *arguments)
 
     monkeypatch.setattr(h5py.Dataset, "__getitem__", recorded)
-    found = inspect_scan(saved)
-    assert names == ["/mask"]
-    assert found == {
-        "format": "sn2n-scan version 2",
-        "coils": 3,
-        "matrix (kz, ky, kx)": (5, 21, 4),
-        "voxel size (z, y, x) mm": (1.1, 0.9, 0.7),
-        "acceleration (Ry, Rz)": (2, 1),
-        "CAIPIRINHA shift": 0,
-        "fully sampled centre (kz, ky)": (5, 9),  # a lattice line joins on either side
-        "sampled share %": 71.4,  # 11 lattice lines and 4 more of 21
-        "noise samples per coil": 50,
-        "separate calibration (kz, ky, kx)": None,
-        "second repetition": False,
-        "not for training": None,
-        "k-space MiB": 0.0,
-        "memory for reconstruction MiB": 0,
-        "provenance": {"source": "simulated", "seed": 3, "noise_sd": 0.1},
-    }
-
-
-def test_inspecting_a_scan_without_calibration_lines_or_noise(tmp_path: Path) -> None:
-    mask = lattice_mask((4, 10), acceleration=(2, 1), acs=None)
-    assert not mask[2, 5]
-    kspace = np.ones((2, 4, 10, 2**16), np.complex64) * mask[:, :, None]
-    save_scan(Scan(kspace, mask, (2, 1)), tmp_path / "scan.h5")
-    found = inspect_scan(tmp_path / "scan.h5")
-    assert found["fully sampled centre (kz, ky)"] is None and found["noise samples per coil"] is None
-    assert found["k-space MiB"] == 40.0 and found["memory for reconstruction MiB"] == 200
-    assert found["sampled share %"] == 50.0
+    header, scan = read_header(saved), make_scan()
+    assert names == ["/mask", "/noise"]
+    assert (header.version, header.n_coils, header.shape) == (2, 3, (5, 21, 4))
+    assert (header.acs_shape, header.has_repeat, header.not_for_training) == (None, False, None)
+    for name in ("acceleration", "caipi_shift", "voxel_size", "info"):
+        assert getattr(header, name) == getattr(scan, name)
+    for name in ("mask", "affine", "noise"):
+        np.testing.assert_array_equal(getattr(header, name), getattr(scan, name))

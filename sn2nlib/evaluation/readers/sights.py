@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 
 from sn2nlib.errors import ImageError
-from sn2nlib.evaluation.regions import air_mask, tissue_core
+from sn2nlib.evaluation.regions import air_mask, nearest, tissue_core
 from sn2nlib.scans.atlas import STRUCTURES
 from sn2nlib.scans.heads import TISSUES, Head
 
@@ -111,7 +111,7 @@ def sights_of(head: Head, shape: tuple[int, int, int]) -> Sights:
     if head.tissue is None or head.structures is None:
         raise ImageError(f"{head.name}: only digital heads are known well enough for a model observer")
     tissue, placed = head.tissue, head.placed
-    brain = _nearest((tissue == TISSUES.index("GM")) | (tissue == TISSUES.index("WM")), shape)
+    brain = nearest((tissue == TISSUES.index("GM")) | (tissue == TISSUES.index("WM")), shape)
     white_share = share_on_grid(tissue == TISSUES.index("WM"), shape)[1]
     structures: list[Sight] = []
     lesions: list[Sight] = []
@@ -124,7 +124,7 @@ def sights_of(head: Head, shape: tuple[int, int, int]) -> Sights:
     unlike = placed is not None and (placed.lesions > 0) | (placed.regions > 0)
     plain = np.where(unlike, len(TISSUES), tissue)
     labels, cortex = head.structures, np.where(head.structures > 0, 0, plain)
-    body = _nearest(tissue > 0, shape)
+    body = nearest(tissue > 0, shape)
     return Sights(
         white=tissue_core(cortex, TISSUES.index("WM"), shape),
         grey=tissue_core(cortex, TISSUES.index("GM"), shape),
@@ -193,11 +193,3 @@ def _sight(name: str, title: str, mask: np.ndarray, against: np.ndarray) -> Sigh
 def _nucleus(labels: np.ndarray, name: str, shape: tuple[int, int, int]) -> np.ndarray:
     numbers = [number for title, number in STRUCTURES.items() if title.endswith(name)]
     return tissue_core(np.isin(labels, numbers).astype(np.uint8), 1, shape)
-
-
-def _nearest(mask: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    nearest = [
-        np.clip(np.rint((np.arange(n) - n // 2) * (fine / n)).astype(int) + fine // 2, 0, fine - 1)
-        for n, fine in zip(shape, mask.shape, strict=True)
-    ]
-    return mask[np.ix_(*nearest)]

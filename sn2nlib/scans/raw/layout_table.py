@@ -92,14 +92,3 @@ def load_layouts() -> tuple[Layout, ...]:
     """All layouts, in the order in which they are tried."""
     entries = yaml.safe_load(Path(__file__).with_name("layouts.yaml").read_text(encoding="utf-8"))
     return tuple(Layout(**{**entry, "image_axes": tuple(entry["image_axes"])}) for entry in entries)
-
-
-def layout_named(name: str) -> Layout:
-    """The layout of this name.
-
-    Raises
-    ------
-    KeyError
-        If there is none.
-    """
-    return {layout.name: layout for layout in load_layouts()}[name]

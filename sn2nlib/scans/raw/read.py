@@ -22,7 +22,7 @@ from sn2nlib.scans.raw.lines import NOISE, RawSource
 from sn2nlib.scans.raw.mrd_variants import apply_variant
 from sn2nlib.scans.raw.plan import Plan, RawOptions, make_plan
 from sn2nlib.scans.raw.report import RawReport, closed_report, layout_report, raw_report, scan_report, unread_report
-from sn2nlib.scans.scan import FORMAT, Scan, inspect_scan, load_scan, save_scan
+from sn2nlib.scans.scan import FORMAT, Scan, load_scan, save_scan
 from sn2nlib.scans.sidecar import described
 from sn2nlib.scans.stream import read_header, write_partitions
 
@@ -223,7 +223,7 @@ def inspect_raw(
     if kind in (FORMAT, "layout"):
         _refuse_options(path, kind, chosen, measurement)
     if kind == FORMAT:
-        return scan_report(inspect_scan(path)["format"], read_header(path), partial_fourier=partial_fourier)
+        return scan_report(read_header(path), partial_fourier=partial_fourier)
     if kind == "layout":
         return _inspect_layout(path, chosen, partial_fourier)
     with _naming(path):

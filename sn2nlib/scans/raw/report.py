@@ -12,6 +12,7 @@ from sn2nlib.sampling import Mask, acs_region, split_kz
 from sn2nlib.scans.raw.layouts import LayoutFacts
 from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, Lengths, RawSource, Sizes, listed
 from sn2nlib.scans.raw.plan import Plan
+from sn2nlib.scans.scan import FORMAT
 from sn2nlib.scans.stream import ScanHeader
 
 _COPIES = 5  # of k-space that the reconstruction holds at its peak
@@ -48,11 +49,6 @@ class RawReport:
     doubts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        """Label → value, the lists of sentences among them."""
-        sentences = {"does": self.does, "cannot": self.cannot, "doubts": self.doubts, "notes": self.notes}
-        return {**self.values, **{name: list(told) for name, told in sentences.items()}}
-
     def __str__(self) -> str:
         lines = [f"{name:32}{value}" for name, value in self.values.items()]
         for title, told in (
@@ -62,14 +58,14 @@ class RawReport:
         return "\n".join(lines)
 
 
-def scan_report(kind: str, scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport:
-    """Of a scan file of the format `kind`, from its header."""
+def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport:
+    """Of a scan file, from its header."""
     info = dict(scan.info)
     source, done, notes = str(info.pop("geometry", "as stored")), info.pop("done", ()), info.pop("notes", ())
     mebibytes = scan.nbytes / 2**20
     acs_size = None if scan.acs_shape is None else scan.acs_shape[:2]
     values = {
-        "format": kind,
+        "format": f"{FORMAT} version {scan.version}",
         "made of": str(info.pop("source", "unknown")),
         **{name.replace("_", " "): value for name, value in info.items() if isinstance(value, str | int | float)},
         "coils": scan.n_coils,
