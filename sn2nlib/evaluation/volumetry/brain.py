@@ -18,6 +18,7 @@ _SECOND = 0.05  # largest share of the brain that a second object may have
 _SCALP = 0.10  # least volume of signal outside the brain, over the brain's
 _LIKENESS = 0.3  # least correlation of neighbouring voxels in the brain; even three times a scan's noise leaves 0.8
 _SHRINK = 5.0  # mm: grid of N4
+MARGIN = 4  # voxels around the brain that are freed of the bias field too
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Brain:
     Attributes
     ----------
     image : (z, y, x) float32
-        Bias-corrected inside the mask, 0 outside.
+        Bias-corrected, so too a few mm around the mask; 0 farther out.
     mask : (z, y, x) bool
     tissues
         Intensities of its tissues.
@@ -167,7 +168,7 @@ def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tup
     Returns
     -------
     image : (z, y, x) float32
-        0 outside the mask.
+        The field is read on a few mm beyond the mask; 0 farther out.
     tissues
         Intensities of its tissues.
 
@@ -180,11 +181,11 @@ def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tup
     ----------
     .. [1] Tustison NJ et al. N4ITK: improved N3 bias correction. IEEE Trans Med Imaging 2010;29:1310–1320.
     """
-    box, sizes = bounding_box(mask, margin=2), voxel_sizes(affine)
-    inside, within = np.maximum(image[box], 0), mask[box]
-    even = np.where(within, inside / _coarse_field(inside, within, affine, sizes), 0)
+    box, sizes = bounding_box(mask, margin=MARGIN), voxel_sizes(affine)
+    signal, inside = np.maximum(image[box], 0), mask[box]
+    even = signal / _coarse_field(signal, inside, affine, sizes)
     result = np.zeros(image.shape, np.float32)
-    result[box], tissues = even_out(even, within, voxel_size=sizes)
+    result[box], tissues = even_out(even, inside, voxel_size=sizes)
     if not np.isfinite(result).all() or not result.any():
         raise SegmentationError("the bias correction failed: it left no finite signal in the brain")
     return result, tissues

@@ -165,7 +165,7 @@ def template_points(brain: Brain, affine: np.ndarray) -> np.ndarray:
 
     make_deterministic()
     ceiling = np.percentile(brain.image[brain.mask], 99.5)
-    native = as_ants(np.minimum(brain.image, ceiling), affine)
+    native = as_ants(np.where(brain.mask, np.minimum(brain.image, ceiling), 0), affine)
     fixed = ants.resample_image(native, (_GRID,) * 3, use_voxels=False, interp_type=0)
     moving = _template()
     with tempfile.TemporaryDirectory() as folder:

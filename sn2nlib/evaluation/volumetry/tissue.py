@@ -4,13 +4,15 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from sn2nlib.errors import SegmentationError
-from sn2nlib.evaluation.volumetry.brain import bounding_box, find_brain
+from sn2nlib.evaluation.volumetry.brain import MARGIN, bounding_box, find_brain, voxel_sizes
 from sn2nlib.evaluation.volumetry.engine import TISSUES
 from sn2nlib.evaluation.volumetry.mixture import Mixture
 
 BETA = 0.3  # weight of a neighbour; 0.22 and 0.4 agree less with the truth of noisy development heads
+_RIM = 2.0  # mm around the brain that deepbet cuts out, in which CSF is looked for
 _IMPOSSIBLE = 1000.0  # energy
 _ITERATIONS = 20
 _RISE = 6  # iterations in which β rises to its value, lest the first, noisy labels hold each other in place
@@ -63,8 +65,10 @@ class MarkovTissues:
         """Labels (z, y, x) uint8 of a whole-head image; see `Segmenter`."""
         brain = find_brain(image, affine)
         labels = np.zeros(image.shape, np.uint8)
-        box = bounding_box(brain.mask)
-        labels[box] = classify(brain.image[box], brain.mask[box], brain.tissues, beta=self.beta)
+        box = bounding_box(brain.mask, margin=MARGIN)
+        mask = brain.mask[box]
+        rim = distance_transform_edt(~mask, sampling=voxel_sizes(affine)) <= _RIM
+        labels[box] = classify(brain.image[box], mask, brain.tissues, rim=rim, beta=self.beta)
         return labels
 
 
@@ -83,7 +87,9 @@ def require(*packages: str) -> None:
         )
 
 
-def classify(image: np.ndarray, mask: np.ndarray, tissues: Mixture, *, beta: float = BETA) -> np.ndarray:
+def classify(
+    image: np.ndarray, mask: np.ndarray, tissues: Mixture, *, rim: np.ndarray | None = None, beta: float = BETA
+) -> np.ndarray:
     """CSF, GM and WM of a bias-corrected brain, as 1, 2, 3.
 
     Parameters
@@ -92,27 +98,41 @@ def classify(image: np.ndarray, mask: np.ndarray, tissues: Mixture, *, beta: flo
     mask : (z, y, x) bool
     tissues
         Its intensities.
+    rim : (z, y, x) bool or None
+        Where, outside the mask, a voxel may be CSF or none of the brain.
     beta
         Weight of a neighbour.
 
     Returns
     -------
     (z, y, x) uint8
-        0 outside the mask.
+        0 outside the mask, but for CSF in the rim.
     """
     from dipy.segment.mrf import IteratedConditionalModes  # a second
 
-    modes, inside = IteratedConditionalModes(), np.pad(mask, 1)
-    energies = np.full((*inside.shape, 1 + len(TISSUES)), _IMPOSSIBLE)
-    energies[1:-1, 1:-1, 1:-1, 1:] = np.moveaxis(-tissues.log_likelihood(image), 0, -1)
-    energies[~inside] = _IMPOSSIBLE
-    energies[~inside, 0] = 0
+    rim = np.zeros_like(mask) if rim is None else rim & ~mask
+    open_to_change = np.pad(mask | rim, 1)
+    modes, energies = IteratedConditionalModes(), np.pad(_energies(image, mask, rim, tissues), ((1, 1),) * 3 + ((0, 0),))
+    energies[~open_to_change, 1:] = _IMPOSSIBLE
     labels = energies.argmin(-1).astype(np.int16)
     for number in range(_ITERATIONS):
         weight = beta * min((number + 1) / _RISE, 1)
         former, (labels, _energy) = labels, modes.icm_ising(energies, weight, labels)
         if number < _RISE:
             continue
-        if np.count_nonzero(labels[inside] != former[inside]) < _STEADY * np.count_nonzero(inside):
+        if np.count_nonzero(labels != former) < _STEADY * np.count_nonzero(open_to_change):
             break
-    return np.where(mask, labels[1:-1, 1:-1, 1:-1], 0).astype(np.uint8)
+    return labels[1:-1, 1:-1, 1:-1].astype(np.uint8)
+
+
+def _energies(image: np.ndarray, mask: np.ndarray, rim: np.ndarray, tissues: Mixture) -> np.ndarray:
+    """−log p(y, x) of x = none, CSF, GM, WM: (z, y, x, 4)."""
+    energies = np.full((*image.shape, 1 + len(TISSUES)), _IMPOSSIBLE)
+    energies[~mask, 0] = 0
+    energies[mask, 1:] = -tissues.log_likelihood(image[mask]).T
+    # beyond the brain lie bone, as dark as air, and dura, marrow and fat, as bright as GM or brighter
+    fluid, grey = tissues.means[:2]
+    dark, bright = image[rim], np.maximum(grey - image[rim], 0)
+    energies[rim, 0] = 0.5 * (np.minimum(dark, bright) / tissues.noise_sd) ** 2
+    energies[rim, 1] = 0.5 * ((image[rim] - fluid) / tissues.noise_sd) ** 2
+    return energies
