@@ -141,14 +141,18 @@ def find_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int = 0
             "region; correct the acceleration or the mask"
         )
     _, lattice, points = best
-    expected = points & _hull(mask)
-    missing = int(np.count_nonzero(expected & ~mask))
-    if missing > 0.02 * int(np.count_nonzero(expected)):
+    missing = int(np.count_nonzero(missing_points(mask, lattice)))
+    if missing > 0.02 * int(np.count_nonzero(points & _hull(mask))):
         raise SamplingError(
             f"the mask lacks {missing} of the points that the declared acceleration {declared} "
             "acquires within the sampled area; correct the acceleration or the mask"
         )
     return lattice
+
+
+def missing_points(mask: Mask, lattice: Lattice) -> Mask:
+    """Points of the lattice between acquired ones, (kz, ky), that were not acquired: `find_lattice` forgives a few."""
+    return lattice.points(mask.shape) & _hull(mask) & ~mask
 
 
 def _hull(mask: Mask) -> Mask:

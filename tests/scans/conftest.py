@@ -31,6 +31,7 @@ class Line:
     reversed: bool = False
     before: int = 0
     centre: int | None = None
+    position: tuple[float, float, float] = POSITION
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def twix_line(file: RawFile, line: Line, number: int, *, vb: bool) -> bytes:
     counters = (line.ky, line.average, line.slice, line.kz, line.contrast, 0, line.repetition, *[0] * 7)
     sizes = struct.pack("<Q2H14H4HfI2H", flags, samples, coils, *counters, line.before, 0, centre, 0, 0.0, 0,
                         file.centre[1], file.centre[0])  # fmt: skip
-    place = struct.pack("<7f", *POSITION, *QUATERNION)
+    place = struct.pack("<7f", *line.position, *QUATERNION)
     data = [channel.astype(np.complex64).tobytes() for channel in line.samples]
     if vb:
         head = start + sizes + bytes(16) + place
@@ -142,7 +143,7 @@ def write_mrd(path: Path, file: RawFile) -> Path:
         head["center_sample"] = samples // 2 if line.centre is None else line.centre
         head["discard_pre"] = line.before
         head["sample_time_us"] = 7680 / samples if line.role == "noise" else file.dwell_us
-        head["position"] = POSITION
+        head["position"] = line.position
         head["read_dir"], head["phase_dir"], head["slice_dir"] = DIRECTIONS
         index = head["idx"]
         index["kspace_encode_step_1"], index["kspace_encode_step_2"] = line.ky, line.kz

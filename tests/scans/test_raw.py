@@ -202,6 +202,12 @@ def test_reversed_lines_asymmetric_echoes_and_discarded_samples(tmp_path: Path, 
     cut = [replace(line, before=6) for line in lines]
     path = raw.write(tmp_path / "cut", raw.File(cut, SHAPE[1:], centre=(2, 5)), kind)
     assert close(read_raw(path).kspace, cropped(filled, 8))
+    assert any("up to 6 samples at the beginning and 0 at the end" in told for told in inspect_raw(path).does)
+
+    whole = [replace(lines[0], before=16), *lines[1:]]
+    path = raw.write(tmp_path / "whole", raw.File(whole, SHAPE[1:], centre=(2, 5)), kind)
+    with pytest.raises(ScanError, match="line kz 0, ky 0 is to lose 16 of its 16 samples"):
+        read_raw(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -224,6 +230,61 @@ def test_contradictions_are_named(tmp_path: Path, raw: Any, kind: str) -> None:
     with pytest.warns(UserWarning, match="scan: ") as warned:
         assert read_raw(path).shape == (4, 10, 8)
     assert len([warning for warning in warned if UNVERIFIED_SIDES not in str(warning.message)]) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lines_that_are_missing_between_others_are_told(tmp_path: Path, raw: Any, kind: str) -> None:
+    shape = (2, 12, 32, 8)
+    z, y = np.mgrid[:12, :32]
+    ellipse = ((z - 5.5) / 6) ** 2 + ((y - 15.5) / 16) ** 2 < 1
+    for name, mask in (("full", np.ones((12, 32), bool)), ("ellipse", ellipse),
+                       ("half", lattice_mask((12, 32), acceleration=(2, 1), acs=12))):  # fmt: skip
+        for hole in (False, True):
+            acquired = mask & ~(hole & (z == 2) & (y == 10))
+            file = raw.File(raw.lines(samples(shape), acquired), shape[1:], oversampling=1.0, centre=(6, 16))
+            path = raw.write(tmp_path / name, file, kind)
+            told = [doubt for doubt in inspect_raw(path).doubts if "missing between acquired lines" in doubt]
+            assert len(told) == hole and all("1, the first at (kz, ky) = (2, 10) of (12, 32)" in line for line in told)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the missing line, and of the declared acceleration
+                assert np.array_equal(read_raw(path).mask, acquired)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_positions_that_are_no_numbers_or_disagree(tmp_path: Path, raw: Any, kind: str) -> None:
+    lines = raw.lines(samples())
+    for x in (np.nan, np.inf, 1e30):
+        lost = [replace(line, position=(x, 0.0, 0.0)) for line in lines]
+        path = raw.write(tmp_path / "lost", raw.File(lost, SHAPE[1:], centre=(2, 5)), kind)
+        with pytest.warns(UserWarning, match="position and orientation are unknown"):
+            scan = read_raw(path)
+        assert "unknown" in scan.info["geometry"] and np.isfinite(scan.affine).all()
+    moved = [*lines[:-1], replace(lines[-1], position=(raw.position[0] + 3, *raw.position[1:]))]
+    path = raw.write(tmp_path / "moved", raw.File(moved, SHAPE[1:], centre=(2, 5)), kind)
+    with pytest.warns(UserWarning, match=r"disagree about where they lie \(by up to 3 mm along an axis"):
+        read_raw(path)
+
+
+def test_lines_after_the_mark_of_the_end_are_told(tmp_path: Path, raw: Any) -> None:
+    path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "VD")
+    content = bytearray(path.read_bytes())
+    start = int.from_bytes(content[16:24], "little")
+    line = 192 + 3 * (32 + 8 * 16)
+    at = start + int.from_bytes(content[start : start + 4], "little") + 30 * line
+    content[at + 40] |= 1  # the flag of the end, in the 31st of 40 lines
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="lines follow the mark of the measurement's end"):
+        assert read_raw(path).mask.sum() == 30
+
+
+def test_a_small_file_that_declares_many_acquisitions(tmp_path: Path, raw: Any) -> None:
+    path = raw.write(tmp_path / "scan.h5", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "MRD")
+    with h5py.File(path, "r+") as file:
+        kind = file["dataset/data"].dtype
+        del file["dataset/data"]
+        file.create_dataset("dataset/data", (2**23,), dtype=kind, chunks=(1024,), compression="gzip")
+    with pytest.raises(ScanError, match="declares 8388608 acquisitions: it is damaged"):
+        inspect_raw(path)
 
 
 def test_noise_of_an_earlier_measurement_of_the_file(tmp_path: Path, raw: Any) -> None:

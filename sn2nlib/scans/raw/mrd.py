@@ -28,6 +28,7 @@ from sn2nlib.scans.raw.lines import (
     RawHeader,
     RawSource,
     Sizes,
+    believable,
 )
 from sn2nlib.scans.raw.mrd_variants import mrd_variant, user_parameters
 from sn2nlib.scans.sidecar import described, record_of
@@ -38,7 +39,7 @@ _COUNTERS = {
 }  # fmt: skip
 _COPIED = {
     "coils": "active_channels", "samples": "number_of_samples", "centre": "center_sample", "before": "discard_pre",
-    "after": "discard_post", "dwell_us": "sample_time_us", "position": "position",
+    "after": "discard_post", "dwell_us": "sample_time_us",
 }  # fmt: skip
 _NOISE, _ACS, _ACS_AND_IMAGE, _REVERSE = 19, 20, 21, 22  # flags, counted from 1
 # navigator, phase correction, feedback, dummy, coil correction, phase stabilisation
@@ -115,11 +116,12 @@ def _heads(data: h5py.Dataset) -> np.ndarray:
     stored = data.id.get_storage_size()
     if data.compression is None and stored < data.shape[0] * data.id.get_type().get_size():
         raise ScanError(f"the file declares {data.shape[0]} acquisitions, but does not hold them: truncated file")
-    if data.shape[0] > 2**24:
+    needed = data.shape[0] * data.dtype["head"].itemsize
+    if data.shape[0] > 2**24 or not believable(needed, Path(data.file.filename).stat().st_size):
         raise ScanError(f"the file declares {data.shape[0]} acquisitions: it is damaged")
     heads: np.ndarray = data.fields("head")[()]
-    needed = {"flags", "idx", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref", *_COPIED.values()}
-    if not needed <= set(heads.dtype.names or ()) or not set(_COUNTERS.values()) <= set(heads["idx"].dtype.names or ()):
+    fields = {"flags", "idx", "position", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref", *_COPIED.values()}
+    if not fields <= set(heads.dtype.names or ()) or not set(_COUNTERS.values()) <= set(heads["idx"].dtype.names or ()):
         raise ScanError("the acquisition headers are not those of ISMRMRD 1")
     return heads
 
@@ -133,6 +135,7 @@ def _table(heads: np.ndarray) -> tuple[LineTable, list[str]]:
             lines[ours] = np.nan_to_num(heads[theirs], nan=0, posinf=0, neginf=0)
         for row, name in enumerate(("read_dir", "phase_dir", "slice_dir")):
             lines["directions"][:, row] = np.nan_to_num(heads[name], nan=0, posinf=0, neginf=0)
+        lines["position"] = np.where(np.abs(heads["position"]) < np.inf, heads["position"], np.nan)
     flags = heads["flags"].astype(np.uint64)
 
     def flagged(*numbers: int) -> NDArray[np.bool_]:
