@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from sn2nlib.errors import ScanError
-from sn2nlib.recon.workspace import n_threads, one_blas_thread
+from sn2nlib.recon.workspace import one_blas_thread
+from sn2nlib.scans.needs import n_threads
 
 DEFAULT_WINDOW = 7
 _PRIOR = 0.03  # share of the wide covariance added to the local one
@@ -52,7 +53,7 @@ def walsh(coil_images: _Complex, *, window: int = DEFAULT_WINDOW) -> _Complex:
     Raises
     ------
     ScanError
-        Wrong axes or dtype, or a window below 1.
+        Wrong axes or dtype, a window below 1, or values whose squares are beyond single precision.
     """
     if coil_images.ndim != 4 or not np.iscomplexobj(coil_images):
         raise ScanError(f"coil images need complex (coil, z, y, x), got {coil_images.dtype} {coil_images.shape}")
@@ -195,7 +196,11 @@ def _local_covariances(coil_images: Slabs, window: int, step: int) -> Iterator[_
 
 def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Complex]:
     """Dominant eigenvectors (block y, block x, coil), phases aligned, one plane of blocks after the other."""
-    wide = _wide_covariance(coil_images, _WIDE * window)
+    with np.errstate(over="ignore", invalid="ignore"):  # told below, in words
+        wide = _wide_covariance(coil_images, _WIDE * window)
+    if not np.isfinite(wide).all():
+        raise ScanError("the coil images exceed single precision: some samples lie far beyond all others, such as only "
+                        "damaged files hold")  # fmt: skip
     reference = np.linalg.eigh(wide.sum(axis=(0, 1, 2)))[1][:, -1]
     along = [
         _interpolation(np.arange(-(-n // step)) * step + (step - 1) / 2, n, _WIDE * window)

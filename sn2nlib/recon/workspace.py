@@ -1,6 +1,6 @@
 """Large arrays of a reconstruction that is to stay within a memory limit: in memory while they fit, else on disk.
 
-Beside them what else the machine gives: its memory, and threads.
+Beside them what else the machine gives: its memory, and how its threads share the cores.
 """
 
 import errno
@@ -28,11 +28,6 @@ def default_limit() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):
         return _UNTOLD
-
-
-def n_threads() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def one_blas_thread() -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import acs_region, find_lattice
+from sn2nlib.scans.needs import COPIES
 
 FORMAT = "sn2n-scan"
 OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
@@ -280,7 +281,7 @@ def inspect_scan(path: str | os.PathLike[str]) -> dict[str, Any]:
             "second repetition": "repeat" in file,
             "not for training": attributes["not_for_training"],
             "k-space MiB": round(mebibytes, 1),
-            "memory for reconstruction MiB": round(5 * mebibytes),
+            "memory for reconstruction MiB": round(COPIES * mebibytes),
             "provenance": attributes["info"],
         }
 

@@ -111,3 +111,7 @@ def test_bad_input_is_refused(white_noise) -> None:
         walsh(images, window=0)
     with pytest.raises(ScanError, match="differ in shape"):
         combine(images, images[:1])
+    for value in (1e25, 1e38):  # finite, but their squares are not
+        images[1, 2, 3, 0] = value
+        with pytest.raises(ScanError, match="exceed single precision"):
+            walsh(images)
