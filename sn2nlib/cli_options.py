@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -164,12 +165,14 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
 
 def in_bytes(gibibytes: float | None) -> int | None:
     """GiB in bytes."""
+    if gibibytes is not None and not math.isfinite(gibibytes):
+        raise typer.BadParameter(f"{gibibytes:g} GiB of memory: give a number, or leave --memory out")
     return None if gibibytes is None else int(gibibytes * 2**30)
 
 
 def coil_count(virtual_coils: float | None) -> int | float | None:
     """A number of coils as a whole number, a share of energy as it is."""
-    if virtual_coils is not None and virtual_coils <= 0:
+    if virtual_coils is not None and not 0 < virtual_coils < math.inf:
         raise typer.BadParameter(f"{virtual_coils:g} coils: give a number from 1 on, or a share of energy above 0")
     if virtual_coils is None or virtual_coils < 1:
         return virtual_coils
