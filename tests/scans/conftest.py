@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-TWIX_FLAGS = {"image": 0, "acs": 1 << 22, "both": 1 << 23, "noise": 1 << 25, "navigator": 1 << 21, "even": 1 << 55}
-MRD_FLAGS = {"image": 0, "acs": 1 << 19, "both": 1 << 20, "noise": 1 << 18, "navigator": 1 << 22}
+TWIX_FLAGS = {"image": 0, "acs": 1 << 22, "both": 1 << 23, "noise": 1 << 25, "navigator": 1 << 21, "even": 1 << 55,
+              "noise and acs": 1 << 25 | 1 << 22}  # fmt: skip
+MRD_FLAGS = {"image": 0, "acs": 1 << 19, "both": 1 << 20, "noise": 1 << 18, "navigator": 1 << 22,
+             "noise and acs": 1 << 18 | 1 << 19}  # fmt: skip
 QUATERNION = (0.5, 0.5, 0.5, 0.5)  # w, x, y, z: phase → y, readout → z, slice → x (left, posterior, head)
 DIRECTIONS = ((0, 0, 1), (0, 1, 0), (1, 0, 0))  # rows readout, phase, slice; see test_geometry
 POSITION = (10.0, -20.0, 30.0)

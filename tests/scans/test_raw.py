@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from sn2nlib.errors import ChoiceError, ScanError
-from sn2nlib.sampling import lattice_mask
+from sn2nlib.sampling import acs_region, lattice_mask
 from sn2nlib.scans import save_scan
 from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.raw.geometry import UNVERIFIED_SIDES
+from sn2nlib.scans.raw.placement import find_acceleration
 from sn2nlib.scans.scan import Scan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*left and right follow Siemens")  # has a test of its own
@@ -263,6 +264,65 @@ def test_positions_that_are_no_numbers_or_disagree(tmp_path: Path, raw: Any, kin
     path = raw.write(tmp_path / "moved", raw.File(moved, SHAPE[1:], centre=(2, 5)), kind)
     with pytest.warns(UserWarning, match=r"disagree about where they lie \(by up to 3 mm along an axis"):
         read_raw(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lines_that_are_flagged_as_noise_and_calibration(tmp_path: Path, raw: Any, kind: str) -> None:
+    lines = raw.lines(samples())
+    odd = [replace(lines[0], role="noise and acs"), *lines[1:]]  # a corner of the matrix, which nobody misses
+    path = raw.write(tmp_path / "scan", raw.File(odd, SHAPE[1:], centre=(2, 5)), kind)
+    with pytest.warns(UserWarning, match="1 lines are flagged as noise and as something else: taken for noise"):
+        scan = read_raw(path)
+    assert scan.mask.sum() == 39 and scan.noise is not None and scan.noise.shape == (3, 16)
+
+
+def test_the_parser_of_the_header_says_nothing(
+    tmp_path: Path, raw: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = raw.write(tmp_path / "scan.h5", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "MRD")
+    with h5py.File(path, "r+") as file:
+        whole = file["dataset/xml"][0]
+        damaged = whole.replace(b"</kspace_encoding_step_2></enc", b"</kspace_encod _step_2></enc")
+        assert damaged != whole
+        del file["dataset/xml"]
+        file.create_dataset("dataset/xml", data=[damaged], dtype=h5py.special_dtype(vlen=bytes))
+    inspect_raw(path)
+    told = capfd.readouterr()
+    assert caplog.text == told.out == told.err == ""
+
+
+def test_a_header_without_fields_of_view_along_the_readout(tmp_path: Path, raw: Any) -> None:
+    path = raw.write(tmp_path / "scan.h5", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "MRD")
+    with h5py.File(path, "r+") as file:
+        whole = file["dataset/xml"][0]
+        damaged = whole.replace(b"<fieldOfView_mm><x>24.0<", b"<fieldOfView_mm><x>0.0<")
+        assert damaged != whole
+        del file["dataset/xml"]
+        file.create_dataset("dataset/xml", data=[damaged], dtype=h5py.special_dtype(vlen=bytes))
+    with pytest.warns(UserWarning, match="its oversampling is unknown, taken as 1"):
+        assert read_raw(path).shape == SHAPE[1:]
+
+
+def test_a_type_that_crashes_hdf5_is_refused_before_it_is_read(tmp_path: Path, raw: Any) -> None:
+    path = raw.write(tmp_path / "scan.h5", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "MRD")
+    content = bytearray(path.read_bytes())
+    sequence = content.index(b"data", 2000) + 12  # name, offset, then the type: of variable length
+    assert content[sequence] == 0x19 and content[sequence + 1] == 0
+    content[sequence + 1] = 90
+    path.write_bytes(content)
+    with pytest.raises(ScanError, match=r"scan\.h5: the HDF5 file is damaged"):
+        inspect_raw(path)
+
+
+def test_the_calibration_region_of_a_hopeless_mask_is_sought_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line far off makes the mask of a damaged file so large that seeking it for every lattice takes 10 s."""
+    asked: list[object] = []
+    monkeypatch.setattr("sn2nlib.sampling.acs_region", lambda mask: asked.append(mask) or acs_region(mask))
+    mask = np.zeros((6, 512), bool)
+    mask[:, 246:266:2] = mask[2, 7] = True
+    with pytest.raises(ScanError, match="fit no regular lattice"):
+        find_acceleration(mask, None)
+    assert len(asked) == 1
 
 
 def test_lines_after_the_mark_of_the_end_are_told(tmp_path: Path, raw: Any) -> None:

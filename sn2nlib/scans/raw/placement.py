@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import SamplingError, ScanError
-from sn2nlib.sampling import acs_region, find_lattice, missing_points
+from sn2nlib.sampling import acs_region, calibration_region, find_lattice, missing_points
 from sn2nlib.scans.raw.lines import LineTable, RawHeader, of_equal_size
 from sn2nlib.scans.raw.ramp import WHY, Regridding, make_regridding, read_trapezoid
 
@@ -196,6 +196,7 @@ def find_acceleration(
     except SamplingError:
         gapless = False
     found: tuple[tuple[int, int], int] | None = ((1, 1), 0) if gapless else None
+    region = calibration_region(mask)  # once for all: of the large mask of a damaged file it takes longest
     most_z, most_y = (min(_MOST_REDUCTION, n) for n in mask.shape)
     ordered = sorted(
         ((ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)), key=lambda r: (-r[0] * r[1], r[1])
@@ -203,7 +204,8 @@ def find_acceleration(
     for acceleration in [*([declared] if declared else []), *ordered]:
         if found is not None:
             break
-        found = next(((acceleration, s) for s in range(acceleration[1]) if _explains(mask, acceleration, s)), None)
+        shifts = (s for s in range(acceleration[1]) if _explains(mask, acceleration, s, region))
+        found = next(((acceleration, s) for s in shifts), None)
     if found is None:
         raise ScanError(
             "the acquired lines fit no regular lattice up to 8×8 (random or variable-density sampling): "
@@ -224,9 +226,11 @@ def find_acceleration(
     return *found, tuple(doubts)
 
 
-def _explains(mask: NDArray[np.bool_], acceleration: tuple[int, int], shift: int) -> bool:
+def _explains(
+    mask: NDArray[np.bool_], acceleration: tuple[int, int], shift: int, region: tuple[slice, slice]
+) -> bool:
     try:
-        find_lattice(mask, acceleration, shift)
+        find_lattice(mask, acceleration, shift, region=region)
     except SamplingError:
         return False
     return True

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ChoiceError, ScanError
 from sn2nlib.scans.raw.geometry import quaternion_directions
-from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, LineTable, RawSource
+from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, LineTable, RawSource, two_roles
 from sn2nlib.scans.raw.protocol import read_protocol, twix_header
 
 _COUNTERS = np.dtype([(name, "<u2") for name in (
@@ -38,6 +38,7 @@ _END, _FEEDBACK, _SYNC = 1 << 0, 1 << 1 | 1 << 2, 1 << 5
 _STABILISATION, _PHASE_CORRECTION = 1 << 14 | 1 << 15, 1 << 21
 _REFERENCE, _REFERENCE_AND_IMAGE, _REFLECTED, _NOISE = 1 << 22, 1 << 23, 1 << 24, 1 << 25
 _DUMMY, _EVEN = 1 << 51, 1 << 55  # even: SKIP_REGRIDDING
+_NOT_IMAGE = _FEEDBACK | _STABILISATION | _PHASE_CORRECTION | _DUMMY
 _LENGTH, _PACKED = 0x1FFFFFF, 1 << 26
 _NOISE_READOUT_US = 7680.0  # a noise adjustment readout lasts so long, whatever its number of samples
 
@@ -148,7 +149,10 @@ def _read_lines(
     centre: tuple[int | None, int | None] = (None, None)
     if image.any():
         centre = (_common(heads["centre_kz"][image]), _common(heads["centre_ky"][image]))
-    doubts = ["lines follow the mark of the measurement's end: they are not read; is the file damaged?"] if more else []
+    flags = heads["flags"]
+    doubts = two_roles(((flags & _NOISE) != 0) & ((flags & (_NOT_IMAGE | _REFERENCE | _REFERENCE_AND_IMAGE)) != 0))
+    if more:
+        doubts.append("lines follow the mark of the measurement's end: they are not read; is the file damaged?")
     return lines, partial(_read_samples, bytes_, places, lines, mdh), centre, doubts
 
 
@@ -210,7 +214,7 @@ def _table(heads: np.ndarray, protocol: Mapping[str, Any]) -> LineTable:
     lines["role"] = np.select(
         [
             (flags & _NOISE) != 0,
-            (flags & (_FEEDBACK | _STABILISATION | _PHASE_CORRECTION | _DUMMY)) != 0,
+            (flags & _NOT_IMAGE) != 0,
             both,
             reference,
         ],
