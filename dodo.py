@@ -83,7 +83,7 @@ DOIT_CONFIG = {"backend": "sqlite3", "dep_file": str(FOLDER / ".doit.db"), "verb
 def library() -> list[Path]:
     """Sources whose change makes every result stale; how the study is started is none of them."""
     package = ROOT / "sn2nlib"
-    how_it_starts = {package / name for name in ("cli.py", "reporting/notebooks.py", "reporting/study.py")}
+    how_it_starts = {*package.glob("cli*.py"), package / "reporting/notebooks.py", package / "reporting/study.py"}
     return sorted(set(package.rglob("*.py")) - how_it_starts)
 
 

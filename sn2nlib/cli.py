@@ -37,12 +37,12 @@ EVALUATION_COLUMNS = ("head", "noise_sigma", "arm", "reference", "region", "psnr
 
 @app.command()
 def study(
-    profile: Annotated[str, typer.Option(help="Name in notebooks/profiles/, or a YAML file.")] = "demo",
-    reports: Annotated[Path | None, typer.Option(help="Receives <profile>/.", show_default="reports")] = None,
+    profile: option.Profile = "demo",
+    reports: option.Reports = None,
     only: Annotated[str | None, typer.Option(metavar="NOTEBOOK", help="Run this notebook alone.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
     parameter: Annotated[
-        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="For --only.")
+        list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="For --only; repeatable.")
     ] = None,
     show_output: Annotated[bool, typer.Option("-v", "--show-output", help="Show all they print.")] = False,
 ) -> None:
@@ -61,11 +61,11 @@ def study(
 @app.command()
 def simulate(
     head: option.HeadFile,
-    out: Annotated[Path, typer.Argument(metavar="SCAN.h5")],
+    out: option.NewScan,
     coils: option.Coils = 10,
     matrix: option.Matrix = (128, 160, 160),
     voxel_size: option.VoxelSize = (1.35, 1.35, 1.35),
-    acceleration: Annotated[tuple[int, int], typer.Option(metavar="RY RZ")] = (2, 1),
+    acceleration: option.Acceleration = (2, 1),
     caipi_shift: Annotated[
         int, typer.Option(min=0, help="CAIPIRINHA: kz shift from one acquired ky to the next, below RZ.")
     ] = 0,
@@ -78,7 +78,8 @@ def simulate(
         float, typer.Option(min=0, help="Noise SD per channel, as a share of the head's brightness.")
     ] = 0.02,
     psnr: Annotated[
-        float | None, typer.Option(help="Instead: PSNR in dB of the conventional image.", show_default=False)
+        float | None,
+        typer.Option(min=0, max=200, help="Instead: PSNR in dB of the conventional image.", show_default=False),
     ] = None,
     seed: option.Seed = 0,
     overwrite: option.Overwrite = False,
@@ -123,7 +124,7 @@ def inspect(scan: option.ScanFile, reading: dict[str, Any], partial_fourier: opt
 @option.with_reading
 def convert(
     scan: option.ScanFile,
-    out: Annotated[Path, typer.Argument(metavar="SCAN.h5")],
+    out: option.NewScan,
     reading: dict[str, Any],
     overwrite: option.Overwrite = False,
 ) -> None:
@@ -178,7 +179,7 @@ def fetch(
 @option.with_reading
 def reconstruct(
     scan: option.ScanFile,
-    out: Annotated[Path, typer.Argument(metavar="OUT.nii.gz")],
+    out: option.NewImage,
     reading: dict[str, Any],
     halves: Annotated[
         bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
@@ -357,10 +358,7 @@ def evaluate(
     head: Annotated[list[Path], typer.Argument(metavar="HEAD.nii.gz...", help="T1-weighted images of whole heads.")],
     model: option.ModelFolder,
     out: Annotated[Path, typer.Option(metavar="TABLE.csv", help="Receives the rows.")],
-    name: Annotated[
-        list[str] | None,
-        typer.Option(help="Of a head in the table, one for each; never its file's.", show_default="head, or head1 ..."),
-    ] = None,
+    name: option.HeadNames = None,
     alpha: option.Alpha = None,
     psnr: option.ModelPsnr = None,
     coils: option.ModelCoils = None,

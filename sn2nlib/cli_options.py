@@ -9,6 +9,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+Profile = Annotated[str, typer.Option(metavar="PROFILE", help="Name in notebooks/profiles/, or a YAML file.")]
+Reports = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Receives <profile>/.", show_default="reports")
+]
+NewScan = Annotated[Path, typer.Argument(metavar="SCAN.h5", help="New scan file.")]
+NewImage = Annotated[Path, typer.Argument(metavar="OUT.nii.gz", help="New image.")]
 HeadFile = Annotated[Path, typer.Argument(metavar="HEAD.nii.gz", help="T1-weighted image of a whole head.")]
 Coils = Annotated[int, typer.Option(min=1, help="Coils of the simulated helmet.")]
 Matrix = Annotated[tuple[int, int, int], typer.Option(metavar="Z Y X", help="Right, anterior, superior.")]
@@ -16,14 +22,17 @@ VoxelSize = Annotated[
     tuple[float, float, float],
     typer.Option(metavar="Z Y X", help="mm; fitted to a field of view of whole voxels of the head."),
 ]
+Acceleration = Annotated[tuple[int, int], typer.Option(metavar="RY RZ", help="Along ky and kz.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
 Alpha = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Share of the input; the model's own by default.")
+    float | None, typer.Option(min=0, max=1, help="Share of the input.", show_default="the model's own")
 ]
 # of an experiment that is a model's own by default
 ModelPsnr = Annotated[
     float | None,
-    typer.Option(help="Of the conventional image without added noise, dB.", show_default="the model's, or 41.2"),
+    typer.Option(
+        min=0, max=200, help="Of the conventional image without added noise, dB.", show_default="the model's, or 41.2"
+    ),
 ]
 ModelCoils = Annotated[
     int | None, typer.Option(min=1, help="Coils of the simulated helmet.", show_default="the model's, or 10")
@@ -40,19 +49,28 @@ ModelVoxelSize = Annotated[
         show_default="the model's, or 1.35 1.35 1.35",
     ),
 ]
+HeadNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Of a head in the table, one for each; never its file's.",
+        show_default="head, or head1 ...",
+    ),
+]
 HeadSeed = Annotated[
     int | None,
     typer.Option(min=0, help="Of the first head; the next one has the next.", show_default="from --name, as the study"),
 ]
 ScanFile = Annotated[
-    Path, typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or from `sn2n simulate`.")
+    Path,
+    typer.Argument(metavar="RAW", help="Siemens twix, ISMRMRD, a public HDF5 layout, or a scan file of this package."),
 ]
 Measurement = Annotated[int, typer.Option(help="Of a twix file that holds several, counted from 0; -1 is the last.")]
-Contrast = Annotated[int | None, typer.Option(help="Of several, counted from 0; the first by default.")]
-Repetition = Annotated[int | None, typer.Option(help="Of several, counted from 0; the first by default.")]
+Contrast = Annotated[int | None, typer.Option(help="Of several, counted from 0.", show_default="the first")]
+Repetition = Annotated[int | None, typer.Option(help="Of several, counted from 0.", show_default="the first")]
 Repeat = Annotated[int | None, typer.Option(help="A second repetition, counted from 0, for --pairing repetitions.")]
-Average = Annotated[int | None, typer.Option(help="Of several, counted from 0; their mean by default.")]
-Slice = Annotated[int | None, typer.Option("--slice", help="Of several, counted from 0; the first by default.")]
+Average = Annotated[int | None, typer.Option(help="Of several, counted from 0.", show_default="their mean")]
+Slice = Annotated[int | None, typer.Option("--slice", help="Of several, counted from 0.", show_default="the first")]
 KeepOversampling = Annotated[bool, typer.Option("--keep-oversampling", help="Leave the readout as it was sampled.")]
 NoNoiseScan = Annotated[
     bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
@@ -101,7 +119,7 @@ Coarser = Annotated[
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 VirtualCoils = Annotated[
-    float | None, typer.Option(help="Compress to this many coils, or to a share of energy below 1.", show_default=False)
+    float | None, typer.Option(help="Compress to this many coils, or to a share of energy below 1.", show_default="all")
 ]
 Compression = Annotated[
     Literal["svd", "gcc"], typer.Option(help="How coils are compressed: at once, or geometrically along the readout.")
@@ -114,7 +132,9 @@ Pairing = Annotated[
 ]
 Planes = Annotated[
     Literal["sagittal", "coronal", "axial"] | None,
-    typer.Option(help="Planes of an image; by default the partitions if sn2n recon made it, else from its geometry."),
+    typer.Option(
+        help="Planes of an image.", show_default="the partitions if sn2n recon made it, else from its geometry"
+    ),
 ]
 ExportFormat = Annotated[Literal["ismrmrd", "bart"], typer.Option(help="What is written.")]
 NoiseMap = Annotated[

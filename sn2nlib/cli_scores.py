@@ -1,7 +1,7 @@
 """`sn2n scores …`: readers' scores on the command line. Thin, as `sn2nlib.cli`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -32,9 +32,11 @@ Criteria = Annotated[
 ]
 Cases = Annotated[
     Path | None,
-    typer.Option(metavar="CASES.csv", help="Columns case, case_set: what must be scored; any case by default."),
+    typer.Option(metavar="CASES.csv", help="Columns case, case_set: what must be scored.", show_default="any case"),
 ]
-Reader = Annotated[list[str] | None, typer.Option(help="Allowed reader; repeatable. Any by default.")]
+Reader = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="Allowed reader; repeatable.", show_default="any")
+]
 Unfinished = Annotated[bool, typer.Option("--unfinished", help="Scores may be missing.")]
 
 
@@ -57,9 +59,13 @@ def import_sheet(
     sheet: Annotated[
         Path, typer.Argument(metavar="WIDE", help="CSV or .xlsx, a row per case, a column per reader, arm, parameter.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="SCORES.csv")],
-    group: Annotated[str | None, typer.Option(help="Parameters of this group alone, such as vessel_wall.")] = None,
-    ignore: Annotated[list[str] | None, typer.Option(help="Heading of a column without scores; repeatable.")] = None,
+    out: Annotated[Path, typer.Argument(metavar="SCORES.csv", help="New table.")],
+    group: Annotated[
+        str | None, typer.Option(metavar="GROUP", help="Parameters of this group alone, such as vessel_wall.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(metavar="HEADING", help="Of a column without scores; repeatable.")
+    ] = None,
     unfinished: Unfinished = False,
     criteria: Criteria = None,
     overwrite: option.Overwrite = False,
@@ -81,7 +87,7 @@ def report(
     cases: Cases = None,
     reader: Reader = None,
     unfinished: Unfinished = False,
-    weights: Annotated[str, typer.Option(help="Of κ: linear or quadratic.")] = "linear",
+    weights: Annotated[Literal["linear", "quadratic"], typer.Option(help="Weights of κ.")] = "linear",
     beside_paper: Annotated[
         bool, typer.Option("--beside-paper", help="The paper's numbers, and its names of the tables, too.")
     ] = False,

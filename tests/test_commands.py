@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from nibabel.orientations import aff2axcodes
 
 from sn2nlib import cli, cli_options, evaluation, scans
@@ -94,6 +95,22 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"sn2n {command} " in capsys.readouterr().out
 
 
+def parameters_of(command: Any, name: str = "sn2n") -> Iterator[tuple[str, str, Any]]:
+    """Name of the command, what it is typed as, and what it knows of it, for it and all its parts."""
+    for part, inner in getattr(command, "commands", {}).items():
+        yield from parameters_of(inner, f"{name} {part}")
+    yield from ((name, parameter.opts[0], parameter) for parameter in command.params)
+
+
+def test_helps_are_of_one_form() -> None:
+    """Every argument and option has a sentence; defaults stand where typer shows them, in brackets."""
+    told = {(name, typed): each.help or "" for name, typed, each in parameters_of(typer.main.get_command(cli.app))}
+    assert len(told) > 150
+    assert [place for place, text in told.items() if not text.endswith(".")] == []
+    assert [place for place, text in told.items() if "default" in text] == []
+    assert [place for place, text in told.items() if not (text[0].isupper() or text.startswith(("mm", "κ")))] == []
+
+
 def test_simulate_keeps_the_place_of_the_head(folder: Path) -> None:
     scan = load_scan(folder / "scan.h5")
     assert scan.kspace.shape == (4, 40, 48, 48) and scan.acceleration == (2, 1)
@@ -106,6 +123,20 @@ def test_simulate_keeps_the_place_of_the_head(folder: Path) -> None:
         places.append(nib.affines.apply_affine(image.affine, ball))
     assert places[0] == pytest.approx([24, 38, 19], abs=4)  # right, anterior, superior of the middle, mm
     assert places[1] == pytest.approx(places[0], abs=1.5)
+
+
+@pytest.mark.parametrize("psnr", ["nan", "inf", -1])
+def test_a_psnr_that_is_none_is_refused(
+    psnr: object, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, model = folder / "head.nii.gz", folder / "model"
+    for command in (
+        ("simulate", head, tmp_path / "scan.h5", *GRID),
+        ("evaluate", head, "--model", model, "--out", tmp_path / "table.csv"),
+    ):
+        assert sn2n(*command, "--psnr", psnr) == 2
+        assert "Invalid value for '--psnr'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_simulate_fully_sampled_and_by_psnr(folder: Path) -> None:

@@ -75,8 +75,8 @@ def test_report(scores: Path, capsys: pytest.CaptureFixture[str]) -> None:
     described = Path(__file__).parents[1].joinpath("data_manifest", "README.md").read_text(encoding="utf-8")
     assert all(f"`{path.stem}`" in described or f"`{path.name}`" in described for path in written)
     assert sn2n("scores", "report", scores, "--out", folder) == 1
-    assert sn2n("scores", "report", scores, "--out", folder, "--weights", "cubic", "--overwrite") == 1
-    assert "linear or quadratic, not 'cubic'" in capsys.readouterr().err
+    assert sn2n("scores", "report", scores, "--out", folder, "--weights", "cubic", "--overwrite") == 2
+    assert "'cubic' is not one of 'linear'" in capsys.readouterr().err
 
 
 def test_power(capsys: pytest.CaptureFixture[str]) -> None:

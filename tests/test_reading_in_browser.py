@@ -114,19 +114,27 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
-    """The address of the room of reader1, its page made ready, and the server."""
+def taken_port() -> Iterator[int]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield int(taken.getsockname()[1])
+
+
+@contextmanager
+def served(folder: Path, port: int) -> Iterator[tuple[str, subprocess.Popen]]:
+    """What tells the address of the room of reader1, its page made ready, and the server."""
     command = [sys.executable, "-m", "sn2nlib.cli", "reading", "open", str(folder / "room"), "--reader", "reader1"]
     own = {f"JUPYTER_{kind}_DIR": str(folder / "jupyter") for kind in ("CONFIG", "DATA", "RUNTIME")}
     with (
         (folder / "server.log").open("a") as log,
         subprocess.Popen(
-            [*command, "--no-browser", "--port", str(free_port())], cwd=ROOT, env={**os.environ, **own},
+            [*command, "--no-browser", "--port", str(port)], cwd=ROOT, env={**os.environ, **own},
             stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
         ) as server,
     ):  # fmt: skip
         try:
-            yield first_line(server, seconds=120).removeprefix("Reading room: ").strip(), server
+            yield first_line(server, seconds=120).strip(), server
         finally:
             if server.poll() is None:
                 os.killpg(server.pid, signal.SIGKILL)
@@ -141,14 +149,15 @@ def first_line(server: subprocess.Popen, *, seconds: float) -> str:
 
 
 @contextmanager
-def opened(playwright: Playwright, program: Path, address: str) -> Iterator[tuple[Page, Traffic]]:
+def opened(playwright: Playwright, program: Path, told: str) -> Iterator[tuple[Page, Traffic]]:
     """The page in a browser; prints how long its first images took."""
+    assert told.startswith("Reading room: http://127.0.0.1:")
     browser = playwright.chromium.launch(executable_path=str(program), args=["--no-sandbox"])
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
     page.set_default_timeout(30_000)
     traffic = Traffic(page)
     begun = time.perf_counter()
-    page.goto(address)
+    page.goto(told.split()[2])
     page.wait_for_function(BOTH_SHOWN)
     print(f"first images after {time.perf_counter() - begun:.1f} s, the kernel preheated (goal: 3 s)")
     page.mouse.move(300, 250)
@@ -221,7 +230,7 @@ def test_six_cases_are_read_with_a_crash_between(folder: Path, require: Callable
     program, log = require("chromium"), log_path(folder / "room", "reader1")
     typed: dict[tuple[int, str, str], int] = {}
     with sync_playwright() as playwright:
-        with served(folder) as (address, server), opened(playwright, program, address) as (page, traffic):
+        with served(folder, free_port()) as (told, server), opened(playwright, program, told) as (page, traffic):
             shoot(page, 1280, 800, "start")
             change_slices(page)
             reader = Reader(page, log, typed)
@@ -239,7 +248,11 @@ def test_six_cases_are_read_with_a_crash_between(folder: Path, require: Callable
             kill_browser()
         with log.open("ab") as file:
             file.write(b'{"time": "2026-01-0')  # what a crash leaves of a line
-        with served(folder) as (address, _), opened(playwright, program, address) as (page, traffic):
+        with (
+            taken_port() as port, served(folder, port) as (said, server),
+            opened(playwright, program, said) as (page, traffic),
+        ):  # fmt: skip
+            assert said.endswith(f"(port {port} is not free)")
             told = page.locator(".told").inner_text()
             assert "case 3 of 6" in told and f"{len(typed)} of {2 * 3 * N_READINGS} in all" in told
             page.keyboard.press(",")  # back, and on again: what was scored is shown
@@ -256,6 +269,10 @@ def test_six_cases_are_read_with_a_crash_between(folder: Path, require: Callable
             page.wait_for_function("document.querySelector('.notice').innerText.includes('All cases are read')")
             shoot(page, 1280, 800, "end")
             traffic.check(page)
+            read_on_another_page(page, reader, said)
+            server.send_signal(signal.SIGINT)
+            assert server.wait(30) == 0 and server.stdout is not None and server.stdout.read() == ""
+    assert (folder / "server.log").read_text(encoding="utf-8") == ""
     saved = log.read_text(encoding="utf-8")
     assert not TOLD.search(saved.encode()) and len(typed) == 2 * 3 * N_READINGS
     check_scores(folder, typed)
@@ -305,6 +322,25 @@ def look_at_marks(page: Page) -> None:
     page.keyboard.press("r")
     page.set_viewport_size({"width": 1280, "height": 800})
     page.mouse.move(310, 260)
+
+
+def read_on_another_page(page: Page, reader: Reader, told: str) -> None:
+    """Correct the last score on a second page; the first one says that it takes no more, until it is reloaded."""
+    second = page.context.new_page()
+    second.goto(told.split()[2])
+    second.wait_for_function(BOTH_SHOWN)
+    second.locator(".grades").nth(1).locator("button").nth(0).click()
+    reader.typed[N_READINGS - 1, PARAMETERS[-1], "right"] = 1
+    second.wait_for_function("document.querySelectorAll('.side')[1].innerText.includes('score 1')")
+    page.bring_to_front()
+    page.wait_for_function("document.querySelector('.notice').innerText.includes('read on another page')")
+    page.keyboard.press("5")
+    page.screenshot(path=SHOTS / "reading_room_1280x800_elsewhere.png")
+    page.reload()
+    page.wait_for_function(BOTH_SHOWN)
+    page.locator(".grades").nth(1).locator("button").nth(1).click()
+    reader.typed[N_READINGS - 1, PARAMETERS[-1], "right"] = 2
+    page.wait_for_function("document.querySelectorAll('.side')[1].innerText.includes('score 2')")
 
 
 def check_scores(folder: Path, typed: dict[tuple[int, str, str], int]) -> None:

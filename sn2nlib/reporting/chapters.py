@@ -24,6 +24,7 @@ from sn2nlib.reporting.html import (
     REAL,
     gains_html,
     own_noise_shares,
+    signed,
     table2_html,
 )
 from sn2nlib.reporting.published import Published
@@ -251,12 +252,12 @@ def _headline_table(gains: pd.DataFrame, name: str) -> str:
     volume, inside = (_psnr_rows(gains, *where) for where in (("full_sampled", "volume"), ("noise_free", "head")))
     shown = {
         "Added noise (σ)": [f"{level:g}" for level in volume.index],
-        "Gain, whole volume, against fully sampled": volume["gain"].map(_gain),
-        "Published gain": volume["published"].map(_gain),
-        "Gain of the truth": volume["ceiling"].map(_gain),
+        "Gain, whole volume, against fully sampled": [signed(value, 2) for value in volume["gain"]],
+        "Published gain": [signed(value, 2) for value in volume["published"]],
+        "Gain of the truth": [signed(value, 2) for value in volume["ceiling"]],
         "Verdict, whole volume": volume["verdict"].replace("", NOTHING),
-        "Gain inside the head, against noise-free": inside["gain"].map(_gain),
-        "Lowest scan": inside["lowest"].map(_gain),
+        "Gain inside the head, against noise-free": [signed(value, 2) for value in inside["gain"]],
+        "Lowest scan": [signed(value, 2) for value in inside["lowest"]],
         "Verdict, inside the head": inside["verdict"].replace("", NOTHING),
     }
     n = int(volume["n"].max())
@@ -292,7 +293,7 @@ def _bias_tables(material: Material) -> str:
             means = part.groupby("noise_sigma")["bias_percent"].mean()
             shown["Added noise (σ)"] = [f"{level:g}" for level in means.index]
             title = f"{region}, {NAMES.get(str(arm), str(arm))}"
-            shown[title] = [f"{value:+.1f}".replace("-", "−") for value in means]
+            shown[title] = [signed(value, 1) for value in means]
         n = rows["head"].nunique()
         caption = f"Mean bias in percent of the head’s mean. {NAMES.get(str(name), str(name))}, n = {n}"
         content += page.table(pd.DataFrame(shown), caption=caption, numbers=list(shown))
@@ -308,10 +309,6 @@ def _kind(path: Path) -> str:
     """Key of `COUNTERPARTS` that a file name begins with; "" for others."""
     kinds = sorted(COUNTERPARTS, key=len, reverse=True)
     return next((kind for kind in kinds if path.stem == kind or path.stem.startswith(f"{kind}_")), "")
-
-
-def _gain(value: float) -> str:
-    return NOTHING if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
 def _text(value: Any) -> str:

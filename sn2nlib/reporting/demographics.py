@@ -90,7 +90,7 @@ def table1_html(table: pd.DataFrame, tests: pd.DataFrame, *, provenance: Mapping
     Parameters
     ----------
     table, tests
-        As returned by `sn2nlib.reporting.tables.table1` and `table1_tests`.
+        As returned by `table1` and `table1_tests`.
     provenance
         As returned by `sn2nlib.provenance.provenance`.
     """

@@ -142,7 +142,7 @@ def gains_html(
     shown = pd.DataFrame({
         "metric": part["metric"].map(_GAIN_NAMES),
         "level": part["noise_sigma"].map("{:g}".format),
-        **{column: list(map(_signed, part[column], digits)) for column in numbers},
+        **{column: list(map(signed, part[column], digits)) for column in numbers},
         "bar": list(map(_bar, part["bar"], digits)),
         "verdict": part["verdict"].replace("", NOTHING),
     })  # fmt: skip
@@ -261,11 +261,12 @@ def format_p(value: float) -> str:
     return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _signed(value: float, digits: int) -> str:
+def signed(value: float, digits: int) -> str:
+    """A gain or a bias for a table: with its sign, a dash where there is none."""
     if math.isnan(value):
         return NOTHING
-    return f"+{value:.{digits}f}".replace("+-", "−").replace("+inf", "∞")
+    return f"{value:+.{digits}f}".replace("-", "−").replace("+inf", "∞")
 
 
 def _bar(value: float, digits: int) -> str:
-    return "above 0" if value == 0 else _signed(value, digits)
+    return "above 0" if value == 0 else signed(value, digits)

@@ -14,7 +14,7 @@ from great_tables import GT
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.readers.summary import ALL, AVERAGING, BOTH, FAMILY, POOLING, Summary
 from sn2nlib.evaluation.signed_rank import ONE_TEST
-from sn2nlib.reporting.html import NOTHING, PAPER, format_p
+from sn2nlib.reporting.html import NOTHING, PAPER, format_p, signed
 from sn2nlib.reporting.published import Published
 
 SYNTHETIC = "Synthetic readers: a model observer gave these scores, no person did; p-values and κ describe the model."
@@ -236,7 +236,7 @@ def needed_table(summary: Summary) -> ReaderTable:
     rows = [
         {
             "section": GROUP_TITLES[row["group"]], "label": row["title"],
-            "difference": f"{row['mean_difference']:+.2f}".replace("-", "−"),
+            "difference": signed(row["mean_difference"], 2),
             "needed": "more than 1000" if pd.isna(row["n_needed"]) else str(row["n_needed"]),
             "noether": NOTHING if pd.isna(row["n_noether"]) else str(row["n_noether"]),
         }
@@ -324,7 +324,7 @@ def _reader_cells(name: str, table: pd.DataFrame, **values: str) -> dict[str, st
         cells |= {"original": _mean_sd(row, "original"), "sN2N": _mean_sd(row, "sN2N"), "p": format_p(row["p"])}
         if "effect" in row:
             exact, adjusted = format_p(row["p_exact"]), format_p(row["p_holm"])
-            cells |= {"p_exact": exact, "p_holm": adjusted, "r": _signed(row["effect"])}
+            cells |= {"p_exact": exact, "p_holm": adjusted, "r": signed(row["effect"], 2)}
     return {f"{name}_{key}": cell for key, cell in cells.items()}
 
 
@@ -383,10 +383,6 @@ def _interval(low: float, high: float) -> str:
 
 def _two(value: float, digits: int = 2) -> str:
     return NOTHING if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
-
-
-def _signed(value: float) -> str:
-    return NOTHING if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
 def _range_notes(part: pd.DataFrame, published: Published | None, groups: Sequence[str]) -> list[str]:

@@ -11,6 +11,10 @@ from sn2nlib.evaluation.readers.criteria import SCORES
 from sn2nlib.evaluation.readers.session import ScoredParameter
 
 STYLE = Path(__file__).with_name("reading_room.css")
+ELSEWHERE = (
+    "{reader} is being read on another page, so this one takes no more scores. To go on here instead, reload it by the "
+    "browser's button."
+)
 KEYS = {
     "left": """<kbd>1</kbd>–<kbd>5</kbd> score, <kbd>⌫</kbd> take back<br><kbd>←</kbd> <kbd>→</kbd> image to score<br>
 <kbd>N</kbd> <kbd>P</kbd> next, previous parameter<br><kbd>.</kbd> <kbd>,</kbd> next, previous case<br>

@@ -20,7 +20,7 @@ from sn2nlib.errors import ReadingError, Sn2nError
 from sn2nlib.evaluation.readers.criteria import SCORES
 from sn2nlib.evaluation.readers.session import SIDES, Session, open_image
 from sn2nlib.reporting.figures.planes import window
-from sn2nlib.reporting.reading_parts import KEYS, STYLE, criteria_table, make_box, make_html
+from sn2nlib.reporting.reading_parts import ELSEWHERE, KEYS, STYLE, criteria_table, make_box, make_html
 from sn2nlib.reporting.reading_slices import Circle, Look, along, draw_slice, offset, slice_count
 
 PLANES = ("axial", "coronal", "sagittal")
@@ -73,6 +73,7 @@ class ReadingRoom:
         self._wheel = 0.0
         self._marked = -1  # the mark that was gone to; -1: none is shown
         self._stamp: tuple[str, float] | None = None
+        self._used = False  # by a key or the mouse
         self._event_sources = self._listen()
         self._shown = self.session.place  # where the images on the page belong
         self._open_case()
@@ -106,20 +107,35 @@ class ReadingRoom:
         self._show(replace(self.look, low=middle - half, high=middle + half))
 
     def _do(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Do what the reader asks for, unless it was asked of a place that is no longer shown."""
+        if self._use():
+            self._attempt(action, *arguments)
+
+    def _use(self) -> bool:
+        """Whether nothing has moved before the reader came; from then on, another page that scores ends this one."""
+        before = self.session.place
+        if not self._used:
+            self._attempt(self._catch_up)
+            self._used = True
+        return self.session.place == before
+
+    def _attempt(self, action: Callable[..., None], *arguments: Any) -> None:
         """Act; what fails is told on the page, without paths, which may tell what they must not."""
         try:
             action(*arguments)
         except OSError as error:
             self._complain(f"This could not be kept on the disk: {error.strerror or type(error).__name__}.")
         except Sn2nError:
-            self._complain("An image or the log of scores is damaged.")
+            if self.session.log.elsewhere:
+                self._describe()
+            else:
+                self._complain("An image or the log of scores is damaged.")
 
     def _complain(self, what: str) -> None:
         self._notice.value = f"<span class='wrong'>{html.escape(what)} Call whoever prepared this room.</span>"
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         session = self.session
-        at = session.place
         return {
             "ArrowDown": lambda: self.scroll(-1),
             "ArrowUp": lambda: self.scroll(1),
@@ -127,12 +143,12 @@ class ReadingRoom:
             "PageUp": lambda: self.scroll(5),
             "ArrowLeft": lambda: self._choose_side("left"),
             "ArrowRight": lambda: self._choose_side("right"),
-            "Tab": lambda: self._choose_side("right" if at.side == "left" else "left"),
-            "n": lambda: self._go_to_parameter(at.parameter + 1),
+            "Tab": lambda: self._choose_side("right" if session.place.side == "left" else "left"),
+            "n": lambda: self._go_to_parameter(session.place.parameter + 1),
             "Enter": lambda: self._go_on(),
-            "p": lambda: self._go_to_parameter(at.parameter - 1),
-            ".": lambda: self._go_to_case(at.reading + 1),
-            ",": lambda: self._go_to_case(at.reading - 1),
+            "p": lambda: self._go_to_parameter(session.place.parameter - 1),
+            ".": lambda: self._go_to_case(session.place.reading + 1),
+            ",": lambda: self._go_to_case(session.place.reading - 1),
             "Backspace": self._take_back,
             "a": lambda: self._choose_plane("axial"),
             "c": lambda: self._choose_plane("coronal"),
@@ -224,6 +240,7 @@ class ReadingRoom:
         if min(size) > 100 and size != self.canvas:
             self.canvas = size
             self._draw()
+        self._use()
         here = float(event["clientX"]), float(event["clientY"])
         if not event["buttons"]:
             self._drag = None
@@ -395,6 +412,8 @@ class ReadingRoom:
         return f"{told}<div class='meter'><div style='width: {100 * given / wanted:.1f}%'></div></div>"
 
     def _what_next(self) -> str:
+        if self.session.log.elsewhere:
+            return f"<span class='wrong'>{ELSEWHERE.format(reader=self.session.reader)}</span>"
         given, wanted = self.session.progress()
         here, of_case = self.session.progress(reading=self.session.place.reading)
         if given == wanted:
@@ -404,7 +423,7 @@ class ReadingRoom:
     def _follow(self) -> "asyncio.Task[None] | None":
         """Look now and then whether another page of the same reader has scored; in a running event loop alone.
 
-        A page that was made ready before it is opened comes up to date in this way.
+        A page that was made ready before it is opened comes up to date in this way; one that is in use takes no more.
         """
         try:
             return asyncio.get_running_loop().create_task(self._look_at_log())
@@ -414,9 +433,14 @@ class ReadingRoom:
     async def _look_at_log(self) -> None:
         while True:
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-            self._do(self._catch_up)
+            self._attempt(self._catch_up)
 
     def _catch_up(self) -> None:
-        if self.session.log.refresh():
+        if not self.session.log.refresh():
+            return
+        if self._used:
+            self.session.log.elsewhere = True
+            self._describe()
+        else:
             self.session.place = self.session.first_open()
             self._open_case()

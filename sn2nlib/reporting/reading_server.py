@@ -16,7 +16,7 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from sn2nlib.errors import ReadingError
-from sn2nlib.evaluation.readers.session import Session
+from sn2nlib.evaluation.readers.session import Session, hold_room
 from sn2nlib.reporting.study import find_root
 
 NOTEBOOK = "08a_reading_room.ipynb"
@@ -24,6 +24,11 @@ TEMPLATE = "reading"
 TEMPLATES = Path(__file__).parent / "reading_template"  # a Jupyter data folder
 # all that the page loads
 EXTENSIONS = ("@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "ipyevents")
+# what goes wrong in a cell is on the page; what a kernel says when it is stopped is for nobody
+_KERNEL = (
+    "import os; os.dup2(os.open(os.devnull, os.O_WRONLY), 2); "
+    "from ipykernel.kernelapp import launch_new_instance; launch_new_instance()"
+)
 _FILLED = "is filled with"  # what Voilà logs when a kernel has been started ahead
 
 
@@ -44,7 +49,7 @@ def serve_room(
     room, reader
         As for `sn2nlib.reporting.reading_room.ReadingRoom`.
     port
-        Where; another one if it is taken.
+        Where; another one if it is not free, which the line then says.
     browser
         Open the page in the user's browser.
     announce
@@ -53,22 +58,23 @@ def serve_room(
     Raises
     ------
     ReadingError
-        If there is no such room or reader, or Voilà is not installed.
+        If there is no such room or reader, it is open already, or Voilà is not installed.
     StudyError
         If there is no checkout with the notebook.
     """
     Session(room, reader)  # what is wrong with the room is said here, not on the page
     application = _voila()
-    with TemporaryDirectory(prefix="reading-room-") as folder:
+    with hold_room(room, reader), TemporaryDirectory(prefix="reading-room-") as folder:
         notebook = _write_notebook(Path(folder), Path(room).resolve(), reader)
         # the kernel of this Python, whatever the user has registered as python3
-        write_kernel_spec(Path(folder, "kernels", "python3"))
+        own = {"argv": [sys.executable, "-c", _KERNEL, "-f", "{connection_file}"]}
+        write_kernel_spec(Path(folder, "kernels", "python3"), overrides=own)
         os.environ["JUPYTER_PATH"] = os.pathsep.join(
             filter(None, [folder, str(TEMPLATES), os.environ.get("JUPYTER_PATH")])
         )
         application.initialize([str(notebook), *_options(port)])
         address = _Address(application, announce or _print, browser=browser)
-        application.log.handlers = [address]
+        application.log.handlers = logging.getLogger("tornado").handlers = [address]
         application.log.setLevel(logging.INFO)
         application.start()
 
@@ -79,6 +85,7 @@ class _Address(logging.Handler):
     def __init__(self, application: Any, announce: Callable[[str], None], *, browser: bool) -> None:
         super().__init__()
         self.application, self.announce, self.browser = application, announce, browser
+        self.port = application.port  # as asked for
         self.task: asyncio.Task[None] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -94,7 +101,8 @@ class _Address(logging.Handler):
             await asyncio.shield((await asyncio.shield(waiting))["task"])
         token = self.application.identity_provider.token
         address = f"http://127.0.0.1:{self.application.port}/" + (f"?token={token}" if token else "")
-        self.announce(f"Reading room: {address}")
+        told = "" if self.application.port == self.port else f"  (port {self.port} is not free)"
+        self.announce(f"Reading room: {address}{told}")
         if self.browser:
             webbrowser.open(address)
 

@@ -1,6 +1,6 @@
-"""Table 1, Table 2 and the gains, as data frames beside the published numbers.
+"""Table 2 and the gains, as data frames beside the published numbers.
 
-Units: PSNR in dB, SSIM without, NRMSE in percent; ages in years; `noise_sigma` is the added noise in units
+Units: PSNR in dB, SSIM without, NRMSE in percent; `noise_sigma` is the added noise in units
 of the acquired noise SD per channel. Empty (NaN) means "not defined", as the SD and the p-value of a single
 scan.
 """

@@ -10,7 +10,7 @@ from great_tables import GT
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.volumetry.measures import INSIDE
 from sn2nlib.evaluation.volumetry.tissue import MarkovTissues
-from sn2nlib.reporting.html import DIGITAL, NAMES, NOTHING, PAPER, REAL, format_p, provenance_note
+from sn2nlib.reporting.html import DIGITAL, NAMES, NOTHING, PAPER, REAL, format_p, provenance_note, signed
 from sn2nlib.reporting.published import Published
 from sn2nlib.reporting.volumetry import DIGITAL_ATLAS, DSC_METRICS, ENOUGH, SECOND_METRIC, TISSUE_NAMES, crossings
 
@@ -207,7 +207,7 @@ def volumes_html(
     arms = ("original", "sN2N")
     for arm in arms:
         for tissue in TISSUE_NAMES:
-            shown[f"{tissue}_{arm}"] = [_signed(value, 1) for value in part[f"{tissue}_{arm}"]]
+            shown[f"{tissue}_{arm}"] = [signed(value, 1) for value in part[f"{tissue}_{arm}"]]
         shown[arm] = [f"{value:.1f}" for value in part[arm]]
     shown["verdict"] = [word or NOTHING for word in part["verdict"]]
     labels: dict[str, Any] = {f"{tissue}_{arm}": tissue for arm in arms for tissue in TISSUE_NAMES}
@@ -252,10 +252,10 @@ def _gain_cells(gains: pd.DataFrame, set_name: str, metric: str, level: float) -
     chosen = (gains["set"] == set_name) & (gains["metric"] == metric) & (gains["noise_sigma"] == level)
     row = gains[chosen].iloc[0]
     return {
-        "gain": _signed(row["gain"], 3), "spread": f"{_signed(row['lowest'], 3)} … {_signed(row['highest'], 3)}",
-        "of_truth": _signed(row["ceiling"], 3), "published": _signed(row["published"], 3),
+        "gain": signed(row["gain"], 3), "spread": f"{signed(row['lowest'], 3)} … {signed(row['highest'], 3)}",
+        "of_truth": signed(row["ceiling"], 3), "published": signed(row["published"], 3),
         "verdict": row["verdict"] or NOTHING,
-        "share": _signed(row["share"], 0), "published_share": _signed(row["published_share"], 0),
+        "share": signed(row["share"], 0), "published_share": signed(row["published_share"], 0),
         "share_verdict": row["share_verdict"] or NOTHING,
     }  # fmt: skip
 
@@ -266,10 +266,6 @@ def _without_truth(gains: pd.DataFrame) -> list[str]:
     if not missing:
         return []
     return [f"The truth lacks {missing} scan{'s' if missing > 1 else ''}, whose noise-free image has no usable labels."]
-
-
-def _signed(value: float, digits: int) -> str:
-    return NOTHING if math.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _noted(

@@ -19,7 +19,7 @@ from sn2nlib.errors import ReadingError
 from sn2nlib.evaluation.readers.criteria import ARMS
 from sn2nlib.evaluation.readers.demo import make_demo_study
 from sn2nlib.evaluation.readers.rooms import prepare_room
-from sn2nlib.evaluation.readers.session import Place, Session
+from sn2nlib.evaluation.readers.session import Place, Session, hold_room
 from sn2nlib.reporting import reading_server
 from sn2nlib.reporting.notebooks import run_notebook
 from sn2nlib.reporting.reading_room import ReadingRoom
@@ -291,6 +291,38 @@ def test_a_page_made_ready_before_follows_the_log(room: Path, monkeypatch: pytes
     assert waiting.session.place == Place(1) and "case 2 of 4" in text(waiting)
 
 
+def test_a_second_page_ends_the_first(page: ReadingRoom, room: Path) -> None:
+    page.press("4")
+    second = ReadingRoom(room, "reader1")
+    assert second.session.place == Place(0, 0, "right")
+    page.press("2")  # before the second one is used: a click there shows what came, and was not meant for it
+    button(second, "5", 1).click()
+    assert second.session.place == Place(0, 1, "left") and second.session.progress() == (2, 16)
+    button(second, "5", 1).click()
+    assert second.session.score(parameter=1, side="right") == 5 and "another page" not in text(second)
+    kept = dict(second.session.log.scores)
+    for key_pressed in ("3", "Backspace", "n", "1"):
+        page.press(key_pressed)
+        assert "reader1 is being read on another page" in text(page) and "damaged" not in text(page)
+    assert Session(room, "reader1").log.scores == kept
+    again = ReadingRoom(room, "reader1")  # reloaded
+    again.press("3")
+    assert "another page" not in text(again) and len(again.session.log.scores) == len(kept) + 1
+    second._on_mouse(mouse(1, 1, buttons=0))
+    second._catch_up()
+    assert "another page" in text(second), "told without a key"
+
+
+def test_a_page_in_use_is_told_of_another_one(page: ReadingRoom, room: Path) -> None:
+    page._on_mouse(mouse(1, 1, buttons=0))
+    Session(room, "reader1").give(4)
+    page._catch_up()
+    assert "reader1 is being read on another page" in text(page)
+    page.press("ArrowUp")
+    page.press("3")
+    assert list(Session(room, "reader1").log.scores.values()) == [4]
+
+
 def test_the_notebook_reads_its_demo(tmp_path: Path) -> None:
     executed = tmp_path / NOTEBOOK.name
     run_notebook(NOTEBOOK, executed, {"demo": True}, cwd=NOTEBOOK.parent)
@@ -314,6 +346,8 @@ def test_the_notebook_does_not_name_an_arm() -> None:
 def test_the_server_refuses_before_it_starts(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ReadingError, match="there is no reader 'nobody'"):
         reading_server.serve_room(room, "nobody")
+    with hold_room(room, "reader1"), pytest.raises(ReadingError, match="is open for reader1 already"):
+        reading_server.serve_room(room, "reader1")
     monkeypatch.setitem(sys.modules, "voila.app", None)
     with pytest.raises(ReadingError, match=r"voila.* is not installed; pip install 'sn2n\[reading\]'"):
         reading_server.serve_room(room, "reader1")

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=[
         "cases", "criteria", "looks", "observer", "rooms", "rules", "scores", "session", "sights", "spreadsheets",
-        "summary", "wide",
+        "studies", "summary", "wide",
     ],
     submod_attrs={
         "criteria": ["Criteria", "Parameter", "Structure", "load_criteria"],

@@ -21,8 +21,8 @@ from sn2nlib.evaluation.noise_levels import SAMPLING
 from sn2nlib.evaluation.participants import simulate_participant
 from sn2nlib.evaluation.readers.criteria import ARMS, LESION
 from sn2nlib.evaluation.readers.looks import look
-from sn2nlib.evaluation.readers.rooms import STUDY, most_repeats
 from sn2nlib.evaluation.readers.sights import Sight, sights_of
+from sn2nlib.evaluation.readers.studies import STUDY, most_repeats
 from sn2nlib.provenance import atomic_write, write_json
 from sn2nlib.recon.pairs import reconstruct
 from sn2nlib.scans.acquire import undersample

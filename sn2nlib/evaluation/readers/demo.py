@@ -12,7 +12,7 @@ import yaml
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from sn2nlib.evaluation.readers.criteria import ARMS
-from sn2nlib.evaluation.readers.rooms import STUDY
+from sn2nlib.evaluation.readers.studies import STUDY
 from sn2nlib.scans.atlas import template_path
 from sn2nlib.scans.images import read_image, write_image
 

@@ -1,21 +1,7 @@
-"""From a folder with images of both arms to a blinded reading room, and from its scores and its key to a score table.
-
-The folder holds ``study.yaml``::
-
-    readers: [reader1, reader2]
-    repeats: 2                       # cases that every reader reads twice, unannounced
-    parameters: [image_quality]      # names or groups of data_manifest/readers/, for cases that name none
-    cases:
-      - case: P01
-        images: {original: P01_original.nii.gz, sN2N: P01_sn2n.nii.gz}
-        parameters: [image_quality, hippocampus]
-        marks:
-          - {name: left hippocampus, position: [-28, -20, -14], radius: 9, parameter: hippocampus}
-"""
+"""From a study folder to a blinded reading room, and from its scores and its key to a score table."""
 
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,83 +10,26 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
-import yaml
-from pydantic import Field, ValidationError
 
 from sn2nlib.errors import ImageError, ReadingError
 from sn2nlib.evaluation.readers.criteria import Criteria, load_criteria
 from sn2nlib.evaluation.readers.scores import COLUMNS, OPTIONAL_COLUMNS
 from sn2nlib.evaluation.readers.session import (
     PLAN,
-    Mark,
-    Part,
     Reading,
     RoomCase,
     RoomPlan,
-    ScoredParameter,
     ScoreLog,
     image_path,
     load_plan,
     log_path,
 )
+from sn2nlib.evaluation.readers.studies import ReadingStudy, StudyCase, load_study, scored_parameters
 from sn2nlib.provenance import atomic_folder, atomic_write, write_json
 from sn2nlib.scans.images import read_image
 
-STUDY = "study.yaml"
 _LETTERS = list("bcdfghjkmnpqrstvwxz23456789")  # no vowels: a token is never a word
 _ALIKE = 1.5  # how far brightness may differ between the images of a case
-_READER = r"\w[\w-]*"
-
-
-class StudyCase(Part):
-    """A case of the study folder: an image of every arm, what is scored, and structures to look at."""
-
-    case: str = Field(min_length=1)
-    images: dict[str, str]
-    parameters: tuple[str, ...] = ()
-    marks: tuple[Mark, ...] = ()
-
-
-class ReadingStudy(Part):
-    """What ``study.yaml`` says."""
-
-    readers: tuple[str, ...] = Field(min_length=1)
-    cases: tuple[StudyCase, ...] = Field(min_length=1)
-    parameters: tuple[str, ...] = ()
-    repeats: int = Field(default=0, ge=0)
-
-
-def most_repeats(n_cases: int) -> int:
-    """How many of so many cases can be read twice: half of them, since another case must come between."""
-    return n_cases // 2
-
-
-def load_study(folder: str | os.PathLike[str], criteria: Criteria) -> ReadingStudy:
-    """Read ``study.yaml`` of a folder, with the parameters of every case by name.
-
-    Raises
-    ------
-    ReadingError
-        Naming all that is wrong.
-    """
-    path = Path(folder, STUDY)
-    try:
-        study = ReadingStudy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ReadingError(f"there is no {path}, which says what is read") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ReadingError(f"{path} cannot be read: {error}") from error
-    except ValidationError as error:
-        told = [f"{'.'.join(map(str, each['loc'])) or 'the file'}: {each['msg']}" for each in error.errors()]
-        raise _problems(path, told) from error
-    cases = tuple(
-        case.model_copy(update={"parameters": tuple(_expand(case.parameters or study.parameters, criteria))})
-        for case in study.cases
-    )
-    study = study.model_copy(update={"cases": cases})
-    if problems := list(_wrong(study, Path(folder), criteria)):
-        raise _problems(path, problems)
-    return study
 
 
 def prepare_room(
@@ -118,8 +47,8 @@ def prepare_room(
     study
         Folder with ``study.yaml``.
     room
-        New folder. Nothing in it tells which arm an image belongs to: names are random, headers bare, and all images
-        of a case have the same number format.
+        New folder outside `study`. Nothing in it tells which arm an image belongs to: names are random, headers bare,
+        and all images of a case have the same number format.
     key
         New JSON file outside `room`; it tells, and is for whoever evaluates the study alone.
     seed
@@ -130,14 +59,16 @@ def prepare_room(
     Raises
     ------
     ReadingError
-        Naming all that is wrong with the study or its images.
+        Naming all that is wrong with the study or its images, or if readers of the room could open study or key.
     FileExistsError
         If the room or its key is there already.
+    FileNotFoundError
+        If the folder that one of them is to lie in does not exist; its name may be mistyped.
     """
     room, key = Path(room), Path(key)
-    _check_free(room, key)
     criteria = load_criteria() if criteria is None else criteria
     content = load_study(study, criteria)
+    _check_places(Path(study), room, key)
     rng = np.random.default_rng(seed)
     tokens = _tokens(rng)
     names = {case.case: next(tokens) for case in content.cases}
@@ -145,7 +76,7 @@ def prepare_room(
     readings, told = _readings(content, names, images, rng, tokens)
     plan = RoomPlan(
         room=next(tokens),
-        parameters=tuple(_scored(content, criteria)),
+        parameters=tuple(scored_parameters(content, criteria)),
         cases={names[case.case]: _room_case(case, images, criteria) for case in _shuffled(content.cases, rng)},
         readings=readings,
     )
@@ -222,65 +153,20 @@ def _load_key(path: str | os.PathLike[str]) -> dict[str, Any]:
     return opened
 
 
-def _check_free(room: Path, key: Path) -> None:
-    if room.resolve() in (key.resolve(), *key.resolve().parents):
+def _check_places(study: Path, room: Path, key: Path) -> None:
+    if room.resolve().is_relative_to(study.resolve()):
+        raise ReadingError(
+            f"the room {room} would lie in the study folder {study}, whose images readers could open by the names of "
+            "their arms; put it elsewhere"
+        )
+    if key.resolve().is_relative_to(room.resolve()):
         raise ReadingError(f"the key {key} would lie in the room, where readers could open it; put it elsewhere")
     for path in (room, key):
+        place = path.resolve().parent
+        if not place.is_dir():
+            raise FileNotFoundError(f"there is no folder {place} for {path.name}; make it first, or mend its name")
         if path.exists():
             raise FileExistsError(f"{path} exists; scores may hang on it, so it is not replaced. Choose another name")
-
-
-def _expand(names: Sequence[str], criteria: Criteria) -> Iterator[str]:
-    """Parameters by name, groups replaced by their parameters, each once."""
-    groups = {group: [each.name for each in parameters] for group, parameters in criteria.by_group.items()}
-    yield from dict.fromkeys(name for given in names for name in groups.get(given, [given]))
-
-
-def _wrong(study: ReadingStudy, folder: Path, criteria: Criteria) -> Iterator[str]:
-    """Everything that is wrong with a study, a sentence each."""
-    yield from (f"reader {name!r} is named twice" for name in _doubled(study.readers))
-    yield from (f"case {name!r} stands there twice" for name in _doubled([case.case for case in study.cases]))
-    for name in study.readers:
-        if not re.fullmatch(_READER, name):
-            yield f"reader {name!r}: a name has letters, digits, - and _ alone"
-    if study.repeats > most_repeats(len(study.cases)):
-        yield f"repeats: {study.repeats} of {len(study.cases)} case(s); at most half of them can be read twice"
-    for case in study.cases:
-        yield from (f"case {case.case}: {problem}" for problem in _wrong_case(case, folder, criteria))
-    seen = [*study.readers, *(mark.name for case in study.cases for mark in case.marks)]
-    seen += [text for each in _scored(study, criteria) for text in (each.title, each.look_for, *each.scale)]
-    for text in dict.fromkeys(seen):
-        for arm in criteria.arms:
-            if re.search(rf"(?<!\w){re.escape(arm)}(?!\w)", text, re.IGNORECASE):
-                yield f"readers would see the arm {arm!r} in {text!r}; put it in other words"
-
-
-def _wrong_case(case: StudyCase, folder: Path, criteria: Criteria) -> Iterator[str]:
-    for arm in criteria.arms:
-        if arm not in case.images:
-            yield f"no image of the arm {arm!r}"
-    for arm, name in case.images.items():
-        if arm not in criteria.arms:
-            yield f"unknown arm {arm!r}; there are {', '.join(criteria.arms)}"
-        elif not (folder / name).is_file():
-            kind = ", but a folder; images are NIfTI files" if (folder / name).is_dir() else ""
-            yield f"there is no image {folder / name}{kind}"
-    if not case.parameters:
-        yield "no parameters, neither here nor for the whole study"
-    for name in case.parameters:
-        if name not in criteria.by_name:
-            yield f"unknown parameter or group {name!r}; parameters are {', '.join(criteria.by_name)}"
-    for mark in case.marks:
-        if mark.parameter is not None and mark.parameter not in case.parameters:
-            yield f"mark {mark.name!r} belongs to {mark.parameter!r}, which is not scored here"
-
-
-def _doubled(names: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(name for name in names if names.count(name) > 1))
-
-
-def _problems(path: Path, problems: Sequence[str]) -> ReadingError:
-    return ReadingError(f"{path}: {len(problems)} problem(s)\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
 def _tokens(rng: np.random.Generator) -> Iterator[str]:
@@ -294,16 +180,6 @@ def _tokens(rng: np.random.Generator) -> Iterator[str]:
 
 def _shuffled(cases: Sequence[StudyCase], rng: np.random.Generator) -> list[StudyCase]:
     return [cases[number] for number in rng.permutation(len(cases))]
-
-
-def _scored(study: ReadingStudy, criteria: Criteria) -> Iterator[ScoredParameter]:
-    """What is scored in any case, in the order of the criteria."""
-    used = {name for case in study.cases for name in case.parameters}
-    look_for = {structure.name: structure.look_for for structure in criteria.structures}
-    for each in criteria.parameters:
-        if each.name in used:
-            told = look_for.get(each.structure or "", "")
-            yield ScoredParameter(name=each.name, title=each.title, look_for=told, scale=each.scale)
 
 
 def _room_case(case: StudyCase, images: Mapping[tuple[str, str], str], criteria: Criteria) -> RoomCase:

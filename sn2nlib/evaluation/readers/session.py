@@ -7,6 +7,8 @@ was taken back; the last line about the same image and parameter counts.
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Annotated, Literal
 
 import nibabel as nib
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sn2nlib.errors import ReadingError
@@ -118,6 +120,34 @@ def log_path(folder: str | os.PathLike[str], reader: str) -> Path:
     return Path(folder, "scores", f"{reader}.jsonl")
 
 
+@contextmanager
+def hold_room(folder: str | os.PathLike[str], reader: str) -> Iterator[None]:
+    """Keep others from opening a room for the same reader.
+
+    ``READER.lock``, an empty file beside the scores, is locked by the operating system, which lets it go when the
+    process ends, whatever ends it.
+
+    Raises
+    ------
+    ReadingError
+        If the room is open for the reader already.
+    """
+    path = log_path(folder, reader).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise ReadingError(
+            f"{folder} is open for {reader} already, in another window or on another machine; go on there, or end "
+            "that one first (Ctrl+C)"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def open_image(folder: str | os.PathLike[str], image: str) -> tuple[np.ndarray, np.ndarray]:
     """An image of the room, read from the disk slice by slice as it is looked at.
 
@@ -145,8 +175,8 @@ class ScoreLog:
     """A reader's scores on the disk: append-only, every line on the disk before `append` returns.
 
     A line that a crash has cut short is no score: it is left out when the log is read, and cut off before the next
-    line is written. Two pages of the same reader may write to it: ``READER.jsonl.lock``, an empty file beside it, lets
-    one after the other.
+    line is written. Of two pages of the same reader one can write: who has not seen what the other wrote, does not.
+    ``READER.jsonl.lock``, an empty file beside the log, lets one after the other.
 
     Attributes
     ----------
@@ -154,6 +184,8 @@ class ScoreLog:
         Score by (reading, image, parameter), the latest last; what was taken back is left out.
     times
         When it was given, ISO 8601 in UTC.
+    elsewhere
+        Whether another page has taken over; this one then writes no more.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, room: str, reader: str) -> None:
@@ -167,6 +199,7 @@ class ScoreLog:
         self.path = Path(path)
         self.scores: dict[Key, int] = {}
         self.times: dict[Key, str] = {}
+        self.elsewhere = False
         self._opening = {"room": room, "reader": reader}
         self._end = 0  # of the last whole line that was read, in bytes
         self._n_lines = 0
@@ -191,12 +224,16 @@ class ScoreLog:
 
         Raises
         ------
+        ReadingError
+            If another page has written since this one last looked; nothing is written, nor will be.
         OSError
             If it cannot be written, or another page does not let it for some seconds.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock", timeout=_PATIENCE):
-            self.refresh()
+            self.elsewhere |= self.refresh()
+            if self.elsewhere:
+                raise ReadingError(f"{self.path}: another page has scored since; open this one anew to go on here")
             self._write(key, score)
             self.refresh()
 
@@ -319,7 +356,6 @@ class Session:
 
     def take_back(self) -> bool:
         """Take back the latest score and go to its place; whether there was one."""
-        self.log.refresh()
         if not self.log.scores:
             return False
         latest = next(reversed(self.log.scores))

@@ -13,8 +13,9 @@ from sn2nlib.denoiser import UNet25D
 from sn2nlib.denoiser.checkpoint import save_model
 from sn2nlib.evaluation.readers import cases
 from sn2nlib.evaluation.readers.criteria import LESION, load_criteria
-from sn2nlib.evaluation.readers.rooms import load_study, prepare_room
+from sn2nlib.evaluation.readers.rooms import prepare_room
 from sn2nlib.evaluation.readers.session import Session, open_image
+from sn2nlib.evaluation.readers.studies import load_study
 from sn2nlib.scans.details import Lesion, load_structures
 from sn2nlib.scans.images import read_image
 

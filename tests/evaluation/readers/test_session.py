@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from sn2nlib.errors import ReadingError
 from sn2nlib.evaluation.readers.rooms import prepare_room
-from sn2nlib.evaluation.readers.session import Place, ScoreLog, Session, load_plan, log_path
+from sn2nlib.evaluation.readers.session import Place, ScoreLog, Session, hold_room, load_plan, log_path
 
 KEY = ("reading", "image", "sharpness")
 
@@ -157,12 +157,24 @@ def test_another_page_of_the_same_reader_is_seen(tmp_path: Path) -> None:
     assert not one.refresh()
     two.append(KEY, 4)
     assert one.refresh() and one.scores == {KEY: 4} and not one.refresh()
+    one.append(KEY, 5)
+    assert two.refresh() and two.scores == {KEY: 5} == open_log(path).scores
+
+
+def test_a_page_that_has_not_seen_what_another_wrote_writes_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    one, two = open_log(path), open_log(path)
     two.append(KEY, 5)
-    one.append(("reading", "image", "contrast"), 1)  # without having looked
-    assert open_log(path).scores == {KEY: 5, ("reading", "image", "contrast"): 1}
+    kept = path.read_bytes()
+    for score in (1, None):
+        with pytest.raises(ReadingError, match="another page has scored since"):
+            one.append(KEY, score)
+    assert one.elsewhere and not two.elsewhere and path.read_bytes() == kept
+    two.append(KEY, 4)
+    assert open_log(path).scores == {KEY: 4}
 
 
-def test_two_pages_that_score_at_once_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_pages_that_score_at_once_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process has read the log and is about to write, over a torn line, when this one scores."""
     monkeypatch.setattr("sn2nlib.evaluation.readers.session._PATIENCE", 120)
     path = tmp_path / "log.jsonl"
@@ -178,10 +190,11 @@ def test_two_pages_that_score_at_once_lose_nothing(tmp_path: Path, monkeypatch: 
     here = open_log(path)
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as page:
         assert page.stdout is not None and page.stdout.readline() == "writes\n"
-        here.append(KEY, 5)
+        with pytest.raises(ReadingError, match="another page has scored since"):
+            here.append(KEY, 5)
     assert page.returncode == 0
-    assert here.scores == open_log(path).scores == {KEY: 5, ("other", "image", "sharpness"): 1}
-    assert len(path.read_bytes().splitlines()) == 4
+    assert here.scores == open_log(path).scores == {KEY: 3, ("other", "image", "sharpness"): 1}
+    assert len(path.read_bytes().splitlines()) == 3
 
 
 def test_a_score_waits_for_another_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +205,22 @@ def test_a_score_waits_for_another_page(tmp_path: Path, monkeypatch: pytest.Monk
     log = open_log(path)
     log.append(KEY, 5)
     assert log.scores == {KEY: 5} == open_log(path).scores
+
+
+def test_a_room_is_open_once_for_a_reader_until_its_process_ends(room: Path) -> None:
+    program = (
+        "import sys, time; from sn2nlib.evaluation.readers.session import hold_room\n"
+        f"with hold_room({str(room)!r}, 'reader1'): print('open', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "open\n"
+        with pytest.raises(ReadingError, match="is open for reader1 already"), hold_room(room, "reader1"):
+            pass
+        with hold_room(room, "reader2"):
+            other.kill()
+    for _ in range(2):
+        with hold_room(room, "reader1"):
+            assert Session(room, "reader1").give(4)
 
 
 @pytest.mark.parametrize(
