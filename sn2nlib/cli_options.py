@@ -185,6 +185,8 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
 
 def in_bytes(gibibytes: float | None) -> int | None:
     """GiB in bytes."""
+    if gibibytes is not None and not math.isfinite(gibibytes):
+        raise typer.BadParameter(f"{gibibytes:g} GiB of memory: give a number, or leave --memory out")
     return None if gibibytes is None else int(gibibytes * 2**30)
 
 

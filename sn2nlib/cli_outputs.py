@@ -1,5 +1,6 @@
 """Outputs: names that are refused before anything is computed for them, and what was not made as asked for."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ def check_new(
         If it exists, or is the input.
     FileNotFoundError
         If its folder does not exist.
+    PermissionError
+        If its folder cannot be written to.
     """
     if source is not None and path.resolve() == source.resolve():
         raise FileExistsError(f"{path} is the input, which is never replaced; choose another name")
@@ -39,6 +42,8 @@ def check_new(
         raise FileNotFoundError(f"{path}: the name of {kind[0]} ends in {' or '.join(kind[1])}")
     if not path.resolve().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; make it first, or mend its name")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise PermissionError(f"the folder {path.parent} cannot be written to; choose another one for {path.name}")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
 
@@ -52,8 +57,12 @@ def check_folder(path: Path) -> None:
         If it is a file.
     FileNotFoundError
         If its own folder does not exist.
+    PermissionError
+        If it cannot be written to.
     """
     check_new(path, overwrite=True)
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise PermissionError(f"the folder {path} cannot be written to; choose another one")
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file, where a folder is to be written; choose another name")
 

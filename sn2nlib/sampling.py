@@ -105,7 +105,13 @@ def _centred(n: int, size: int) -> slice:
     return slice(start, start + size)
 
 
-def find_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int = 0) -> Lattice:
+def find_lattice(
+    mask: Mask,
+    acceleration: tuple[int, int],
+    caipi_shift: int = 0,
+    *,
+    region: tuple[slice, slice] | None = None,
+) -> Lattice:
     """The lattice of this acceleration that explains the mask, ACS aside.
 
     Parameters
@@ -113,6 +119,8 @@ def find_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int = 0
     mask : (kz, ky) bool
     acceleration, caipi_shift
         As declared with the scan. A mask without gaps fits any: it may all be calibration region.
+    region
+        From `calibration_region`, where many accelerations are tried on one mask; None: it is asked.
 
     Raises
     ------
@@ -121,7 +129,7 @@ def find_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int = 0
         or if lattice points between acquired ones are missing (the true acceleration is higher).
     """
     mask = _checked(mask)
-    rz_lines, ry_lines = _try_acs(mask)
+    rz_lines, ry_lines = calibration_region(mask) if region is None else region
     outside = mask.copy()
     outside[rz_lines, ry_lines] = False
     (ry, rz), best = acceleration, None
@@ -141,14 +149,18 @@ def find_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int = 0
             "region; correct the acceleration or the mask"
         )
     _, lattice, points = best
-    expected = points & _hull(mask)
-    missing = int(np.count_nonzero(expected & ~mask))
-    if missing > 0.02 * int(np.count_nonzero(expected)):
+    missing = int(np.count_nonzero(missing_points(mask, lattice)))
+    if missing > 0.02 * int(np.count_nonzero(points & _hull(mask))):
         raise SamplingError(
             f"the mask lacks {missing} of the points that the declared acceleration {declared} "
             "acquires within the sampled area; correct the acceleration or the mask"
         )
     return lattice
+
+
+def missing_points(mask: Mask, lattice: Lattice) -> Mask:
+    """Points of the lattice between acquired ones, (kz, ky), that were not acquired: `find_lattice` forgives a few."""
+    return lattice.points(mask.shape) & _hull(mask) & ~mask
 
 
 def _hull(mask: Mask) -> Mask:
@@ -181,16 +193,15 @@ def acs_region(mask: Mask) -> tuple[slice, slice]:
         If the centre (nz//2, ny//2) itself was not acquired.
     """
     mask = _checked(mask)
-    nz, ny = mask.shape
-    cz, cy = nz // 2, ny // 2
+    cz, cy = (n // 2 for n in mask.shape)
     if not mask[cz, cy]:
         raise SamplingError(
             f"no calibration region: the centre of k-space (kz, ky) = ({cz}, {cy}) was not acquired; "
             "give a scan with integrated ACS lines"
         )
     # contiguous run [low, high) around the central kz, for every ky
-    low = np.array([cz - _run(mask[: cz + 1, y][::-1]) + 1 for y in range(ny)])
-    high = np.array([cz + _run(mask[cz:, y]) for y in range(ny)])
+    low = cz - np.logical_and.accumulate(mask[cz::-1], axis=0).sum(axis=0) + 1
+    high = cz + np.logical_and.accumulate(mask[cz:], axis=0).sum(axis=0)
     # tightest run over ky ranges that grow from the centre to the left (first axis) and right (second axis)
     low_left, high_left = np.maximum.accumulate(low[cy::-1]), np.minimum.accumulate(high[cy::-1])
     low_right, high_right = np.maximum.accumulate(low[cy:]), np.minimum.accumulate(high[cy:])
@@ -201,12 +212,7 @@ def acs_region(mask: Mask) -> tuple[slice, slice]:
     return slice(z0, z0 + int(height[left, right])), slice(cy - int(left), cy + int(right) + 1)
 
 
-def _run(samples: Mask) -> int:
-    """Number of leading True values."""
-    return int(len(samples) if samples.all() else np.argmin(samples))
-
-
-def _try_acs(mask: Mask) -> tuple[slice, slice]:
+def calibration_region(mask: Mask) -> tuple[slice, slice]:
     """`acs_region`, or nothing where there is none; the central line of a lattice alone is none."""
     try:
         region = acs_region(mask)
@@ -264,7 +270,7 @@ def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
     SamplingError
         If there is none.
     """
-    rows, columns = _try_acs(mask)
+    rows, columns = region = calibration_region(mask)
     if np.count_nonzero(mask) == mask[rows, columns].size:  # nothing outside the fully sampled rectangle
         return Lattice((1, 1))
     most_z, most_y = (min(8, n) for n in mask.shape)
@@ -273,7 +279,7 @@ def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
         if caipi_shift and acceleration[1] <= caipi_shift:
             continue
         try:
-            return find_lattice(mask, acceleration, caipi_shift)
+            return find_lattice(mask, acceleration, caipi_shift, region=region)
         except SamplingError:
             continue
     raise SamplingError(

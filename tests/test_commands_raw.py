@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,33 @@ def test_no_folder_is_made_for_a_mistyped_name(tmp_path: Path, capsys: pytest.Ca
     assert not none.exists()
 
 
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, model = tmp_path / "given.h5", tmp_path / "model"
+    given.write_text("read by none of these commands before they refuse")
+    model.mkdir()
+    monkeypatch.setattr("sn2nlib.cli_outputs.os.access", lambda path, mode: (path, mode) != (tmp_path, os.W_OK))
+    for command, name, *options in (
+        ("recon", "a.nii"), ("denoise", "a.nii", "--model", model), ("convert", "a.h5"), ("export", "a.mrd"),
+    ):  # fmt: skip
+        assert sn2n(command, given, tmp_path / name, *options) == 1
+        assert f"the folder {tmp_path} cannot be written to; choose another one for {name}" in capsys.readouterr().err
+    monkeypatch.setattr("sn2nlib.cli_outputs.os.access", lambda path, mode: (path, mode) != (model, os.W_OK))
+    assert sn2n("train", given, "--out", model) == 1
+    assert f"the folder {model} cannot be written to" in capsys.readouterr().err
+
+
+def test_a_damaged_sample_is_told_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kspace = np.random.default_rng(0).standard_normal((3, 4, 16, 12, 2), np.float32).view(np.complex64)[..., 0]
+    kspace[1, 2, 3, 4] = 1e30
+    save_scan(Scan(kspace, np.ones((4, 16), bool), (1, 1)), tmp_path / "scan.h5")
+    for memory in ((), ("--memory", 0)):
+        assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "a.nii", *memory) == 1
+        told = capsys.readouterr().err
+        assert "the coil images exceed single precision" in told and told.count("\n") == 1
+
+
 def test_the_ending_of_an_output_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = tmp_path / "given.h5"
     given.write_text("read by none of these commands before they refuse")
@@ -373,8 +401,11 @@ def test_options_without_effect_are_refused(
     ):
         assert sn2n(*arguments) == 1
         assert told in capsys.readouterr().err
-    advised = ((1.5, "give a whole number"), (0, "0 coils: give a number"), ("nan", "nan coils: give a number"))
-    for coils, advice in (*advised, ("inf", "inf coils: give a number from 1 on")):
-        assert sn2n("recon", scan, out, "--virtual-coils", coils) == 2
+    for option, value, advice in (
+        ("--virtual-coils", 1.5, "give a whole number"), ("--virtual-coils", 0, "0 coils: give a number from 1 on"),
+        ("--virtual-coils", "nan", "nan coils: give a number"), ("--virtual-coils", "inf", "inf coils: give a number"),
+        ("--memory", "inf", "inf GiB of memory: give a number"),
+    ):  # fmt: skip
+        assert sn2n("recon", scan, out, option, value) == 2
         assert advice in " ".join(capsys.readouterr().err.split())
     assert not out.exists()

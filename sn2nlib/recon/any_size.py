@@ -13,11 +13,10 @@ from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, Pairing, make_pair, reconstruct_with_noise
 from sn2nlib.recon.workspace import default_limit
 from sn2nlib.scans.images import Known
+from sn2nlib.scans.needs import COPIES
 from sn2nlib.scans.raw import known_geometry
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
-
-IN_MEMORY = 5  # times the k-space: what the chain of `pairs` takes
 
 _Complex = NDArray[np.complex64]
 
@@ -31,10 +30,10 @@ def fits_memory(header: ScanHeader, memory_limit: int | None = None) -> bool:
         Bytes; None: half of the machine's memory.
     """
     whole = header.nbytes * (2 if header.has_repeat else 1)
-    return IN_MEMORY * header.nbytes + whole <= (default_limit() if memory_limit is None else memory_limit)
+    return COPIES * header.nbytes + whole <= (default_limit() if memory_limit is None else memory_limit)
 
 
-def largest_kspace(memory_limit: int | None = None, *, copies: int = IN_MEMORY + 1) -> int:
+def largest_kspace(memory_limit: int | None = None, *, copies: int = COPIES + 1) -> int:
     """Bytes of k-space that can be worked on at once with so many `copies` of it.
 
     By default as many as `reconstruct` and `make_pair` take, reading included.

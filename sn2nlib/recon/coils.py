@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from sn2nlib.errors import ScanError
-from sn2nlib.recon.workspace import n_threads, one_blas_thread
+from sn2nlib.recon.workspace import one_blas_thread
+from sn2nlib.scans.needs import n_threads
 
 DEFAULT_WINDOW = 7
 _PRIOR = 0.03  # share of the wide covariance added to the local one
@@ -198,7 +199,7 @@ def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Comp
     with np.errstate(over="ignore", invalid="ignore"):  # told below
         wide = _wide_covariance(coil_images, _WIDE * window)
     if not np.isfinite(wide).all():
-        raise ScanError("coil images hold NaN or Inf, or values whose squares are beyond float32; repair or scale them")
+        raise ScanError("the coil images exceed single precision or hold NaN or Inf: repair or scale the samples")
     reference = np.linalg.eigh(wide.sum(axis=(0, 1, 2)))[1][:, -1]
     along = [
         _interpolation(np.arange(-(-n // step)) * step + (step - 1) / 2, n, _WIDE * window)

@@ -38,11 +38,10 @@ from sn2nlib.recon.pairs import (
     with_phase,
 )
 from sn2nlib.recon.partial_fourier import PartialFourier, check_method, known_region, noise_factor, phase_map
-from sn2nlib.recon.workspace import Workspace, default_limit, n_threads, one_blas_thread, reported
+from sn2nlib.recon.workspace import Workspace, default_limit, one_blas_thread, reported
 from sn2nlib.sampling import Mask, acs_region
+from sn2nlib.scans.needs import BLOCK, least_memory, n_threads
 from sn2nlib.scans.stream import ScanHeader, read_box, read_header, read_partitions
-
-_BLOCK = 8  # partitions that are written to the samples at a time
 
 _Complex = NDArray[np.complex64]
 
@@ -140,7 +139,7 @@ def image_pair(
     n_coils = header.n_coils if prepare.compression is None else prepare.compression.n_virtual
     warn_if_folded(header.acceleration, n_coils)
     limit = default_limit() if memory_limit is None else memory_limit
-    with Workspace(max(0, limit - _working_set(header, n_coils)), scratch) as space:
+    with Workspace(max(0, limit - least_memory(header.shape, header.n_coils, n_coils)), scratch) as space:
         job = _Job(header, prepare, n_coils, kernel[0] if header.shape[2] > 1 else 1, space, progress)
         samples, acs = job.samples("kspace")
         kernels = {
@@ -191,16 +190,6 @@ def image_pair(
         partial_fourier=partial_fourier,
         noise_estimator=estimator,
     )
-
-
-def _working_set(header: ScanHeader, n_coils: int) -> int:
-    """Bytes that are in memory whatever the limit: results, planes of each thread, one partition, calibration."""
-    nz, ny, nx = header.shape
-    results = 5 * 8 * nz * ny * nx
-    threads = 12 * 8 * n_coils * nz * ny * n_threads()
-    partitions = 8 * ny * nx * (2 * header.n_coils + 2 * _BLOCK * n_coils)
-    calibration = 8 * n_coils * nx * 2 * 24 * max(nz, ny)
-    return results + max(threads, partitions) + calibration + 2**28
 
 
 def _preparation(header: ScanHeader, virtual_coils: int | float | None, method: Method) -> Preparation:
@@ -270,14 +259,14 @@ class _Job:
         rows = acs_region(header.mask) if header.acs_shape is None and not header.mask.all() else None
         if into is None:
             shape = (nx, self.n_coils, nz, len(columns))
-            planes = self.space.array("samples", shape, (1, self.n_coils, min(_BLOCK, nz), len(columns)))
+            planes = self.space.array("samples", shape, (1, self.n_coils, min(BLOCK, nz), len(columns)))
         else:
             planes = into.planes
         to_edge = edge_transform(self.kernel_width, nx)
         edges = np.zeros((to_edge.shape[1], self.n_coils, nz, len(columns)), np.complex64)
         phase = sample_phase((nz, ny))[:, columns]
         acs_lines: dict[int, _Complex] = {}
-        block = np.zeros((nx, self.n_coils, min(_BLOCK, nz), len(columns)), np.complex64)
+        block = np.zeros((nx, self.n_coils, min(BLOCK, nz), len(columns)), np.complex64)
 
         def one(kz: int, measured: _Complex) -> None:
             lines = self.prepare(measured)
@@ -285,17 +274,17 @@ class _Job:
                 acs_lines[kz] = lines[:, np.searchsorted(columns, np.arange(rows[1].start, rows[1].stop))]
             hybrid = ifft(lines, axes=(-1,)) * phase[kz, :, None]
             edges[:, :, kz] = (hybrid @ to_edge).transpose(2, 0, 1)
-            block[:, :, kz % _BLOCK] = hybrid.transpose(2, 0, 1)
+            block[:, :, kz % BLOCK] = hybrid.transpose(2, 0, 1)
 
         partitions = reported(read_partitions(header, name), "reading partitions", nz, enabled=self.progress)
         with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
             running = []
             for kz, partition in partitions:
                 running.append(pool.submit(one, kz, partition[:, columns]))
-                if kz % _BLOCK == _BLOCK - 1 or kz == nz - 1:
+                if kz % BLOCK == BLOCK - 1 or kz == nz - 1:
                     for task in running:
                         task.result()
-                    running, first = [], kz - kz % _BLOCK
+                    running, first = [], kz - kz % BLOCK
                     planes[:, :, first : kz + 1] = block[:, :, : kz - first + 1]
         samples = HybridSamples(planes, edges, columns, header.shape)
         return samples, self._calibration_lines([acs_lines[kz] for kz in sorted(acs_lines)])

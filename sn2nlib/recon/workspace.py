@@ -1,6 +1,6 @@
 """Large arrays of a reconstruction that is to stay within a memory limit: in memory while they fit, else on disk.
 
-Beside them what else the machine gives: its memory, and threads.
+Beside them what else the machine gives: its memory, and how its threads share the cores.
 """
 
 import errno
@@ -26,11 +26,6 @@ _EVERY = 20.0  # seconds between two lines of progress
 def default_limit() -> int:
     """Half of the memory that this process may use, in bytes."""
     return usable_memory() // 2
-
-
-def n_threads() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def one_blas_thread() -> Any:

@@ -99,7 +99,8 @@ def read_image(path: str | os.PathLike[str], *, as_acquired: bool = False) -> tu
     try:
         array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:3])
     except (OSError, EOFError, ValueError) as error:
-        raise ImageError(f"{path}: the file is damaged or incomplete ({error})") from error
+        told = " ".join(str(error).split())  # nibabel's may have several lines
+        raise ImageError(f"{path}: the file is damaged or incomplete ({told})") from error
     if not np.isfinite(array).all():
         raise ImageError(f"{path}: holds NaN or Inf; replace them, for example by 0 outside the head")
     volume, turned_affine, stored = _as_stored_order(array, affine) if partitions else turn_to_acquired(array, affine)

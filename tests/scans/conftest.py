@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-TWIX_FLAGS = {"image": 0, "acs": 1 << 22, "both": 1 << 23, "noise": 1 << 25, "navigator": 1 << 21, "even": 1 << 55}
-MRD_FLAGS = {"image": 0, "acs": 1 << 19, "both": 1 << 20, "noise": 1 << 18, "navigator": 1 << 22}
+TWIX_FLAGS = {"image": 0, "acs": 1 << 22, "both": 1 << 23, "noise": 1 << 25, "navigator": 1 << 21, "even": 1 << 55,
+              "noise and acs": 1 << 25 | 1 << 22}  # fmt: skip
+MRD_FLAGS = {"image": 0, "acs": 1 << 19, "both": 1 << 20, "noise": 1 << 18, "navigator": 1 << 22,
+             "noise and acs": 1 << 18 | 1 << 19}  # fmt: skip
 QUATERNION = (0.5, 0.5, 0.5, 0.5)  # w, x, y, z: phase → y, readout → z, slice → x (left, posterior, head)
 DIRECTIONS = ((0, 0, 1), (0, 1, 0), (1, 0, 0))  # rows readout, phase, slice; see test_geometry
 POSITION = (10.0, -20.0, 30.0)
@@ -31,6 +33,7 @@ class Line:
     reversed: bool = False
     before: int = 0
     centre: int | None = None
+    position: tuple[float, float, float] = POSITION
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def twix_line(file: RawFile, line: Line, number: int, *, vb: bool) -> bytes:
     counters = (line.ky, line.average, line.slice, line.kz, line.contrast, 0, line.repetition, *[0] * 7)
     sizes = struct.pack("<Q2H14H4HfI2H", flags, samples, coils, *counters, line.before, 0, centre, 0, 0.0, 0,
                         file.centre[1], file.centre[0])  # fmt: skip
-    place = struct.pack("<7f", *POSITION, *QUATERNION)
+    place = struct.pack("<7f", *line.position, *QUATERNION)
     data = [channel.astype(np.complex64).tobytes() for channel in line.samples]
     if vb:
         head = start + sizes + bytes(16) + place
@@ -142,7 +145,7 @@ def write_mrd(path: Path, file: RawFile) -> Path:
         head["center_sample"] = samples // 2 if line.centre is None else line.centre
         head["discard_pre"] = line.before
         head["sample_time_us"] = 7680 / samples if line.role == "noise" else file.dwell_us
-        head["position"] = POSITION
+        head["position"] = line.position
         head["read_dir"], head["phase_dir"], head["slice_dir"] = DIRECTIONS
         index = head["idx"]
         index["kspace_encode_step_1"], index["kspace_encode_step_2"] = line.ky, line.kz

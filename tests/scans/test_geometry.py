@@ -60,6 +60,19 @@ def test_voxels_of_a_forward_transform_follow_each_other_against_the_directions(
     assert np.array_equal(voxel_directions(AXIAL, forward_transform=False, shape=(6, 5, 8)), AXIAL)
 
 
+def test_a_volume_of_siemens_begins_where_another_converter_says() -> None:
+    """ismrmrd_to_nifti: from the corner position + ½ Σ fov · direction against all three of them."""
+    half = np.array([0.9, 0.1, -0.3, 0.2])
+    directions = quaternion_directions(half / np.linalg.norm(half))
+    position, shape, sizes = np.array([10.0, -20, 30]), (6, 8, 10), (3.0, 2.0, 1.0)
+    turned = voxel_directions(directions, forward_transform=True, shape=shape)
+    affine = header_affine(turned, position, voxel_size=sizes, shape=shape)
+    fov = np.array([n * size for n, size in zip(shape[::-1], sizes[::-1], strict=True)])
+    to_ras = np.array([-1, -1, 1])
+    assert np.allclose(affine[:3, 3], to_ras * (position + fov @ directions / 2))
+    assert np.allclose(affine[:3, :3].T, -to_ras * directions * np.array(sizes[::-1])[:, None])
+
+
 @pytest.mark.parametrize("bad", [np.zeros((3, 3)), np.full((3, 3), np.nan), [[1, 0, 0], [1, 0, 0], [0, 0, 1]]])
 def test_what_is_no_direction(bad: object) -> None:
     assert not are_directions(bad)  # type: ignore[arg-type]

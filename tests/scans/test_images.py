@@ -276,8 +276,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.nii").write_text("no image")
     (tmp_path / "empty.nii").write_bytes(b"")
     for name in ("short.nii.gz", "short.nii", "text.nii", "empty.nii"):
-        with pytest.raises(ImageError, match=f"{name}: .*damaged"):
+        with pytest.raises(ImageError, match=f"{name}: .*damaged") as caught:
             read_image(tmp_path / name)
+        assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match=r"there is no image .*absent\.nii"):
         read_image(tmp_path / "absent.nii")
     (tmp_path / "folder.nii").mkdir()

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from sn2nlib.errors import ChoiceError, ScanError
-from sn2nlib.sampling import lattice_mask
+from sn2nlib.sampling import acs_region, lattice_mask
 from sn2nlib.scans import save_scan
 from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.raw.geometry import UNVERIFIED_SIDES
+from sn2nlib.scans.raw.placement import find_acceleration
 from sn2nlib.scans.scan import Scan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*left and right follow Siemens")  # has a test of its own
@@ -202,6 +203,12 @@ def test_reversed_lines_asymmetric_echoes_and_discarded_samples(tmp_path: Path, 
     cut = [replace(line, before=6) for line in lines]
     path = raw.write(tmp_path / "cut", raw.File(cut, SHAPE[1:], centre=(2, 5)), kind)
     assert close(read_raw(path).kspace, cropped(filled, 8))
+    assert any("up to 6 samples at the beginning and 0 at the end" in told for told in inspect_raw(path).does)
+
+    whole = [replace(lines[0], before=16), *lines[1:]]
+    path = raw.write(tmp_path / "whole", raw.File(whole, SHAPE[1:], centre=(2, 5)), kind)
+    with pytest.raises(ScanError, match="line kz 0, ky 0 is to lose 16 of its 16 samples"):
+        read_raw(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -224,6 +231,120 @@ def test_contradictions_are_named(tmp_path: Path, raw: Any, kind: str) -> None:
     with pytest.warns(UserWarning, match="scan: ") as warned:
         assert read_raw(path).shape == (4, 10, 8)
     assert len([warning for warning in warned if UNVERIFIED_SIDES not in str(warning.message)]) == 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lines_that_are_missing_between_others_are_told(tmp_path: Path, raw: Any, kind: str) -> None:
+    shape = (2, 12, 32, 8)
+    z, y = np.mgrid[:12, :32]
+    ellipse = ((z - 5.5) / 6) ** 2 + ((y - 15.5) / 16) ** 2 < 1
+    for name, mask in (("full", np.ones((12, 32), bool)), ("ellipse", ellipse),
+                       ("half", lattice_mask((12, 32), acceleration=(2, 1), acs=12))):  # fmt: skip
+        for hole in (False, True):
+            acquired = mask & ~(hole & (z == 2) & (y == 10))
+            file = raw.File(raw.lines(samples(shape), acquired), shape[1:], oversampling=1.0, centre=(6, 16))
+            path = raw.write(tmp_path / name, file, kind)
+            told = [doubt for doubt in inspect_raw(path).doubts if "missing between acquired lines" in doubt]
+            assert len(told) == hole and all("1, the first at (kz, ky) = (2, 10) of (12, 32)" in line for line in told)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the missing line, and of the declared acceleration
+                assert np.array_equal(read_raw(path).mask, acquired)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_positions_that_are_no_numbers_or_disagree(tmp_path: Path, raw: Any, kind: str) -> None:
+    lines = raw.lines(samples())
+    for x in (np.nan, np.inf, 1e30):
+        lost = [replace(line, position=(x, 0.0, 0.0)) for line in lines]
+        path = raw.write(tmp_path / "lost", raw.File(lost, SHAPE[1:], centre=(2, 5)), kind)
+        with pytest.warns(UserWarning, match="position and orientation are unknown"):
+            scan = read_raw(path)
+        assert "unknown" in scan.info["geometry"] and np.isfinite(scan.affine).all()
+    moved = [*lines[:-1], replace(lines[-1], position=(raw.position[0] + 3, *raw.position[1:]))]
+    path = raw.write(tmp_path / "moved", raw.File(moved, SHAPE[1:], centre=(2, 5)), kind)
+    with pytest.warns(UserWarning, match=r"disagree about where they lie \(by up to 3 mm along an axis"):
+        read_raw(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lines_that_are_flagged_as_noise_and_calibration(tmp_path: Path, raw: Any, kind: str) -> None:
+    lines = raw.lines(samples())
+    odd = [replace(lines[0], role="noise and acs"), *lines[1:]]  # a corner of the matrix, which nobody misses
+    path = raw.write(tmp_path / "scan", raw.File(odd, SHAPE[1:], centre=(2, 5)), kind)
+    with pytest.warns(UserWarning, match="1 lines are flagged as noise and as something else: taken for noise"):
+        scan = read_raw(path)
+    assert scan.mask.sum() == 39 and scan.noise is not None and scan.noise.shape == (3, 16)
+
+
+def test_the_parser_of_the_header_says_nothing(
+    tmp_path: Path, raw: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = raw.write(tmp_path / "scan.h5", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "MRD")
+    with h5py.File(path, "r+") as file:
+        whole = file["dataset/xml"][0]
+        damaged = whole.replace(b"</kspace_encoding_step_2></enc", b"</kspace_encod _step_2></enc")
+        assert damaged != whole
+        del file["dataset/xml"]
+        file.create_dataset("dataset/xml", data=[damaged], dtype=h5py.special_dtype(vlen=bytes))
+    inspect_raw(path)
+    told = capfd.readouterr()
+    assert caplog.text == told.out == told.err == ""
+
+
+def test_a_header_without_fields_of_view_along_the_readout(tmp_path: Path, raw: Any) -> None:
+    path = raw.write(tmp_path / "scan.h5", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "MRD")
+    with h5py.File(path, "r+") as file:
+        whole = file["dataset/xml"][0]
+        damaged = whole.replace(b"<fieldOfView_mm><x>24.0<", b"<fieldOfView_mm><x>0.0<")
+        assert damaged != whole
+        del file["dataset/xml"]
+        file.create_dataset("dataset/xml", data=[damaged], dtype=h5py.special_dtype(vlen=bytes))
+    with pytest.warns(UserWarning, match="its oversampling is unknown, taken as 1"):
+        assert read_raw(path).shape == SHAPE[1:]
+
+
+def test_a_type_that_crashes_hdf5_is_refused_before_it_is_read(tmp_path: Path, raw: Any) -> None:
+    path = raw.write(tmp_path / "scan.h5", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "MRD")
+    content = bytearray(path.read_bytes())
+    sequence = content.index(b"data", 2000) + 12  # name, offset, then the type: of variable length
+    assert content[sequence] == 0x19 and content[sequence + 1] == 0
+    content[sequence + 1] = 90
+    path.write_bytes(content)
+    with pytest.raises(ScanError, match=r"scan\.h5: the HDF5 file is damaged"):
+        inspect_raw(path)
+
+
+def test_the_calibration_region_of_a_hopeless_mask_is_sought_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line far off makes the mask of a damaged file so large that seeking it for every lattice takes 10 s."""
+    asked: list[object] = []
+    monkeypatch.setattr("sn2nlib.sampling.acs_region", lambda mask: asked.append(mask) or acs_region(mask))
+    mask = np.zeros((6, 512), bool)
+    mask[:, 246:266:2] = mask[2, 7] = True
+    with pytest.raises(ScanError, match="fit no regular lattice"):
+        find_acceleration(mask, None)
+    assert len(asked) == 1
+
+
+def test_lines_after_the_mark_of_the_end_are_told(tmp_path: Path, raw: Any) -> None:
+    path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "VD")
+    content = bytearray(path.read_bytes())
+    start = int.from_bytes(content[16:24], "little")
+    line = 192 + 3 * (32 + 8 * 16)
+    at = start + int.from_bytes(content[start : start + 4], "little") + 30 * line
+    content[at + 40] |= 1  # the flag of the end, in the 31st of 40 lines
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="lines follow the mark of the measurement's end"):
+        assert read_raw(path).mask.sum() == 30
+
+
+def test_a_small_file_that_declares_many_acquisitions(tmp_path: Path, raw: Any) -> None:
+    path = raw.write(tmp_path / "scan.h5", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "MRD")
+    with h5py.File(path, "r+") as file:
+        kind = file["dataset/data"].dtype
+        del file["dataset/data"]
+        file.create_dataset("dataset/data", (2**23,), dtype=kind, chunks=(1024,), compression="gzip")
+    with pytest.raises(ScanError, match="declares 8388608 acquisitions: it is damaged"):
+        inspect_raw(path)
 
 
 def test_noise_of_an_earlier_measurement_of_the_file(tmp_path: Path, raw: Any) -> None:

@@ -10,10 +10,18 @@ each other against them, on the axes that are transformed. What speaks for it di
 - Phase encoding: measured. Air is at the top of two phantoms that lay on the table, each a single slice whose lines
   run between back and front.
 - Readout: not seen in an image of known sides. It rests on the phase that Gadgetron gives to off-centre readouts with
-  ramp sampling (`sn2nlib.scans.raw.ramp`), and on MRpro, which conjugates the k-space of Siemens for this reason (its
-  issue 828 and pull request 833).
-- Partitions: shown by nothing. The rule of the other two is carried over; in a sagittal 3D scan, such as MP-RAGE, this
-  is the axis from left to right. Of such files `UNVERIFIED_SIDES` is told.
+  ramp sampling (`sn2nlib.scans.raw.ramp`), on what follows, and on the FIRE server of python-ismrmrd-server
+  (kspaceKelvin, commit 3fc5332), which turns readout and lines before an inverse FFT "to be consistent with ICE".
+- Partitions: not measured here. In a sagittal 3D scan, such as MP-RAGE, this is the axis from left to right. Two other
+  programs turn them as readout and lines: ismrmrd_to_nifti (aTrotier, commit ab6a635), whose images of an inverse 3D
+  FFT run against all three directions of siemens_to_ismrmrd, and which its authors compared with the scanner's own
+  NIfTI of 3D gradient echo scans (Aera, HFS, three orientations, two phase-encoding directions each; the scans are said
+  to be Zenodo 3674622); and MRpro, which conjugates the k-space of Siemens, as its pull request 833 says for readout,
+  phase and slice encoding (issue 828: "all fourier dimensions flipped"). Against it stands the FIRE server, which
+  leaves partitions as they are, but writes no place for each. So `UNVERIFIED_SIDES` is told of such files.
+
+In the scanner's own NIfTI the position of the header lies between the two central partitions, if ismrmrd_to_nifti is
+right to add half a voxel along them; here it is that of partition n//2: images may lie half a partition apart.
 """
 
 import numpy as np

@@ -127,7 +127,8 @@ def _centred(kspace: np.ndarray, mask: np.ndarray, layout: Layout) -> tuple[np.n
 def _dc_is_first(kspace: np.ndarray, axis: int) -> bool:
     """Whether more energy lies about index 0 than about n//2, cyclically."""
     others = tuple(other for other in range(3) if other != axis - 1)
-    energy = np.sum([(coil.real**2 + coil.imag**2).sum(axis=others, dtype=float) for coil in kspace], axis=0)
+    with np.errstate(over="ignore"):  # of damaged samples; the reconstruction refuses them
+        energy = np.sum([(coil.real**2 + coil.imag**2).sum(axis=others, dtype=float) for coil in kspace], axis=0)
     n = len(energy)
     near = max(1, n // 8)
     first = np.roll(energy, near)[: 2 * near + 1].sum()

@@ -158,6 +158,12 @@ def chosen(lines: LineTable, axis: str, wanted: int | None, what: str) -> tuple[
     return lines[axis] == value, values
 
 
+def two_roles(both: NDArray[np.bool_]) -> list[str]:
+    """What is in doubt if the flags of some lines call them noise and something else besides."""
+    n = int(np.count_nonzero(both))
+    return [f"{n} lines are flagged as noise and as something else: taken for noise"] if n else []
+
+
 def believable(needed: int, file_bytes: int) -> bool:
     """Whether a file of this size can be the source of so many bytes of samples: nothing else is ever allocated."""
     return needed <= max(_ALWAYS_ALLOWED, _MOST_EXPANSION * file_bytes)

@@ -3,9 +3,11 @@
 Acquisition headers are read in bulk without the samples; these follow in blocks of lines.
 """
 
+import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,8 @@ from sn2nlib.scans.raw.lines import (
     RawHeader,
     RawSource,
     Sizes,
+    believable,
+    two_roles,
 )
 from sn2nlib.scans.raw.mrd_variants import mrd_variant, user_parameters
 from sn2nlib.scans.sidecar import described, record_of
@@ -38,7 +42,7 @@ _COUNTERS = {
 }  # fmt: skip
 _COPIED = {
     "coils": "active_channels", "samples": "number_of_samples", "centre": "center_sample", "before": "discard_pre",
-    "after": "discard_post", "dwell_us": "sample_time_us", "position": "position",
+    "after": "discard_post", "dwell_us": "sample_time_us",
 }  # fmt: skip
 _NOISE, _ACS, _ACS_AND_IMAGE, _REVERSE = 19, 20, 21, 22  # flags, counted from 1
 # navigator, phase correction, feedback, dummy, coil correction, phase stabilisation
@@ -77,15 +81,17 @@ def open_mrd(path: Path) -> RawSource:
         name = find_group(file)
         if name is None:
             raise ScanError("the file holds no ISMRMRD group with header and acquisitions")
+        for part in ("xml", "data"):
+            _check_lengths(file[name][part].id.get_type())
         xml, heads = file[name]["xml"][()], _heads(file[name]["data"])
         header = _header(_text(xml))
         sd_name = header.variant.noise_sd if header.variant is not None else None
         if sd_name is not None and sd_name in file[name]:
             header = replace(header, noise_sd=np.ravel(file[name][sd_name][()]))
-    lines, notes = _table(heads)
+    lines, notes, doubts = _table(heads)
     if header.variant is not None and "kz" in header.variant.image_axes:
         lines["kz"], lines["slice"] = lines["slice"], 0  # slices in the place of partitions
-    header = _completed(header, lines, notes)
+    header = _completed(header, lines, notes, doubts)
     return RawSource(header, lines, partial(_read_samples, path, f"{name}/data", lines), path.stat().st_size)
 
 
@@ -101,11 +107,40 @@ class _guarded:
         raise ScanError("the HDF5 file is damaged or incomplete; copy it once more") from None
 
 
+@contextmanager
+def _quiet_parser() -> Iterator[None]:
+    """Silence what the parser warns of and logs, which quotes the header; every value is checked afterwards."""
+    logger = logging.getLogger("xsdata.logger")
+    logger.addFilter(_nothing)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
 def _text(xml: Any) -> str:
     content = xml.flat[0] if isinstance(xml, np.ndarray) and xml.size else xml
     if not isinstance(content, bytes):
         raise ScanError("the ISMRMRD header is empty: the file is damaged")
     return content.decode("utf-8", errors="replace")
+
+
+def _check_lengths(kind: h5py.h5t.TypeID) -> None:
+    """Refuse types of variable length that are neither sequence nor text: HDF5 2.0 crashes on reading them."""
+    if isinstance(kind, h5py.h5t.TypeCompoundID):
+        for number in range(kind.get_nmembers()):
+            _check_lengths(kind.get_member_type(number))
+        return
+    # version of the encoding, then class (9: of variable length) and its bits, of which the first four say which kind
+    stored = kind.encode()
+    if stored[2] & 0x0F == 9 and stored[3] & 0x0F > 1:
+        raise ScanError("the HDF5 file is damaged or incomplete; copy it once more")
 
 
 def _heads(data: h5py.Dataset) -> np.ndarray:
@@ -115,16 +150,18 @@ def _heads(data: h5py.Dataset) -> np.ndarray:
     stored = data.id.get_storage_size()
     if data.compression is None and stored < data.shape[0] * data.id.get_type().get_size():
         raise ScanError(f"the file declares {data.shape[0]} acquisitions, but does not hold them: truncated file")
-    if data.shape[0] > 2**24:
+    needed = data.shape[0] * data.dtype["head"].itemsize
+    if data.shape[0] > 2**24 or not believable(needed, Path(data.file.filename).stat().st_size):
         raise ScanError(f"the file declares {data.shape[0]} acquisitions: it is damaged")
     heads: np.ndarray = data.fields("head")[()]
-    needed = {"flags", "idx", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref", *_COPIED.values()}
-    if not needed <= set(heads.dtype.names or ()) or not set(_COUNTERS.values()) <= set(heads["idx"].dtype.names or ()):
+    fields = {"flags", "idx", "position", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref", *_COPIED.values()}
+    if not fields <= set(heads.dtype.names or ()) or not set(_COUNTERS.values()) <= set(heads["idx"].dtype.names or ()):
         raise ScanError("the acquisition headers are not those of ISMRMRD 1")
     return heads
 
 
-def _table(heads: np.ndarray) -> tuple[LineTable, list[str]]:
+def _table(heads: np.ndarray) -> tuple[LineTable, list[str], list[str]]:
+    """Table of all lines, notes and doubts."""
     lines = np.zeros(len(heads), dtype=LINE)
     for ours, theirs in _COUNTERS.items():
         lines[ours] = heads["idx"][theirs]
@@ -133,6 +170,7 @@ def _table(heads: np.ndarray) -> tuple[LineTable, list[str]]:
             lines[ours] = np.nan_to_num(heads[theirs], nan=0, posinf=0, neginf=0)
         for row, name in enumerate(("read_dir", "phase_dir", "slice_dir")):
             lines["directions"][:, row] = np.nan_to_num(heads[name], nan=0, posinf=0, neginf=0)
+        lines["position"] = np.where(np.abs(heads["position"]) < np.inf, heads["position"], np.nan)
     flags = heads["flags"].astype(np.uint64)
 
     def flagged(*numbers: int) -> NDArray[np.bool_]:
@@ -144,14 +182,14 @@ def _table(heads: np.ndarray) -> tuple[LineTable, list[str]]:
         IMAGE,
     )
     lines["reversed"] = flagged(_REVERSE)
-    notes = []
+    notes, doubts = [], two_roles(flagged(_NOISE) & flagged(*_OTHERS, _ACS_AND_IMAGE, _ACS))
     foreign = (heads["encoding_space_ref"] != 0) & (lines["role"] != NOISE)
     if foreign.any():
         lines["role"][foreign] = OTHER
         notes.append(f"{np.count_nonzero(foreign)} lines belong to another encoding than the first: left out")
     if heads["trajectory_dimensions"].any():
         notes.append("the lines carry a trajectory, which is not used: the header calls them Cartesian")
-    return lines, notes
+    return lines, notes, doubts
 
 
 def _header(xml: str) -> RawHeader:
@@ -161,8 +199,7 @@ def _header(xml: str) -> RawHeader:
     except ImportError as error:
         raise ScanError("reading ISMRMRD files needs ismrmrd: pip install 'sn2n[raw]'") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the parser warns of odd values, and quotes them; each is checked below
+        with _quiet_parser():
             header = CreateFromDocument(xml)
         encoding = header.encoding[0]
         space, limits, parallel = encoding.encodedSpace, encoding.encodingLimits, encoding.parallelImaging
@@ -183,6 +220,8 @@ def _header(xml: str) -> RawHeader:
                 f"encoded over reconstructed is {oversampling:g} in the field of view, {by_matrix:g} in the matrix "
                 "(interpolation, or a contradiction): the field of view is believed"
             )
+    else:
+        doubts.append("the header lacks a field of view along the readout: its oversampling is unknown, taken as 1")
     factors = getattr(parallel, "accelerationFactor", None)
     reduction = tuple(_count(getattr(factors, f"kspace_encoding_step_{n}", None)) for n in (1, 2))
     variant = mrd_variant(header)
@@ -237,11 +276,11 @@ def _unknown(record: str | None) -> str | None:
     return "that of the exported scan was" if "unknown" in str(info.get("geometry")) else None
 
 
-def _completed(header: RawHeader, lines: LineTable, notes: list[str]) -> RawHeader:
+def _completed(header: RawHeader, lines: LineTable, notes: list[str], found: list[str]) -> RawHeader:
     """Checked against the lines."""
     image = np.isin(lines["role"], (IMAGE, ACS_AND_IMAGE))
     samples = int(lines["samples"][image].max(initial=0))
-    declared, doubts = header.matrix[2], [*header.doubts]
+    declared, doubts = header.matrix[2], [*header.doubts, *found]
     if declared and samples > declared and header.ramp_sampling is None:
         doubts.append(f"the header declares {declared} samples per line, the lines hold {samples}: these are believed")
     return replace(header, notes=tuple(notes), doubts=tuple(doubts))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import SamplingError, ScanError
-from sn2nlib.sampling import acs_region, find_lattice
+from sn2nlib.sampling import acs_region, calibration_region, find_lattice, missing_points
 from sn2nlib.scans.raw.lines import LineTable, RawHeader, of_equal_size
 from sn2nlib.scans.raw.ramp import WHY, Regridding, make_regridding, read_trapezoid
 
@@ -139,6 +139,27 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
     return Readout(coils, samples, full, start, n, tuple(doubts), regridding)
 
 
+def check_discarded(lines: LineTable) -> str | None:
+    """What becomes of samples that lines are to lose at their ends, in a sentence; None if they lose none.
+
+    Raises
+    ------
+    ScanError
+        If nothing would be left of a line.
+    """
+    lost = lines["before"] + lines["after"]
+    if (lost >= lines["samples"]).any():
+        worst = lines[lost.argmax()]
+        raise ScanError(
+            f"line kz {worst['kz']}, ky {worst['ky']} is to lose {lost.max()} of its {worst['samples']} samples: the "
+            "file is damaged"
+        )
+    if not lost.any():
+        return None
+    return (f"up to {lines['before'].max()} samples at the beginning and {lines['after'].max()} at the end of a line "
+            f"are to be discarded: zeros in {np.count_nonzero(lost)} of {len(lines)} lines")  # fmt: skip
+
+
 def _refuse_parts(lines: LineTable, centre: int, samples: int) -> None:
     """Of ramp-sampled readouts, only whole ones are regridded."""
     if lines["even"].any():
@@ -154,7 +175,7 @@ def _off_centre(lines: LineTable, header: RawHeader) -> float:
     if header.geometry_unknown is not None or not header.fov[2] > 0:
         raise ScanError(f"{WHY}; to regrid it, its field of view must be known")
     distances = np.einsum("lx,lx->l", lines["position"], lines["directions"][:, 0])
-    if np.ptp(distances) > 0.1:
+    if not np.ptp(distances) <= 0.1:
         raise ScanError(f"{WHY}, and the lines disagree in their position along it")
     return float(distances[0] / header.fov[2]) * (-1 if header.forward_transform else 1)
 
@@ -175,6 +196,7 @@ def find_acceleration(
     except SamplingError:
         gapless = False
     found: tuple[tuple[int, int], int] | None = ((1, 1), 0) if gapless else None
+    region = calibration_region(mask)  # once for all: of the large mask of a damaged file it takes longest
     most_z, most_y = (min(_MOST_REDUCTION, n) for n in mask.shape)
     ordered = sorted(
         ((ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)), key=lambda r: (-r[0] * r[1], r[1])
@@ -182,24 +204,33 @@ def find_acceleration(
     for acceleration in [*([declared] if declared else []), *ordered]:
         if found is not None:
             break
-        found = next(((acceleration, s) for s in range(acceleration[1]) if _explains(mask, acceleration, s)), None)
+        shifts = (s for s in range(acceleration[1]) if _explains(mask, acceleration, s, region))
+        found = next(((acceleration, s) for s in shifts), None)
     if found is None:
         raise ScanError(
             "the acquired lines fit no regular lattice up to 8×8 (random or variable-density sampling): "
             "this package reconstructs regular undersampling only"
         )
-    doubts: tuple[str, ...] = ()
+    doubts = []
     if declared and found[0] != declared:
-        doubts = (
+        doubts.append(
             f"the header declares R = {declared[0]}×{declared[1]} (ky×kz), the acquired lines show "
-            f"{found[0][0]}×{found[0][1]}: the lines are believed",
+            f"{found[0][0]}×{found[0][1]}: the lines are believed"
         )
-    return *found, doubts
+    missing = np.argwhere(missing_points(mask, find_lattice(mask, *found)))
+    if missing.size:
+        doubts.append(
+            f"missing between acquired lines: {len(missing)}, the first at (kz, ky) = {tuple(missing[0].tolist())} of "
+            f"{mask.shape}; they stay empty: is the file damaged?"
+        )
+    return *found, tuple(doubts)
 
 
-def _explains(mask: NDArray[np.bool_], acceleration: tuple[int, int], shift: int) -> bool:
+def _explains(
+    mask: NDArray[np.bool_], acceleration: tuple[int, int], shift: int, region: tuple[slice, slice]
+) -> bool:
     try:
-        find_lattice(mask, acceleration, shift)
+        find_lattice(mask, acceleration, shift, region=region)
     except SamplingError:
         return False
     return True

@@ -34,10 +34,18 @@ from sn2nlib.scans.raw.lines import (
     listed,
     of_equal_size,
 )
-from sn2nlib.scans.raw.placement import Axis, Readout, find_acceleration, place_axis, place_readout
+from sn2nlib.scans.raw.placement import (
+    Axis,
+    Readout,
+    check_discarded,
+    find_acceleration,
+    place_axis,
+    place_readout,
+)
 from sn2nlib.scans.raw.ramp import WHY
 
 Rows = NDArray[np.int64]
+_SAME_PLACE, _SAME_DIRECTION = 0.1, 1e-3  # mm, and of direction cosines, by which lines of one scan differ at most
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,8 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
                      + ("" if options.repeat is None else f", and {options.repeat} as the second of a pair"))
     readout = place_readout(lines[rows], header, remove_oversampling=options.remove_oversampling)
     placed = lines[np.concatenate([rows, repeat_rows, acs_rows])]
+    if (discarded := check_discarded(placed)) is not None:
+        does.append(discarded)
     kz = place_axis(placed["kz"], declared=header.matrix[0], centre=header.centre[0], name="kz")
     ky = place_axis(placed["ky"], declared=header.matrix[1], centre=header.centre[1], name="ky")
     doubts += [*readout.doubts, *ky.doubts, *kz.doubts]
@@ -168,7 +178,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     if acs_box is not None:
         size = tuple(part.stop - part.start for part in acs_box)
         does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
-    geometry, told = _geometry(header, lines[rows[0]], readout, (kz.n, ky.n, readout.n), options)
+    geometry, told = _geometry(header, lines[rows], readout, (kz.n, ky.n, readout.n), options)
     doubts += told
     if header.forward_transform and geometry.source.startswith("from the header"):
         notes.append("voxels follow each other against the directions that Siemens writes down: seen from back to "
@@ -353,10 +363,10 @@ def _noise(
 
 
 def _geometry(
-    header: RawHeader, line: np.void, readout: Readout, shape: Sizes, options: RawOptions
+    header: RawHeader, lines: LineTable, readout: Readout, shape: Sizes, options: RawOptions
 ) -> tuple[Geometry, list[str]]:
     """Geometry of the scan, and what is in doubt about it."""
-    unknown, known = header.geometry_unknown, Geometry(None, None, "unknown")
+    unknown, known, line, doubts = header.geometry_unknown, Geometry(None, None, "unknown"), lines[0], []
     if unknown is None and not (all(0 < length < 1e4 for length in header.fov)):
         unknown = "the header has no field of view"
     z, y, x = header.fov
@@ -369,13 +379,17 @@ def _geometry(
             )
             affine = header_affine(directions, line["position"], voxel_size=voxel_size, shape=shape)
             known = Geometry(voxel_size, affine, "from the header")
+            moved, turned = (np.abs(lines[name] - line[name]).max() for name in ("position", "directions"))
+            if not (moved <= _SAME_PLACE and turned <= _SAME_DIRECTION):
+                doubts = [f"the lines disagree about where they lie (by up to {moved:.3g} mm along an axis, and "
+                          f"{turned:.2g} in a direction cosine): the first one is believed"]  # fmt: skip
         else:
             unknown = "the lines hold no valid position and directions"
     settled = settle_geometry(
         known, shape=shape, voxel_size=options.voxel_size, affine=options.affine, affine_from=options.affine_from
     )
     declared = (z, y, x * shape[2] / readout.full)
-    return settled, geometry_doubts(settled, unknown, shape=shape, declared=declared)
+    return settled, [*doubts, *geometry_doubts(settled, unknown, shape=shape, declared=declared)]
 
 
 def _placements(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,13 @@ import numpy as np
 
 from sn2nlib.errors import ChoiceError, SamplingError
 from sn2nlib.sampling import Mask, acs_region, split_kz
+from sn2nlib.scans.needs import COPIES, MANY_COILS, least_memory, most_disk, seconds
 from sn2nlib.scans.raw.layouts import LayoutFacts
 from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, Lengths, RawSource, Sizes, listed
 from sn2nlib.scans.raw.plan import Plan
 from sn2nlib.scans.scan import FORMAT
 from sn2nlib.scans.stream import ScanHeader
 
-_COPIES = 5  # of k-space that the reconstruction holds at its peak
-_RECON_BYTES_PER_SECOND = 50e6  # of k-space, on two cores
 _FILLING = {
     "zero": "stays zero (homodyne or pocs fill it when asked)",
     "homodyne": "is filled by homodyne, with one phase map of the original for the halves too",
@@ -74,8 +74,7 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
         "noise scan": "none" if scan.noise is None else f"{scan.noise.shape[1]} samples per coil",
         "repetitions": 1 + scan.has_repeat,
         "k-space MiB": round(mebibytes, 1),
-        "memory for reconstruction MiB": round(_COPIES * mebibytes),
-        "time for reconstruction s": _seconds(mebibytes),
+        **needed_values(scan.shape, scan.n_coils, scan_file=True),
     }
     reasons = cannot(
         scan.mask, scan.acceleration, scan.caipi_shift, has_acs=acs_size is not None,
@@ -110,8 +109,7 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         "dwell time µs": round(float(np.median(lines["dwell_us"][plan.rows])), 3) or "unknown",
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + bool(plan.repeat_rows.size)) + min(192, 3 * working)),
-        "memory for reconstruction MiB": round(_COPIES * mebibytes),
-        "time for reconstruction s": _seconds(mebibytes),
+        **needed_values(plan.shape, readout.coils),
     }
     reasons = cannot(
         plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
@@ -135,8 +133,7 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         "repetitions": 1 + facts.has_repeat,
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + facts.has_repeat)),
-        "memory for reconstruction MiB": round(_COPIES * mebibytes),
-        "time for reconstruction s": _seconds(mebibytes),
+        **needed_values(facts.shape, facts.n_coils),
         "licence": layout.licence,
     }
     reasons = cannot(
@@ -189,6 +186,22 @@ def geometry_values(
         "geometry": source,
         "affine rows": [_rounded(row) for row in affine[:3]] if known and affine is not None else "unknown",
     }
+
+
+def needed_values(shape: Sizes, n_coils: int, *, scan_file: bool = False) -> dict[str, Any]:
+    """Memory and time of the reconstruction: at once, out of core where that is less, with fewer coils if many."""
+    at_once, least = 8 * COPIES * n_coils * prod(shape), least_memory(shape, n_coils)
+    values: dict[str, Any] = {"memory for reconstruction MiB": round(at_once / 2**20)}
+    few, compressed = MANY_COILS, f"with --virtual-coils {MANY_COILS}"
+    if least < at_once:
+        told = f"from {least / 2**20:.0f} on, with up to {most_disk(shape, n_coils) / 2**20:.0f} on disk"
+        if n_coils > few:
+            fewer, disk = least_memory(shape, n_coils, few), most_disk(shape, few)
+            told += f"; {fewer / 2**20:.0f} and {disk / 2**20:.0f} {compressed}"
+        values["or out of core MiB"] = told + ("" if scan_file else "; of a scan file, which sn2n convert makes")
+    time = seconds(shape, n_coils)
+    told = f"{time}; {seconds(shape, n_coils, few)} {compressed}"
+    return {**values, "time for reconstruction s": told if n_coils > few else time}
 
 
 def sampling_values(
@@ -296,10 +309,6 @@ def _share(acquired: np.ndarray, n: int, step: int) -> float:
         return 1.0
     reach = n / 2 if n / 2 - wide <= step else wide
     return round((reach + narrow) / (2 * reach), 2)
-
-
-def _seconds(mebibytes: float) -> int:
-    return max(1, round(mebibytes * 2**20 / _RECON_BYTES_PER_SECOND))
 
 
 def _rounded(values: Any) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ Layout: the MDH structures as described by both.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ChoiceError, ScanError
 from sn2nlib.scans.raw.geometry import quaternion_directions
-from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, LineTable, RawSource
+from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, LINE, NOISE, OTHER, LineTable, RawSource, two_roles
 from sn2nlib.scans.raw.protocol import read_protocol, twix_header
 
 _COUNTERS = np.dtype([(name, "<u2") for name in (
@@ -38,6 +38,7 @@ _END, _FEEDBACK, _SYNC = 1 << 0, 1 << 1 | 1 << 2, 1 << 5
 _STABILISATION, _PHASE_CORRECTION = 1 << 14 | 1 << 15, 1 << 21
 _REFERENCE, _REFERENCE_AND_IMAGE, _REFLECTED, _NOISE = 1 << 22, 1 << 23, 1 << 24, 1 << 25
 _DUMMY, _EVEN = 1 << 51, 1 << 55  # even: SKIP_REGRIDDING
+_NOT_IMAGE = _FEEDBACK | _STABILISATION | _PHASE_CORRECTION | _DUMMY
 _LENGTH, _PACKED = 0x1FFFFFF, 1 << 26
 _NOISE_READOUT_US = 7680.0  # a noise adjustment readout lasts so long, whatever its number of samples
 
@@ -106,8 +107,9 @@ def open_twix(path: Path, *, measurement: int = -1) -> RawSource:
         raise ChoiceError(f"there is no measurement {measurement}; the file holds {len(found)}, counted from 0")
     chosen = measurement % len(found)
     protocol = read_protocol(path, found[chosen].start, found[chosen].end)
-    lines, read, centre = _read_lines(path, found[chosen], protocol)
+    lines, read, centre, doubts = _read_lines(path, found[chosen], protocol)
     header = twix_header(protocol, lines, centre, kind=_kind(found[chosen], protocol), n_measurements=len(found))
+    header = replace(header, doubts=(*header.doubts, *doubts))
     noise = None
     if not (lines["role"] == NOISE).any():
         noise = _noise_of_others(path, found[:chosen])
@@ -123,7 +125,7 @@ def _kind(measurement: Measurement, protocol: Mapping[str, Any]) -> str:
 def _noise_of_others(path: Path, others: list[Measurement]) -> tuple[LineTable, Any] | None:
     for other in reversed(others):
         try:
-            lines, read, _ = _read_lines(path, other, read_protocol(path, other.start, other.end))
+            lines, read, *_ = _read_lines(path, other, read_protocol(path, other.start, other.end))
         except ScanError:
             continue  # an adjustment that cannot be read is no worse than none: the plan says that there is no noise
         noise = np.flatnonzero(lines["role"] == NOISE)
@@ -134,11 +136,11 @@ def _noise_of_others(path: Path, others: list[Measurement]) -> tuple[LineTable, 
 
 def _read_lines(
     path: Path, measurement: Measurement, protocol: Mapping[str, Any]
-) -> tuple[LineTable, Any, tuple[int | None, int | None]]:
-    """Table of all lines with samples, their reader, and the (kz, ky) centre that the lines name."""
+) -> tuple[LineTable, Any, tuple[int | None, int | None], list[str]]:
+    """Table of all lines with samples, their reader, the (kz, ky) centre that the lines name, and doubts."""
     mdh = MDH_VB if measurement.is_vb else MDH_VD
     bytes_ = np.memmap(path, dtype=np.uint8, mode="r")
-    places = _walk(bytes_, measurement, int(protocol["bytes"]), mdh)
+    places, more = _walk(bytes_, measurement, int(protocol["bytes"]), mdh)
     if not places.size:
         raise ScanError("the measurement holds no lines with samples: the file is truncated, or an adjustment")
     heads = np.concatenate([bytes_[place : place + mdh.itemsize] for place in places]).view(mdh)
@@ -147,7 +149,11 @@ def _read_lines(
     centre: tuple[int | None, int | None] = (None, None)
     if image.any():
         centre = (_common(heads["centre_kz"][image]), _common(heads["centre_ky"][image]))
-    return lines, partial(_read_samples, bytes_, places, lines, mdh), centre
+    flags = heads["flags"]
+    doubts = two_roles(((flags & _NOISE) != 0) & ((flags & (_NOT_IMAGE | _REFERENCE | _REFERENCE_AND_IMAGE)) != 0))
+    if more:
+        doubts.append("lines follow the mark of the measurement's end: they are not read; is the file damaged?")
+    return lines, partial(_read_samples, bytes_, places, lines, mdh), centre, doubts
 
 
 def _common(values: NDArray[np.uint16]) -> int | None:
@@ -155,8 +161,10 @@ def _common(values: NDArray[np.uint16]) -> int | None:
     return int(found[counts.argmax()])
 
 
-def _walk(bytes_: np.memmap, measurement: Measurement, header_bytes: int, mdh: np.dtype) -> NDArray[np.int64]:
-    """Byte offsets of the headers of all lines with samples."""
+def _walk(
+    bytes_: np.memmap, measurement: Measurement, header_bytes: int, mdh: np.dtype
+) -> tuple[NDArray[np.int64], bool]:
+    """Byte offsets of the headers of all lines with samples, and whether more lines follow the mark of the end."""
     at, end = measurement.start + header_bytes, measurement.end
     found: list[int] = []
     while True:
@@ -165,7 +173,7 @@ def _walk(bytes_: np.memmap, measurement: Measurement, header_bytes: int, mdh: n
         head = bytes_[at : at + mdh.itemsize].view(mdh)[0]
         flags, length = int(head["flags"]), int(head["length"]) & _LENGTH
         if flags & _END:
-            return np.array(found, dtype=np.int64)
+            return np.array(found, dtype=np.int64), _is_line(bytes_, at + max(length, mdh.itemsize), end, mdh)
         if flags & _SYNC:
             step = length
         else:
@@ -177,6 +185,15 @@ def _walk(bytes_: np.memmap, measurement: Measurement, header_bytes: int, mdh: n
         if step < mdh.itemsize or at + step > end:
             raise ScanError(f"line {len(found)} at byte {at} reaches beyond the end: the file is truncated or damaged")
         at += step
+
+
+def _is_line(bytes_: np.memmap, at: int, end: int, mdh: np.dtype) -> bool:
+    """Whether a whole line stands there, told by its length: of VB, lengths do not tell."""
+    if mdh is MDH_VB or at + mdh.itemsize > end:
+        return False
+    head = bytes_[at : at + mdh.itemsize].view(mdh)[0]
+    step = _line_bytes(head, mdh)
+    return step > mdh.itemsize and step == int(head["length"]) & _LENGTH and at + step <= end
 
 
 def _line_bytes(head: np.void, mdh: np.dtype) -> int:
@@ -197,7 +214,7 @@ def _table(heads: np.ndarray, protocol: Mapping[str, Any]) -> LineTable:
     lines["role"] = np.select(
         [
             (flags & _NOISE) != 0,
-            (flags & (_FEEDBACK | _STABILISATION | _PHASE_CORRECTION | _DUMMY)) != 0,
+            (flags & _NOT_IMAGE) != 0,
             both,
             reference,
         ],
@@ -209,16 +226,16 @@ def _table(heads: np.ndarray, protocol: Mapping[str, Any]) -> LineTable:
     lines["dwell_us"] = protocol["dwell_us"]
     noise = lines["role"] == NOISE
     lines["dwell_us"][noise] = _NOISE_READOUT_US / np.maximum(1, heads["samples"][noise])
-    lines["position"] = _finite(heads["position"])
-    lines["directions"] = quaternion_directions(_finite(heads["quaternion"]))
+    lines["position"] = _finite(heads["position"], np.nan)
+    lines["directions"] = quaternion_directions(_finite(heads["quaternion"], 0))
     return lines
 
 
-def _finite(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Values of a damaged header that are no numbers, or absurd, become 0, which no direction is made of."""
+def _finite(values: NDArray[np.float32], other: float) -> NDArray[np.float64]:
+    """Values of a damaged header that are no numbers, or absurd, become `other`: 0 for what no direction is made of."""
     doubles = values.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        return np.where(np.abs(doubles) < 1e6, doubles, 0)
+        return np.where(np.abs(doubles) < 1e6, doubles, other)
 
 
 def _read_samples(

@@ -1,0 +1,54 @@
+"""What a reconstruction needs, told before it is begun."""
+
+import subprocess
+import sys
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans import Scan, save_scan
+from sn2nlib.scans.needs import COPIES, least_memory, most_disk, n_threads, seconds
+from sn2nlib.scans.raw import inspect_raw
+from sn2nlib.scans.raw.report import needed_values
+
+FULL = (256, 328, 328)
+RECONSTRUCT = """
+import sys
+from pathlib import Path
+from sn2nlib.recon import image_pair
+image_pair(sys.argv[1], memory_limit=0, scratch=sys.argv[2], noise_maps=False)
+print(*(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+"""  # getrusage would count what this process, which starts it, holds
+
+
+def test_a_full_size_scan_fits_a_laptop_out_of_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sn2nlib.scans.needs.n_threads", lambda: 2)
+    values = needed_values(FULL, 64, scan_file=True)
+    assert values["memory for reconstruction MiB"] == 67240
+    assert least_memory(FULL, 64, 16) < 4 * 2**30 < least_memory(FULL, 64) < 8 * 2**30
+    assert "6724 with --virtual-coils 16" in values["or out of core MiB"]
+    assert "sn2n convert" not in values["or out of core MiB"]
+    assert "sn2n convert" in needed_values(FULL, 64)["or out of core MiB"]
+    assert values["time for reconstruction s"] == "1128; 282 with --virtual-coils 16"
+    assert seconds(FULL, 64, 16) == 282 and most_disk(FULL, 16) == 16 * 16 * prod(FULL)
+    assert n_threads() >= 1
+
+
+def test_a_small_scan_is_worked_on_at_once() -> None:
+    values = needed_values((8, 32, 32), 4)
+    assert values == {"memory for reconstruction MiB": round(COPIES * 0.25), "time for reconstruction s": 1}
+
+
+def test_out_of_core_takes_no_more_than_is_told(tmp_path: Path) -> None:
+    shape, n_coils = (32, 96, 96), 24
+    mask = lattice_mask(shape[:2], acceleration=(2, 1), acs=16)
+    rng = np.random.default_rng(0)
+    kspace = rng.standard_normal((n_coils, *shape, 2), np.float32).view(np.complex64)[..., 0] * mask[:, :, None]
+    save_scan(Scan(kspace, mask, (2, 1), noise=kspace[:, 0, 48, :].copy()), tmp_path / "scan.h5")
+    assert inspect_raw(tmp_path / "scan.h5").values["memory for reconstruction MiB"] == 270
+    command = [sys.executable, "-W", "ignore", "-c", RECONSTRUCT, str(tmp_path / "scan.h5"), str(tmp_path)]
+    peak = 2**10 * int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert 2**27 < peak < least_memory(shape, n_coils)
