@@ -85,7 +85,7 @@ def test_differences_are_filled_in_with_this_study(material: Material) -> None:
     for expected in (
         "10 coils", "128 × 160 × 160 voxels of 1.35 × 1.35 × 1.35 mm", "2 synthetic readers, a model observer",
         "in 7 heads", "claustrum, substantia nigra", "41.2 ± 0.8 dB", "32×63×54 mm", "nine subregions",
-        "17, 47 and 36 % of a brain’s voxels", "the image of a real head (S1)", "qualitative test 16",
+        "53 % are taken to be mostly GM and 47 % mostly WM", "the image of a real head (S1)", "qualitative test 16",
         "50 % of CSF’s and 6 % of blood’s signal", "SD of 0.025 of the intensity scale", "along the echo train off",
         "on 2 scans at R = 2×1",
     ):  # fmt: skip

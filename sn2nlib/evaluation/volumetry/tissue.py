@@ -12,7 +12,7 @@ from sn2nlib.evaluation.volumetry.engine import TISSUES
 from sn2nlib.evaluation.volumetry.mixture import Mixture
 
 BETA = 0.3  # weight of a neighbour; 0.22 and 0.4 agree less with the truth of noisy development heads
-_RIM = 2.0  # mm around the brain that deepbet cuts out, in which CSF is looked for
+_RIM = 1.5  # mm around the brain that deepbet cuts out, or one voxel, in which CSF is looked for
 _IMPOSSIBLE = 1000.0  # energy
 _ITERATIONS = 20
 _RISE = 6  # iterations in which β rises to its value, lest the first, noisy labels hold each other in place
@@ -23,17 +23,20 @@ class MarkovTissues:
     """deepbet, bias correction, a mixture with partial volumes, then the labels of a hidden Markov random field.
 
     The model is that of FSL FAST [1]_, but not its HMRF-EM: parameters come from an EM of our own that knows no
-    neighbours and takes the shares of the tissues as given, labels from DIPY.
+    neighbours and takes the shares of GM and WM as given, labels from DIPY.
 
     1. The brain is extracted (`find_brain`).
     2. EM finds the mean of each tissue and the noise from the histogram, in which voxels of two tissues are states
-       of their own with fixed shares, by turns with the bias field (`even_out`). Neighbours hardly have a say in this
-       in FAST (β = 0.02 in its first iterations), and none here: a field that has one feeds its own mistakes back into
-       the means.
+       of their own, by turns with the bias field (`even_out`). Neighbours hardly have a say in this in FAST (β = 0.02
+       in its first iterations), and none here: a field that has one feeds its own mistakes back into the means.
     3. DIPY's iterated conditional modes find the labels x that minimise
        Σ_i −log p(y_i, x_i) − β Σ_{j ∈ N(i)} ±1, + where a neighbour agrees, until the labels stay. p(y, x) is share
        times density of the voxels that x fills for the most part, so that the label is that of the largest partial
        volume, as in FAST's `_pveseg`; [1]_ has p(y | x), without shares.
+    4. In the same field, a voxel of the rim around deepbet's brain, whose masks end near the pia, is CSF or none of the
+       brain: bone, as dark as air, or dura, marrow and fat, as bright as GM or brighter. The rim is 1.5 mm wide, or a
+       voxel. On six development heads (digital, seeds 2001 to 2006) it raises the mean DSC of the fully sampled image
+       with the truth from 0.883 to 0.900; a rim of 2 mm does as well.
 
     Parameters
     ----------
@@ -67,7 +70,8 @@ class MarkovTissues:
         labels = np.zeros(image.shape, np.uint8)
         box = bounding_box(brain.mask, margin=MARGIN)
         mask = brain.mask[box]
-        rim = distance_transform_edt(~mask, sampling=voxel_sizes(affine)) <= _RIM
+        sizes = voxel_sizes(affine)
+        rim = distance_transform_edt(~mask, sampling=sizes) <= max(_RIM, min(sizes))
         labels[box] = classify(brain.image[box], mask, brain.tissues, rim=rim, beta=self.beta)
         return labels
 
@@ -111,9 +115,10 @@ def classify(
     from dipy.segment.mrf import IteratedConditionalModes  # a second
 
     rim = np.zeros_like(mask) if rim is None else rim & ~mask
-    open_to_change = np.pad(mask | rim, 1)
-    modes, energies = IteratedConditionalModes(), np.pad(_energies(image, mask, rim, tissues), ((1, 1),) * 3 + ((0, 0),))
-    energies[~open_to_change, 1:] = _IMPOSSIBLE
+    open_to_change, modes = np.pad(mask | rim, 1), IteratedConditionalModes()
+    energies = np.full((*open_to_change.shape, 1 + len(TISSUES)), _IMPOSSIBLE)
+    energies[~open_to_change, 0] = 0
+    energies[1:-1, 1:-1, 1:-1] = _energies(image, mask, rim, tissues)
     labels = energies.argmin(-1).astype(np.int16)
     for number in range(_ITERATIONS):
         weight = beta * min((number + 1) / _RISE, 1)
@@ -130,7 +135,6 @@ def _energies(image: np.ndarray, mask: np.ndarray, rim: np.ndarray, tissues: Mix
     energies = np.full((*image.shape, 1 + len(TISSUES)), _IMPOSSIBLE)
     energies[~mask, 0] = 0
     energies[mask, 1:] = -tissues.log_likelihood(image[mask]).T
-    # beyond the brain lie bone, as dark as air, and dura, marrow and fat, as bright as GM or brighter
     fluid, grey = tissues.means[:2]
     dark, bright = image[rim], np.maximum(grey - image[rim], 0)
     energies[rim, 0] = 0.5 * (np.minimum(dark, bright) / tissues.noise_sd) ** 2

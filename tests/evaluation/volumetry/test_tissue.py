@@ -9,8 +9,8 @@ from scipy.ndimage import gaussian_filter
 from sn2nlib.errors import SegmentationError
 from sn2nlib.evaluation.metrics import dice
 from sn2nlib.evaluation.volumetry import tissue
-from sn2nlib.evaluation.volumetry.engine import TISSUES
-from sn2nlib.evaluation.volumetry.mixture import even_out
+from sn2nlib.evaluation.volumetry.engine import TISSUES, segment
+from sn2nlib.evaluation.volumetry.mixture import Mixture, even_out
 from sn2nlib.evaluation.volumetry.tissue import MarkovTissues, classify, require
 from sn2nlib.evaluation.volumetry.truth import true_labels
 
@@ -98,23 +98,43 @@ def test_the_true_tissues_are_found_in_a_coarse_head(small_head: "SmallHead") ->
     run, truth = small_head.runs[0], small_head.truth["tissue"]
     assert str(run["failures"]) == ""
     found = agreements(run["tissue"], truth)
-    # From end to end, a mean of 0.90 against the truth is missed here, at 2 mm and without noise: CSF, GM and WM reach
-    # 0.745, 0.952 and 0.952, which is 0.883. What misses it is the rim of CSF that lies outside the brain that deepbet
-    # cuts out: inside that brain, CSF reaches 0.866 and the mean is 0.923. At 1.35 mm it is 0.790, 0.962 and 0.962, or
-    # 0.905. From the noisy reference images (1.35 mm) of two development heads it is 0.896 and 0.880, and 0.945 and
-    # 0.912 inside: missed on both, again by the rim.
+    # At 2 mm and without noise, CSF, GM and WM reach 0.790, 0.952 and 0.952, a mean of 0.898: 0.90 is missed, since a
+    # rim of one voxel is too much in places and too little in others (without it CSF has 0.745, the mean is 0.883)
     assert min(found["GM"], found["WM"]) > 0.94
-    assert found["CSF"] > 0.72
-    assert np.mean(list(found.values())) > 0.87
-    # inside that brain
-    found = agreements(run["tissue"], np.where(run["tissue"] > 0, truth, 0))
-    assert np.mean(list(found.values())) > 0.91
-    assert found["CSF"] > 0.85
+    assert found["CSF"] > 0.78
+    assert np.mean(list(found.values())) > 0.89
 
 
 def test_the_true_tissues_are_found_at_the_resolution_of_a_scan(small_head: "SmallHead") -> None:
     shape = (130, 160, 160)  # 1.35 mm
-    part = tuple(slice(n // 2 - 5, n // 2 + 35) for n in shape)  # an eighth of the brain
-    truth = true_labels(small_head.head, shape)["tissue"][part]
-    found = found_in(small_head.seen_at(shape)[part], truth > 0)
-    assert min(agreements(found, truth).values()) > 0.90
+    affine = small_head.affine.copy()
+    affine[:3, :3] *= 108 / 160
+    found = segment(small_head.seen_at(shape), MarkovTissues(), affine=affine)
+    assert found.failure == ""
+    # without noise 0.823, 0.962, 0.962, or 0.916. From the noisy reference images of six development heads (digital,
+    # seeds 2001 to 2006) the mean is 0.870 to 0.922, on average 0.900
+    reached = agreements(found.labels, true_labels(small_head.head, shape)["tissue"])
+    assert np.mean(list(reached.values())) > 0.905
+    assert min(reached["GM"], reached["WM"]) > 0.95
+    assert reached["CSF"] > 0.80
+
+
+def test_csf_is_found_around_the_brain_and_nothing_else() -> None:
+    """From the centre: GM, CSF of two voxels (the inner one in the mask), dura, bone; below: CSF against bone alone."""
+    image = np.full((24, 24, 24), 75.0)
+    for first, last, value in ((4, 6, 30), (3, 4, 80), (0, 3, 4)):
+        image[first:last] = value
+    image[18:], image[21:] = 30, 4
+    mask = np.zeros(image.shape, bool)
+    mask[5:19] = True
+    rim = np.zeros(image.shape, bool)
+    rim[2:5] = rim[19:22] = True
+    noisy = image + np.random.default_rng(0).normal(0, 6, image.shape)
+    tissues = Mixture(np.array([30.0, 75.0, 100.0]), 6.0)
+    found = classify(noisy.astype(np.float32), mask, tissues, rim=rim)
+    layers = {place: np.bincount(found[place].ravel(), minlength=4) / found[place].size for place in range(24)}
+    assert all(layers[place][1] > 0.97 for place in (4, 5, 18, 19, 20))
+    assert all(layers[place][0] > 0.97 for place in (2, 3, 21))
+    assert not found[:2].any() and not found[22:].any()
+    assert not np.isin(found[rim], (2, 3)).any()
+    assert not classify(noisy.astype(np.float32), mask, tissues)[~mask].any()
