@@ -147,8 +147,9 @@ def _what_it_takes(dodo: Path, options: Mapping[str, str], *, force: bool) -> st
     if measured is None:
         return f"{told}. How long that takes with this profile was never measured."
     minutes = sum(measured["minutes"][notebook] for notebook in waiting)
+    about = f"{minutes:.1f}" if minutes < 10 else f"{minutes:.0f}"
     return (
-        f"{told}. That takes about {minutes:.2g} minutes on two cores without a GPU, up to {measured['memory']} GiB of "
+        f"{told}. That takes about {about} minutes on two cores without a GPU, up to {measured['memory']} GiB of "
         f"memory (all processes together), and {measured['disk']} GB of disk."
     )
 

@@ -42,6 +42,7 @@ def test_a_small_scan_is_worked_on_at_once() -> None:
     assert values == {"memory for reconstruction MiB": round(COPIES * 0.25), "time for reconstruction s": 1}
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux alone tells the peak memory of a process")
 def test_out_of_core_takes_no_more_than_is_told(tmp_path: Path) -> None:
     shape, n_coils = (32, 96, 96), 24
     mask = lattice_mask(shape[:2], acceleration=(2, 1), acs=16)

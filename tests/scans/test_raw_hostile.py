@@ -9,7 +9,6 @@ import gc
 import hashlib
 import itertools
 import os
-import resource
 import sys
 import traceback
 import warnings
@@ -26,6 +25,7 @@ from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan
 
+resource = pytest.importorskip("resource", reason="systems without it, as Windows, cannot limit a process")
 MEMORY, SECONDS = 2 * 2**30, 20
 N_OWN, N_MEASURED = 500, 20  # mutants per file: 500 twix and 500 ISMRMRD headers of our own, 60 of measured files
 
