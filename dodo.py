@@ -58,7 +58,7 @@ TAKES: dict[str, dict[str, Any]] = {
         "minutes": {
             "00_quickstart": 0.4, "01_data": 0.4, "02_pairs": 0.3, "03_train": 0.2, "04_alpha": 0.1,
             "05_noise_levels": 0.2, "06_volumetry": 1.6, "07_vessel_wall": 0.7, "08_readers": 0.5, "09_report": 0.1,
-        },  # measured as a whole; the notebooks have the shares of an earlier, slower run
+        },  # the whole was measured; its shares are estimates
         "memory": 5, "disk": 0.5,
     },
     "demo": {

@@ -26,6 +26,11 @@ def usable_memory() -> int:
     return min(installed, int(limit)) if limit.isdigit() else installed
 
 
+def n_threads() -> int:
+    """Processor cores that this process may use: the machine's, or what it or its container is held to."""
+    return int(cpu_count())
+
+
 def workers_for(matrix: tuple[int, int, int], n_coils: int, *, copies: int) -> int:
     """How many scans to work on at a time: as many as cores and memory allow, one if they are small.
 

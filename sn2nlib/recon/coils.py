@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from sn2nlib.errors import ScanError
+from sn2nlib.parallel import n_threads
 from sn2nlib.recon.workspace import one_blas_thread
-from sn2nlib.scans.needs import n_threads
 
 DEFAULT_WINDOW = 7
 _PRIOR = 0.03  # share of the wide covariance added to the local one

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
 from sn2nlib.errors import CalibrationError, SamplingError, ScanError
+from sn2nlib.parallel import n_threads
 from sn2nlib.recon.cells import Cells, Offsets, acquired_lattice, source_offsets, support, target_offsets
 from sn2nlib.recon.workspace import one_blas_thread
 from sn2nlib.sampling import Mask
-from sn2nlib.scans.needs import n_threads
 
 DEFAULT_KERNEL = (3, 2, 2)
 DEFAULT_RIDGE = 1e-4

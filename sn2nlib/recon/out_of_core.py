@@ -23,6 +23,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from sn2nlib.fourier import ifft
+from sn2nlib.parallel import n_threads
 from sn2nlib.recon.chain import Preparation, calibrated, fitted_compression, needs_kernel
 from sn2nlib.recon.coils import DEFAULT_WINDOW, BlockWeights, block_weights
 from sn2nlib.recon.compression import CENTRE, Compression, Method
@@ -40,7 +41,7 @@ from sn2nlib.recon.pairs import (
 from sn2nlib.recon.partial_fourier import PartialFourier, check_method, known_region, noise_factor, phase_map
 from sn2nlib.recon.workspace import Workspace, default_limit, one_blas_thread, reported
 from sn2nlib.sampling import Mask, acs_region
-from sn2nlib.scans.needs import BLOCK, least_memory, n_threads
+from sn2nlib.scans.needs import BLOCK, least_memory
 from sn2nlib.scans.stream import ScanHeader, read_box, read_header, read_partitions
 
 _Complex = NDArray[np.complex64]

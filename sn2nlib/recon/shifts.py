@@ -34,6 +34,13 @@ def g_factors_of_shifts(
     -------
     shift → (z, y, x) float32.
 
+    Raises
+    ------
+    CalibrationError
+        If the scan is not undersampled, or its calibration lines do not suffice for a shift.
+    SamplingError
+        If it has no calibration lines.
+
     References
     ----------
     Breuer FA, et al. Magn Reson Med 2006;55:549 (2D CAIPIRINHA).

@@ -1,19 +1,15 @@
 """What the reconstruction of a scan needs, known before it is begun: memory, at once or out of core, disk and time."""
 
-import os
 from math import prod
+
+from sn2nlib.parallel import n_threads
 
 COPIES = 5  # of k-space that `sn2nlib.recon.pairs` holds at its peak
 BLOCK = 8  # partitions that `sn2nlib.recon.out_of_core` writes at a time
 MANY_COILS = 16  # from here on, time per byte grows with their number: every coil is filled from all others
-_BYTES_PER_SECOND = 50e6  # of k-space, on two cores
+_BYTES_PER_SECOND = 100e6  # of k-space, on two cores
 _LIBRARIES = 2**28  # bytes of the program itself
 _CALIBRATION = 24  # lines along the shorter axis of the calibration region
-
-
-def n_threads() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def least_memory(shape: tuple[int, int, int], n_coils: int, n_virtual: int | None = None) -> int:

@@ -30,7 +30,7 @@ STUDY = "study.yaml"
 _READER = r"\w[\w-]*"
 _SHAPE = "it needs `readers: [reader1, reader2]` and a list of `cases:`, see the README under Readers"
 # what pydantic finds, by its name for it, as the end of a sentence that begins with the key
-_WRONG = {
+_ENDINGS = {
     "missing": "is missing",
     "extra_forbidden": "is unknown; it may be {known}",
     "model_type": "must have the keys {known}, got {given}",
@@ -48,7 +48,7 @@ _WRONG = {
     "greater_than_equal": "must be 0 or more, got {given}",
 }
 # what PyYAML finds, in its words, what we say, and whether its end or its beginning is the place
-_NOT_YAML = {
+_YAML_FAULTS = {
     r"\\t": ("a tab; indent with spaces, and put a space after a colon", "end"),
     r"mapping values are not allowed": ("a colon too many, or a line that is not indented like its neighbours", "end"),
     r"expected <block end>": ("a line that is not indented like its neighbours", "end"),
@@ -140,7 +140,7 @@ def _not_yaml(error: yaml.YAMLError) -> str:
     if not isinstance(error, yaml.MarkedYAMLError):
         return " holds what is not text; write it anew in a text editor"
     told, where = next(
-        (ours for theirs, ours in _NOT_YAML.items() if re.search(theirs, error.problem or "")),
+        (ours for theirs, ours in _YAML_FAULTS.items() if re.search(theirs, error.problem or "")),
         (f"not YAML ({error.problem})", "end"),
     )
     mark = (error.context_mark if where == "beginning" else None) or error.problem_mark
@@ -157,7 +157,7 @@ def _own(error: ValidationError) -> list[Mapping[str, Any]]:
 
 def _sentence(fault: Mapping[str, Any]) -> str:
     """What is wrong, and where: "cases, entry 2: images is missing"."""
-    path, ending = fault["loc"], _WRONG.get(fault["type"], "is wrong: {message}")
+    path, ending = fault["loc"], _ENDINGS.get(fault["type"], "is wrong: {message}")
     if "position" in path and (path[-1], fault["type"]) != ("position", "missing"):
         path, ending = path[: path.index("position") + 1], "must be three numbers, as in [-28, -20, -14]"
     *around, what = [f"entry {part + 1}" if isinstance(part, int) else part for part in path]
@@ -226,5 +226,3 @@ def _problems(path: Path, problems: Sequence[str]) -> ReadingError:
     if len(problems) == 1:
         return ReadingError(f"{path}: {problems[0]}")
     return ReadingError(f"{path}: {len(problems)} problem(s)\n" + "\n".join(f"  {problem}" for problem in problems))
-
-

@@ -148,10 +148,11 @@ def check_discarded(lines: LineTable) -> str | None:
         If nothing would be left of a line.
     """
     lost = lines["before"] + lines["after"]
-    if (lost >= lines["samples"]).any():
-        worst = lines[lost.argmax()]
+    empty = np.flatnonzero(lost >= lines["samples"])
+    if empty.size:
+        line = lines[empty[0]]
         raise ScanError(
-            f"line kz {worst['kz']}, ky {worst['ky']} is to lose {lost.max()} of its {worst['samples']} samples: the "
+            f"line kz {line['kz']}, ky {line['ky']} is to lose {lost[empty[0]]} of its {line['samples']} samples: the "
             "file is damaged"
         )
     if not lost.any():
@@ -217,7 +218,7 @@ def find_acceleration(
             f"the header declares R = {declared[0]}×{declared[1]} (ky×kz), the acquired lines show "
             f"{found[0][0]}×{found[0][1]}: the lines are believed"
         )
-    missing = np.argwhere(missing_points(mask, find_lattice(mask, *found)))
+    missing = np.argwhere(missing_points(mask, find_lattice(mask, *found, region=region)))
     if missing.size:
         doubts.append(
             f"missing between acquired lines: {len(missing)}, the first at (kz, ky) = {tuple(missing[0].tolist())} of "
