@@ -38,11 +38,12 @@ BOUND = (
     "engine reaches that uses it too is an upper bound; the same engine with a second atlas, which draws its own "
     "boundaries, stands beside it without a bound. Neither matters where images are compared with images."
 )
-INSIDE_NAME = "; inside the brain mask"
+INSIDE_NAME = "; where the image has labels"
 RIM = (
-    "Inside the brain mask: the true labels where the image has labels, that is without the outermost CSF, which lies "
-    "beyond the mask and its rim. Every image has a mask of its own, so that the truth is cut differently for each: "
-    "these rows tell how good the labels are within a mask; they do not compare one kind of image with another."
+    "Where the image has labels: the true labels cut to the voxels that the image’s own labels fill. CSF that was not "
+    "found does not count there; CSF that was found where there is none does. Every image has labels of its own, so "
+    "that the truth is cut differently for each: these rows tell how good the labels are where they are; they do not "
+    "compare one kind of image with another."
 )
 SHARE = "Share removed: (DSC of sN2N − DSC of the original) / (1 − DSC of the original)."
 CEILING = (

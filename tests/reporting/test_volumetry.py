@@ -199,14 +199,15 @@ def test_truth_and_volumes_as_tables(values: pd.DataFrame, volumetry_rows: pd.Da
     text = words(truth_html(dsc_table(values), provenance=PROVENANCE, engines=told, notes=["A bound."]).as_raw_html())
     assert "with a second atlas; here: FIRST substitute (Desikan–Killiany atlas)" in text and "A bound." in text
     assert "0.831 ± 0.001 0.891 ± 0.001 0.951 ± 0.001" in text
-    assert "inside the brain mask" not in text
+    assert "where the image has labels" not in text
     inside = volumetry_rows[(volumetry_rows["reference"] == "truth") & (volumetry_rows["kind"] == "tissue")]
     inside = inside.assign(reference="truth_in_mask", dice=inside["dice"] + 0.02)
     rows = pd.concat([volumetry_rows, inside], ignore_index=True)
     both = dsc_table(dsc_per_scan(complete_pairs(rows)[0]))
     text = words(truth_html(both, provenance=PROVENANCE, engines=told).as_raw_html())
-    assert "HMRF, dipy 1; inside the brain mask" in text and "0.851 ± 0.001 0.911 ± 0.001 0.971 ± 0.001" in text
-    assert "without the outermost CSF" in text and "they do not compare one kind of image with another" in text
+    assert "HMRF, dipy 1; where the image has labels" in text and "0.851 ± 0.001 0.911 ± 0.001 0.971 ± 0.001" in text
+    assert "CSF that was not found does not count there" in text
+    assert "they do not compare one kind of image with another" in text
     pd.testing.assert_frame_equal(volume_error(rows), volume_error(volumetry_rows))
     volumes = volume_gains(volume_error(volumetry_rows))
     text = words(volumes_html(volumes, reference="truth", provenance=PROVENANCE, engines=ENGINES).as_raw_html())

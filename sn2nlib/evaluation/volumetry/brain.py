@@ -18,7 +18,7 @@ _SECOND = 0.05  # largest share of the brain that a second object may have
 _SCALP = 0.10  # least volume of signal outside the brain, over the brain's
 _LIKENESS = 0.3  # least correlation of neighbouring voxels in the brain; even three times a scan's noise leaves 0.8
 _SHRINK = 5.0  # mm: grid of N4
-MARGIN = 4  # voxels around the brain that are freed of the bias field too
+MARGIN = 4  # voxels by which the box that is freed of the bias field is wider than the brain
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Brain:
     Attributes
     ----------
     image : (z, y, x) float32
-        Bias-corrected, so too a few mm around the mask; 0 farther out.
+        Bias-corrected in the box of the mask, widened by 4 voxels; 0 beyond.
     mask : (z, y, x) bool
     tissues
         Intensities of its tissues.
@@ -168,7 +168,7 @@ def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tup
     Returns
     -------
     image : (z, y, x) float32
-        The field is read on a few mm beyond the mask; 0 farther out.
+        In the box of the mask, widened by 4 voxels, the field read on beyond the mask; 0 farther out.
     tissues
         Intensities of its tissues.
 

@@ -24,7 +24,7 @@ from sn2nlib.evaluation.volumetry.engine import TISSUES
 _PERCENTILE = 95
 _LIMIT = 1.96  # SDs on either side of the mean difference: 95 % of normal differences
 _CELL = ["set", "kind", "reference", "noise_sigma", "arm"]
-INSIDE = "truth_in_mask"  # as a reference: the true tissues where the image's own labels are, its brain mask
+INSIDE = "truth_in_mask"  # as a reference: the true tissues where the image's own labels are
 _PAIR = ("original", "sN2N")
 
 

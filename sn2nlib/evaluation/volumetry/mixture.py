@@ -5,10 +5,10 @@ theirs. The states t = 0, ¼, … 2 share one noise SD. That is an approximation
 with the g-factor, and in denoised images it is correlated. But tissues with variances of their own trade voxels as
 noise rises, and the wider one wins.
 
-How much CSF there is, the histogram tells in any noise. How much of the rest is GM and how much WM is fixed: where
-noise has melted their peaks into one, nothing else holds the boundary in its place. We chose these shares, after no
-published source. They pull noisy images towards them more than quiet ones, so that volumes far from them are
-under-reported in noisy images.
+How much CSF there is, the histogram tells well enough where CSF is dark and not rare. How much of the rest is GM and
+how much WM is fixed: where noise has melted their peaks into one, nothing else holds the boundary in its place. We
+chose these shares, after no published source. They pull noisy images towards them more than quiet ones, so that volumes
+far from them are under-reported in noisy images.
 """
 
 from dataclasses import dataclass, field
@@ -100,9 +100,9 @@ def even_out(
 
     1. EM on the histogram of y / b finds means, noise and the share of CSF, from k-means on. The means stay in the
        second half of the rounds, whose field is fine enough to follow the folds. The contrast of GM and WM stays above
-       nine tenths of what the first round saw: a field taken away should sharpen it, but field and means can also pull
-       each other until the two tissues are one, as in a digital head whose GM has 0.87 of WM's intensity. Nothing
-       tells where this has acted.
+       nine tenths of what the first round saw, which can be up to half too high where contrast is low; but without this
+       field and means pull each other in noise until the two tissues are one. Nothing tells where it has acted, and it
+       may act in one image of a head and not in another.
     2. b ← S[y·E(m)] / S[E(m²)], the field that fits best where m is the intensity that a voxel of GM or WM should
        have, E over the states that its intensity may be. CSF, of few voxels near the skull, has no say.
 

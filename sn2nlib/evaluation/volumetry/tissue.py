@@ -4,7 +4,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from sn2nlib.errors import SegmentationError
 from sn2nlib.evaluation.volumetry.brain import MARGIN, bounding_box, find_brain, voxel_sizes
@@ -33,10 +33,13 @@ class MarkovTissues:
        Σ_i −log p(y_i, x_i) − β Σ_{j ∈ N(i)} ±1, + where a neighbour agrees, until the labels stay. p(y, x) is share
        times density of the voxels that x fills for the most part, so that the label is that of the largest partial
        volume, as in FAST's `_pveseg`; [1]_ has p(y | x), without shares.
-    4. In the same field, a voxel of the rim around deepbet's brain, whose masks end near the pia, is CSF or none of the
-       brain: bone, as dark as air, or dura, marrow and fat, as bright as GM or brighter. The rim is 1.5 mm wide, or a
-       voxel. On six development heads (digital, seeds 2001 to 2006) it raises the mean DSC of the fully sampled image
-       with the truth from 0.883 to 0.900; a rim of 2 mm does as well.
+    4. In the same field, a voxel of the rim around deepbet's brain, whose masks end near the pia, is CSF or none of
+       the brain, both equally likely beforehand: ½((y − μ_CSF)/σ)² against ½(min(y, max(μ_GM − y, 0))/σ)². That tells
+       CSF from bone, which is dark (the floor of Rician noise is not, at +3 σ), and from marrow and fat, which are
+       bright, but hardly from dura, between CSF and GM, or from thin dura mixed with bone: on a test head without noise
+       60 % of the rim that is not CSF is called so, and CSF comes out 17 % too large; without the rim, 10 % too small.
+       The rim is 1.5 mm wide, or a voxel. On six development heads (digital, seeds 2001 to 2006) it raises the mean DSC
+       of the fully sampled image with the truth from 0.883 to 0.900; a rim of 2 mm does as well.
 
     Parameters
     ----------
@@ -70,8 +73,7 @@ class MarkovTissues:
         labels = np.zeros(image.shape, np.uint8)
         box = bounding_box(brain.mask, margin=MARGIN)
         mask = brain.mask[box]
-        sizes = voxel_sizes(affine)
-        rim = distance_transform_edt(~mask, sampling=sizes) <= max(_RIM, min(sizes))
+        rim = around(mask, voxel_sizes(affine))
         labels[box] = classify(brain.image[box], mask, brain.tissues, rim=rim, beta=self.beta)
         return labels
 
@@ -89,6 +91,12 @@ def require(*packages: str) -> None:
         raise SegmentationError(
             f"the built-in engine needs {', '.join(missing)}; run `pip install -c constraints.txt -e '.[volumetry]'`"
         )
+
+
+def around(mask: np.ndarray, sizes: tuple[float, float, float]) -> np.ndarray:
+    """The rim of a mask (z, y, x): what lies within 1.5 mm of it, or touches it where voxels are larger."""
+    near = distance_transform_edt(~mask, sampling=sizes) <= _RIM * (1 + 1e-5)  # sizes of oblique voxels are rounded
+    return (near | binary_dilation(mask)) & ~mask
 
 
 def classify(

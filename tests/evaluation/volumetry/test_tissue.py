@@ -9,9 +9,10 @@ from scipy.ndimage import gaussian_filter
 from sn2nlib.errors import SegmentationError
 from sn2nlib.evaluation.metrics import dice
 from sn2nlib.evaluation.volumetry import tissue
+from sn2nlib.evaluation.volumetry.brain import voxel_sizes
 from sn2nlib.evaluation.volumetry.engine import TISSUES, segment
 from sn2nlib.evaluation.volumetry.mixture import Mixture, even_out
-from sn2nlib.evaluation.volumetry.tissue import MarkovTissues, classify, require
+from sn2nlib.evaluation.volumetry.tissue import MarkovTissues, around, classify, require
 from sn2nlib.evaluation.volumetry.truth import true_labels
 
 if TYPE_CHECKING:
@@ -106,15 +107,20 @@ def test_the_true_tissues_are_found_in_a_coarse_head(small_head: "SmallHead") ->
 
 
 def test_the_true_tissues_are_found_at_the_resolution_of_a_scan(small_head: "SmallHead") -> None:
+    """With the noise of a fully sampled image, SD 2 % of WM: the goal is a mean of 0.90.
+
+    CSF, GM and WM reach 0.822, 0.960 and 0.961, or 0.914; without noise 0.916. It is not reached on every head: six
+    development heads (digital, seeds 2001 to 2006) have 0.870 to 0.922, on average 0.900.
+    """
     shape = (130, 160, 160)  # 1.35 mm
     affine = small_head.affine.copy()
     affine[:3, :3] *= 108 / 160
-    found = segment(small_head.seen_at(shape), MarkovTissues(), affine=affine)
+    truth, image = true_labels(small_head.head, shape)["tissue"], small_head.seen_at(shape)
+    noise = np.random.default_rng(0).normal(0, 0.02 * np.median(image[truth == 3]), (2, *shape))
+    found = segment(np.hypot(image + noise[0], noise[1]).astype(np.float32), MarkovTissues(), affine=affine)
     assert found.failure == ""
-    # without noise 0.823, 0.962, 0.962, or 0.916. From the noisy reference images of six development heads (digital,
-    # seeds 2001 to 2006) the mean is 0.870 to 0.922, on average 0.900
-    reached = agreements(found.labels, true_labels(small_head.head, shape)["tissue"])
-    assert np.mean(list(reached.values())) > 0.905
+    reached = agreements(found.labels, truth)
+    assert np.mean(list(reached.values())) > 0.90
     assert min(reached["GM"], reached["WM"]) > 0.95
     assert reached["CSF"] > 0.80
 
@@ -159,3 +165,19 @@ def test_noise_makes_csf_of_some_bone(noise_sd: float, csf: float, bone: float) 
         tissues = Mixture(np.array([30.0, 75.0, 100.0]), noise_sd)
         shares.append(float((classify(noisy.astype(np.float32), mask, tissues, rim=rim)[16] == 1).mean()))
     assert shares[0] > csf and shares[1] < bone
+
+
+def test_the_rim_does_not_depend_on_the_direction_of_the_axes() -> None:
+    mask = np.zeros((16, 17, 18), bool)
+    mask[6:10, 6:11, 6:12] = True
+    rng = np.random.default_rng(0)
+    for size in (2.0, 1.5, 1.35, 0.75, 0.5):
+        expected = around(mask, (size,) * 3)
+        assert expected.any() and not (expected & mask).any()
+        for _ in range(20):
+            affine = np.eye(4)
+            affine[:3, :3] = size * np.linalg.qr(rng.normal(size=(3, 3)))[0]
+            np.testing.assert_array_equal(around(mask, voxel_sizes(affine)), expected)
+    faces = around(mask, (4.3, 3.4, 3.4))  # coarse voxels: those that touch the brain, on all sides
+    assert all(faces[place] for place in ((5, 8, 8), (10, 8, 8), (8, 5, 8), (8, 11, 8), (8, 8, 5), (8, 8, 12)))
+    assert not faces[5, 5, 8]
