@@ -512,6 +512,26 @@ def test_compressed_input(tmp_path: Path) -> None:
         read_dicom(tmp_path / "jpeg")
 
 
+@pytest.mark.parametrize(
+    ("syntax", "told"),
+    [
+        ("1.2.840.10008.1.2.4.100", "compressed as MPEG2 .* no decoder is installed"),
+        ("1.2.840.10008.5.1.4.34.5", "damaged or incomplete"),  # no transfer syntax
+        ("1.2.3.4", "damaged or incomplete"),  # nobody's
+    ],
+)
+def test_encodings_that_pydicom_does_not_read_are_told(syntax: str, told: str, tmp_path: Path) -> None:
+    def compressed(dataset: FileDataset, _: int) -> None:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"
+
+    classic(tmp_path / "unknown", kind="uint16", bits=12, change=compressed)
+    for path in (tmp_path / "unknown").iterdir():  # pydicom would not write it
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.4.100\0", syntax.encode().ljust(24, b"\0")))
+    with pytest.raises(ImageError, match=told):
+        read_dicom(tmp_path / "unknown")
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
 def test_uncompressed_transfer_syntaxes_are_kept(syntax: pydicom.uid.UID, tmp_path: Path) -> None:
     def encode(dataset: FileDataset, place: int) -> None:

@@ -237,8 +237,8 @@ def _check_decoder(dataset: "Dataset", place: str) -> None:
         raise ImageError(f"{place}: does not say how its pixels are encoded; export the series again")
     try:
         readable = not syntax.is_compressed or get_decoder(syntax).is_available
-    except (ValueError, NotImplementedError):
-        readable = False  # pydicom does not know the syntax, so that it has no decoder for it either
+    except NotImplementedError:
+        readable = False  # so pydicom answers for a syntax that it can name, but not decode: video
     if not readable:
         raise ImageError(
             f"{place}: compressed as {syntax.name}, for which no decoder is installed; run "
