@@ -4,16 +4,14 @@ What is said about a file is never more than its place in the folder and technic
 folder, and most of what a header holds, may tell who the patient is.
 """
 
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sn2nlib.errors import ImageError
+from sn2nlib.scans.silence import silenced
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -66,19 +64,6 @@ def is_dicom(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() in _SUFFIXES or _has_magic(path)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings and log, which quote the values of a header, patient data among them."""
-    logger = logging.getLogger("pydicom")
-    logger.addFilter(_nothing)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.removeFilter(_nothing)
-
-
 def read_headers(path: Path) -> list[Header]:
     """Headers of all MR images in a file or a folder with its sub-folders, in the order of their names.
 
@@ -104,10 +89,6 @@ def read_headers(path: Path) -> list[Header]:
     return images
 
 
-def _nothing(_: logging.LogRecord) -> bool:
-    return False
-
-
 def _has_magic(path: Path) -> bool:
     if not path.is_file():
         return False
@@ -119,7 +100,7 @@ def _read_header(path: Path, place: str) -> "Dataset":
     import pydicom
 
     try:
-        with quiet():
+        with silenced("pydicom"):
             dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
             for _ in dataset.iterall():  # pydicom converts a value, and complains, on first use: let it be here
                 pass

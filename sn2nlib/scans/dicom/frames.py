@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sn2nlib.errors import ImageError
+from sn2nlib.scans.silence import silenced
 
-from .files import FACTS, MULTI_FRAME, Header, quiet
+from .files import FACTS, MULTI_FRAME, Header
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -75,7 +76,7 @@ def read_frames(headers: Sequence[Header]) -> list[Frame]:
     for header in headers:
         _check_header(header)
         try:
-            with quiet():
+            with silenced("pydicom"):
                 _check_length(header)
                 frames += list(_frames(header))
         except ImageError:

@@ -11,9 +11,10 @@ import numpy as np
 
 from sn2nlib.errors import ImageError
 from sn2nlib.scans.images import turn_to_acquired
+from sn2nlib.scans.silence import silenced
 
 from .derive import is_derived
-from .files import Header, quiet, read_headers
+from .files import Header, read_headers
 from .frames import Frame, read_frames
 from .geometry import split_volumes, stack
 
@@ -147,7 +148,7 @@ def read_pixels(path: Path, place: str) -> tuple["Dataset", np.ndarray]:
     import pydicom
 
     try:
-        with quiet():
+        with silenced("pydicom"):
             dataset = pydicom.dcmread(path)
     except OSError:
         raise
@@ -156,7 +157,7 @@ def read_pixels(path: Path, place: str) -> tuple["Dataset", np.ndarray]:
     if "PixelData" not in dataset:
         raise ImageError(f"{place}: holds no pixels; export the series again")
     try:
-        with quiet():
+        with silenced("pydicom"):
             _check_decoder(dataset, place)
             pixels = dataset.pixel_array
     except (ImageError, MemoryError):

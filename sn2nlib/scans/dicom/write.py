@@ -10,9 +10,9 @@ import numpy as np
 from sn2nlib.errors import ImageError
 from sn2nlib.provenance import atomic_folder
 from sn2nlib.scans.images import is_image_name, to_stored, turn_back, warn_clipped
+from sn2nlib.scans.silence import silenced
 
 from .derive import NewUids, derive
-from .files import quiet
 from .series import DicomSeries, read_pixels
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def write_dicom(
             place = like.frames[numbers[0]].place
             dataset, _ = read_pixels(file, place)
             try:
-                with quiet():
+                with silenced("pydicom"):
                     _leave_compression(dataset)
                     derive(dataset, sorted(frames), uids, derivation=derivation, suffix=suffix)
                     _replace_pixels(dataset, frames)

@@ -3,11 +3,8 @@
 Acquisition headers are read in bulk without the samples; these follow in blocks of lines.
 """
 
-import logging
 import math
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +32,7 @@ from sn2nlib.scans.raw.lines import (
 )
 from sn2nlib.scans.raw.mrd_variants import mrd_variant, user_parameters
 from sn2nlib.scans.sidecar import described, record_of
+from sn2nlib.scans.silence import silenced
 
 _COUNTERS = {
     "ky": "kspace_encode_step_1", "kz": "kspace_encode_step_2", "slice": "slice", "average": "average",
@@ -105,23 +103,6 @@ class _guarded:
         if isinstance(error, ScanError) or not isinstance(error, Exception) or isinstance(error, MemoryError):
             return
         raise ScanError("the HDF5 file is damaged or incomplete; copy it once more") from None
-
-
-@contextmanager
-def _quiet_parser() -> Iterator[None]:
-    """Silence what the parser warns of and logs, which quotes the header; every value is checked afterwards."""
-    logger = logging.getLogger("xsdata.logger")
-    logger.addFilter(_nothing)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.removeFilter(_nothing)
-
-
-def _nothing(_: logging.LogRecord) -> bool:
-    return False
 
 
 def _text(xml: Any) -> str:
@@ -199,7 +180,7 @@ def _header(xml: str) -> RawHeader:
     except ImportError as error:
         raise ScanError("reading ISMRMRD files needs ismrmrd: pip install 'sn2n[raw]'") from error
     try:
-        with _quiet_parser():
+        with silenced("xsdata.logger"):  # every value is checked afterwards
             header = CreateFromDocument(xml)
         encoding = header.encoding[0]
         space, limits, parallel = encoding.encodedSpace, encoding.encodingLimits, encoding.parallelImaging
