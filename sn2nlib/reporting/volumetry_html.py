@@ -30,8 +30,9 @@ PRIOR = (
     "without CSF, 53 % are mostly GM and 47 % mostly WM: that is given beforehand. We chose these shares ourselves, "
     "after no published source; in a brain of 17 % CSF they make GM 57 % of GM and WM (in six development heads it "
     "truly is 60 to 62 %). They pull noisy images towards them more than quiet ones: what departs from them, as in "
-    "disease, is under-reported in noisy images, and part of a gain in DSC or volume may be their doing. CSF is "
-    "sought in a rim of 1.5 mm, or a voxel, around deepbet’s brain too."
+    "disease, is under-reported in noisy images, and part of a gain in DSC or volume may be their doing. The edge "
+    "of deepbet’s brain is sought anew: CSF in a rim of 1.5 mm, or a voxel, around it, and in its outer 4 mm what the "
+    "bone beside it tells to be none of the brain."
 )
 BOUND = (
     "Against the true labels: a digital head’s structures are those of the Harvard–Oxford atlas. What agreement an "

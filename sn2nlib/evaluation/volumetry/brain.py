@@ -3,8 +3,10 @@
 import hashlib
 import random
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ _SECOND = 0.05  # largest share of the brain that a second object may have
 _SCALP = 0.10  # least volume of signal outside the brain, over the brain's
 _LIKENESS = 0.3  # least correlation of neighbouring voxels in the brain; even three times a scan's noise leaves 0.8
 _SHRINK = 5.0  # mm: grid of N4
-MARGIN = 4  # voxels by which the box that is freed of the bias field is wider than the brain
+_MARGIN = 4  # voxels by which the box that is freed of the bias field is wider than the brain, but at least
+_SURROUNDINGS = 5.4  # mm: scalp excepted, all that the edge of the brain is judged by
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Brain:
     Attributes
     ----------
     image : (z, y, x) float32
-        Bias-corrected in the box of the mask, widened by 4 voxels; 0 beyond.
+        Bias-corrected in `box_of`; 0 beyond.
     mask : (z, y, x) bool
     tissues
         Intensities of its tissues.
@@ -168,7 +171,7 @@ def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tup
     Returns
     -------
     image : (z, y, x) float32
-        In the box of the mask, widened by 4 voxels, the field read on beyond the mask; 0 farther out.
+        In `box_of`, the field read on beyond the mask; 0 farther out.
     tissues
         Intensities of its tissues.
 
@@ -181,7 +184,8 @@ def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tup
     ----------
     .. [1] Tustison NJ et al. N4ITK: improved N3 bias correction. IEEE Trans Med Imaging 2010;29:1310–1320.
     """
-    box, sizes = bounding_box(mask, margin=MARGIN), voxel_sizes(affine)
+    sizes = voxel_sizes(affine)
+    box = box_of(mask, sizes)
     signal, inside = np.maximum(image[box], 0), mask[box]
     even = signal / _coarse_field(signal, inside, affine, sizes)
     result = np.zeros(image.shape, np.float32)
@@ -218,13 +222,19 @@ def voxel_sizes(affine: np.ndarray) -> tuple[float, float, float]:
     return float(z), float(y), float(x)
 
 
-def bounding_box(mask: np.ndarray, *, margin: int = 1) -> tuple[slice, ...]:
-    """The box of a mask that holds something, widened by `margin` voxels where the grid allows."""
+def bounding_box(mask: np.ndarray, *, margin: int | Sequence[int] = 1) -> tuple[slice, ...]:
+    """The box of a mask that holds something, widened by `margin` voxels (of each axis) where the grid allows."""
     filled = [np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis))) for axis in range(3)]
+    margins = [margin] * 3 if isinstance(margin, int) else margin
     return tuple(
-        slice(max(int(line[0]) - margin, 0), min(int(line[-1]) + 1 + margin, size))
-        for line, size in zip(filled, mask.shape, strict=True)
+        slice(max(int(line[0]) - wider, 0), min(int(line[-1]) + 1 + wider, size))
+        for line, wider, size in zip(filled, margins, mask.shape, strict=True)
     )
+
+
+def box_of(mask: np.ndarray, sizes: tuple[float, float, float]) -> tuple[slice, ...]:
+    """The box of a brain and what surrounds it: 4 voxels, or as many as 5.4 mm need."""
+    return bounding_box(mask, margin=[max(_MARGIN, ceil(_SURROUNDINGS / size - 1e-5)) for size in sizes])
 
 
 def make_deterministic() -> None:

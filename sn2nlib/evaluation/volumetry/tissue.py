@@ -4,15 +4,25 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
-from scipy.ndimage import binary_dilation, distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
+from scipy.special import expit
 
 from sn2nlib.errors import SegmentationError
-from sn2nlib.evaluation.volumetry.brain import MARGIN, bounding_box, find_brain, voxel_sizes
+from sn2nlib.evaluation.volumetry.brain import box_of, find_brain, voxel_sizes
 from sn2nlib.evaluation.volumetry.engine import TISSUES
 from sn2nlib.evaluation.volumetry.mixture import Mixture
 
 BETA = 0.3  # weight of a neighbour; 0.22 and 0.4 agree less with the truth of noisy development heads
 _RIM = 1.5  # mm around the brain that deepbet cuts out, or one voxel, in which CSF is looked for
+_DEPTH = 4.0  # mm of that brain's outside that may be none of it
+# The next five were read off logistic regressions of "is it CSF?" at the edge of six development heads.
+_NO_BRAIN = {"rim": 1.6, "mask": 2.5}  # energy without bone nearby
+_BONE = 1.5  # energy that as much bone as the skull shows on average takes off
+_BESIDE = 1.2  # mm SD of what counts as nearby
+_SEEN = 0.7  # mm SD of a blur against noise
+_SPREAD = 1 / 3  # SD of CSF at the edge from voxel to voxel, noise left out, over its mean
+_SKULL = (1.5, 4.5)  # mm from the mask
+_LEAST = 0.02  # share of dark voxels: fewer are no skull
 _IMPOSSIBLE = 1000.0  # energy
 _ITERATIONS = 20
 _RISE = 6  # iterations in which β rises to its value, lest the first, noisy labels hold each other in place
@@ -33,13 +43,13 @@ class MarkovTissues:
        Σ_i −log p(y_i, x_i) − β Σ_{j ∈ N(i)} ±1, + where a neighbour agrees, until the labels stay. p(y, x) is share
        times density of the voxels that x fills for the most part, so that the label is that of the largest partial
        volume, as in FAST's `_pveseg`; [1]_ has p(y | x), without shares.
-    4. In the same field, a voxel of the rim around deepbet's brain, whose masks end near the pia, is CSF or none of
-       the brain, both equally likely beforehand: ½((y − μ_CSF)/σ)² against ½(min(y, max(μ_GM − y, 0))/σ)². That tells
-       CSF from bone, which is dark (the floor of Rician noise is not, at +3 σ), and from marrow and fat, which are
-       bright, but hardly from dura, between CSF and GM, or from thin dura mixed with bone: on a test head without noise
-       60 % of the rim that is not CSF is called so, and CSF comes out 17 % too large; without the rim, 10 % too small.
-       The rim is 1.5 mm wide, or a voxel. On six development heads (digital, seeds 2001 to 2006) it raises the mean DSC
-       of the fully sampled image with the truth from 0.883 to 0.900; a rim of 2 mm does as well.
+    4. deepbet's masks end near the pia here and in the dura there. So in the same field a voxel of the rim around the
+       mask, of 1.5 mm or a voxel, may be CSF, and one of the mask's outer 4 mm none of the brain (`_energies`). Bone
+       is dark, but voxels of bone and dura, or of bone and marrow, are as bright as CSF. What lies beside them tells
+       them from it: between CSF and bone is the dura. So the more bone there is around a voxel (`bone_beside`), the
+       likelier it is none of the brain. On six development heads (digital, seeds 2001 to 2006) the mean DSC with the
+       truth is 0.908 for the fully sampled image and 0.860 for the original at +3 σ; 0.900 and 0.857 with a rim that
+       knows nothing of bone; 0.883 without a rim.
 
     Parameters
     ----------
@@ -71,10 +81,9 @@ class MarkovTissues:
         """Labels (z, y, x) uint8 of a whole-head image; see `Segmenter`."""
         brain = find_brain(image, affine)
         labels = np.zeros(image.shape, np.uint8)
-        box = bounding_box(brain.mask, margin=MARGIN)
-        mask = brain.mask[box]
-        rim = around(mask, voxel_sizes(affine))
-        labels[box] = classify(brain.image[box], mask, brain.tissues, rim=rim, beta=self.beta)
+        sizes = voxel_sizes(affine)
+        box = box_of(brain.mask, sizes)
+        labels[box] = classify(brain.image[box], brain.mask[box], brain.tissues, voxel_size=sizes, beta=self.beta)
         return labels
 
 
@@ -99,52 +108,95 @@ def around(mask: np.ndarray, sizes: tuple[float, float, float]) -> np.ndarray:
     return (near | binary_dilation(mask)) & ~mask
 
 
+def bone_beside(
+    image: np.ndarray, mask: np.ndarray, tissues: Mixture, sizes: tuple[float, float, float]
+) -> np.ndarray:
+    """How much of what surrounds each voxel is as dark as bone, relative to its mean over the skull.
+
+    A Gaussian mean, SD 1.2 mm, of what is darker than half of CSF. Noise and its floor in magnitudes hide bone, but
+    hide it everywhere: hence the mean over what lies 1.5 to 4.5 mm from the mask, by which it is divided.
+
+    Parameters
+    ----------
+    image : (z, y, x) float32
+        Bias-corrected, with what surrounds the brain.
+    mask : (z, y, x) bool
+    tissues
+    sizes
+        (z, y, x) of a voxel in mm.
+
+    Returns
+    -------
+    (z, y, x) float32
+    """
+    fluid, grey = tissues.means[:2]
+    seen = gaussian_filter(np.minimum(image, grey), np.divide(_SEEN, sizes))  # marrow does not outshine the bone
+    dark = expit(9 * (0.5 - seen / max(fluid, 1e-3 * grey))).astype(np.float32)
+    beside = gaussian_filter(dark, np.divide(_BESIDE, sizes))
+    distance = distance_transform_edt(~mask, sampling=sizes)
+    skull = (distance > _SKULL[0]) & (distance <= _SKULL[1])
+    return beside / max(float(beside[skull].mean()) if skull.any() else 0.0, _LEAST)
+
+
 def classify(
-    image: np.ndarray, mask: np.ndarray, tissues: Mixture, *, rim: np.ndarray | None = None, beta: float = BETA
+    image: np.ndarray,
+    mask: np.ndarray,
+    tissues: Mixture,
+    *,
+    voxel_size: tuple[float, float, float] | None = None,
+    beta: float = BETA,
 ) -> np.ndarray:
     """CSF, GM and WM of a bias-corrected brain, as 1, 2, 3.
 
     Parameters
     ----------
     image : (z, y, x) float32
+        With what surrounds the brain, if a voxel size is given.
     mask : (z, y, x) bool
     tissues
         Its intensities.
-    rim : (z, y, x) bool or None
-        Where, outside the mask, a voxel may be CSF or none of the brain.
+    voxel_size
+        (z, y, x) in mm. Without it the mask is taken as it is; with it, its edge is sought anew.
     beta
         Weight of a neighbour.
 
     Returns
     -------
     (z, y, x) uint8
-        0 outside the mask, but for CSF in the rim.
+        0 is none of the brain.
     """
     from dipy.segment.mrf import IteratedConditionalModes  # a second
 
-    rim = np.zeros_like(mask) if rim is None else rim & ~mask
-    open_to_change, modes = np.pad(mask | rim, 1), IteratedConditionalModes()
-    energies = np.full((*open_to_change.shape, 1 + len(TISSUES)), _IMPOSSIBLE)
-    energies[~open_to_change, 0] = 0
-    energies[1:-1, 1:-1, 1:-1] = _energies(image, mask, rim, tissues)
-    labels = energies.argmin(-1).astype(np.int16)
+    # a border for DIPY, which does not change the outermost voxels
+    energies = _energies(np.pad(image, 1, mode="edge"), np.pad(mask, 1), tissues, voxel_size)
+    open_to_change = np.count_nonzero((energies < _IMPOSSIBLE).sum(-1) > 1)
+    labels, modes = energies.argmin(-1).astype(np.int16), IteratedConditionalModes()
     for number in range(_ITERATIONS):
         weight = beta * min((number + 1) / _RISE, 1)
         former, (labels, _energy) = labels, modes.icm_ising(energies, weight, labels)
         if number < _RISE:
             continue
-        if np.count_nonzero(labels != former) < _STEADY * np.count_nonzero(open_to_change):
+        if np.count_nonzero(labels != former) < _STEADY * open_to_change:
             break
     return labels[1:-1, 1:-1, 1:-1].astype(np.uint8)
 
 
-def _energies(image: np.ndarray, mask: np.ndarray, rim: np.ndarray, tissues: Mixture) -> np.ndarray:
-    """−log p(y, x) of x = none, CSF, GM, WM: (z, y, x, 4)."""
-    energies = np.full((*image.shape, 1 + len(TISSUES)), _IMPOSSIBLE)
+def _energies(
+    image: np.ndarray, mask: np.ndarray, tissues: Mixture, sizes: tuple[float, float, float] | None
+) -> np.ndarray:
+    """−log p(y, x) of x = none, CSF, GM, WM, up to what they have in common: (z, y, x, 4).
+
+    In the mask, −log p of CSF, GM and WM is the mixture's. None of the brain can be of any intensity: only the bone
+    beside it counts. In the rim, where there is CSF or none, CSF is wider than in the mixture by its partial volumes.
+    """
+    energies = np.full((*image.shape, 1 + len(TISSUES)), _IMPOSSIBLE, np.float64)
     energies[~mask, 0] = 0
     energies[mask, 1:] = -tissues.log_likelihood(image[mask]).T
-    fluid, grey = tissues.means[:2]
-    dark, bright = image[rim], np.maximum(grey - image[rim], 0)
-    energies[rim, 0] = 0.5 * (np.minimum(dark, bright) / tissues.noise_sd) ** 2
-    energies[rim, 1] = 0.5 * ((image[rim] - fluid) / tissues.noise_sd) ** 2
+    if sizes is None:
+        return energies
+    fluid, bone, rim = tissues.means[0], bone_beside(image, mask, tissues, sizes), around(mask, sizes)
+    edge = mask & (distance_transform_edt(mask, sampling=sizes) <= _DEPTH)
+    energies[edge, 0] = _NO_BRAIN["mask"] - _BONE * bone[edge]
+    energies[rim, 0] = _NO_BRAIN["rim"] - _BONE * bone[rim]
+    energies[rim, 1] = 0.5 * ((image[rim] - fluid) / np.hypot(tissues.noise_sd, _SPREAD * fluid)) ** 2
     return energies

@@ -12,7 +12,7 @@ from sn2nlib.evaluation.volumetry import tissue
 from sn2nlib.evaluation.volumetry.brain import voxel_sizes
 from sn2nlib.evaluation.volumetry.engine import TISSUES, segment
 from sn2nlib.evaluation.volumetry.mixture import Mixture, even_out
-from sn2nlib.evaluation.volumetry.tissue import MarkovTissues, around, classify, require
+from sn2nlib.evaluation.volumetry.tissue import MarkovTissues, around, bone_beside, classify, require
 from sn2nlib.evaluation.volumetry.truth import true_labels
 
 if TYPE_CHECKING:
@@ -99,18 +99,17 @@ def test_the_true_tissues_are_found_in_a_coarse_head(small_head: "SmallHead") ->
     run, truth = small_head.runs[0], small_head.truth["tissue"]
     assert str(run["failures"]) == ""
     found = agreements(run["tissue"], truth)
-    # At 2 mm and without noise, CSF, GM and WM reach 0.790, 0.952 and 0.952, a mean of 0.898: 0.90 is missed, since a
-    # rim of one voxel is too much in places and too little in others (without it CSF has 0.745, the mean is 0.883)
+    # at 2 mm and without noise CSF, GM and WM reach 0.816, 0.952 and 0.952, a mean of 0.907
+    assert np.mean(list(found.values())) > 0.90
     assert min(found["GM"], found["WM"]) > 0.94
-    assert found["CSF"] > 0.78
-    assert np.mean(list(found.values())) > 0.89
+    assert found["CSF"] > 0.81
 
 
 def test_the_true_tissues_are_found_at_the_resolution_of_a_scan(small_head: "SmallHead") -> None:
-    """With the noise of a fully sampled image, SD 2 % of WM: the goal is a mean of 0.90.
+    """With the noise of a fully sampled image, SD 2 % of WM; the goal is a mean of 0.90.
 
-    CSF, GM and WM reach 0.822, 0.960 and 0.961, or 0.914; without noise 0.916. It is not reached on every head: six
-    development heads (digital, seeds 2001 to 2006) have 0.870 to 0.922, on average 0.900.
+    CSF, GM and WM reach 0.838, 0.960 and 0.961, or 0.920. Not every head does as well: six development heads (digital,
+    seeds 2001 to 2006) have 0.879 to 0.930, on average 0.908.
     """
     shape = (130, 160, 160)  # 1.35 mm
     affine = small_head.affine.copy()
@@ -120,51 +119,51 @@ def test_the_true_tissues_are_found_at_the_resolution_of_a_scan(small_head: "Sma
     found = segment(np.hypot(image + noise[0], noise[1]).astype(np.float32), MarkovTissues(), affine=affine)
     assert found.failure == ""
     reached = agreements(found.labels, truth)
-    assert np.mean(list(reached.values())) > 0.90
+    assert np.mean(list(reached.values())) > 0.91
     assert min(reached["GM"], reached["WM"]) > 0.95
-    assert reached["CSF"] > 0.80
+    assert reached["CSF"] > 0.83
 
 
-def test_csf_is_found_around_the_brain_and_nothing_else() -> None:
-    """From the centre: GM, CSF of two voxels (the inner one in the mask), dura, bone; below: CSF against bone alone."""
-    image = np.full((24, 24, 24), 75.0)
-    for first, last, value in ((4, 6, 30), (3, 4, 80), (0, 3, 4)):
-        image[first:last] = value
-    image[18:], image[21:] = 30, 4
+VOXEL = (1.35, 1.35, 1.35)  # mm
+DURA, BONE, BONE_IN_THE_MASK = np.s_[2:11, 2:38], np.s_[17:23, 17:23], np.s_[17:23, 30:34]  # away from their borders
+
+
+def edge_of_a_brain(noise_sd: float) -> tuple[np.ndarray, np.ndarray, Mixture]:
+    """GM from z = 8 on, a layer as bright as CSF, dura; at two places bone, which at one reaches into the mask."""
+    image = np.full((20, 40, 40), 75.0)
+    image[:7], image[7] = 80, 30
+    image[:7, 15:25, 15:25] = 4
+    image[:10, 15:25, 28:36] = 4
+    rng = np.random.default_rng(0)
+    noisy = np.hypot(image + rng.normal(0, noise_sd, image.shape), rng.normal(0, noise_sd, image.shape))
     mask = np.zeros(image.shape, bool)
-    mask[5:19] = True
-    rim = np.zeros(image.shape, bool)
-    rim[2:5] = rim[19:22] = True
-    noisy = image + np.random.default_rng(0).normal(0, 6, image.shape)
-    tissues = Mixture(np.array([30.0, 75.0, 100.0]), 6.0)
-    found = classify(noisy.astype(np.float32), mask, tissues, rim=rim)
-    layers = {place: np.bincount(found[place].ravel(), minlength=4) / found[place].size for place in range(24)}
-    assert all(layers[place][1] > 0.97 for place in (4, 5, 18, 19, 20))
-    assert all(layers[place][0] > 0.97 for place in (2, 3, 21))
-    assert not found[:2].any() and not found[22:].any()
-    assert not np.isin(found[rim], (2, 3)).any()
-    assert not classify(noisy.astype(np.float32), mask, tissues)[~mask].any()
+    mask[8:] = True
+    return noisy.astype(np.float32), mask, Mixture(np.array([30.0, 75.0, 100.0]), noise_sd)
 
 
-@pytest.mark.parametrize(
-    ("noise_sd", "csf", "bone"),
-    [(2, 0.99, 0.01), (11, 0.93, 0.2)],  # found: 1.000 and 0.000; 0.965 and 0.147
-)
-def test_noise_makes_csf_of_some_bone(noise_sd: float, csf: float, bone: float) -> None:
-    """The noise floor of a magnitude lifts bone towards CSF: at the noise of +3 σ, some of the rim is wrongly CSF."""
-    rng = np.random.default_rng(1)
-    mask = np.zeros((32, 32, 32), bool)
-    mask[:16] = True
-    rim = np.zeros(mask.shape, bool)
-    rim[16] = True
-    shares = []
-    for signal in (30.0, 2.0):
-        image = np.full(mask.shape, 2.0)
-        image[:16], image[16] = 75, signal
-        noisy = np.hypot(image + rng.normal(0, noise_sd, mask.shape), rng.normal(0, noise_sd, mask.shape))
-        tissues = Mixture(np.array([30.0, 75.0, 100.0]), noise_sd)
-        shares.append(float((classify(noisy.astype(np.float32), mask, tissues, rim=rim)[16] == 1).mean()))
-    assert shares[0] > csf and shares[1] < bone
+@pytest.mark.parametrize("noise_sd", [2.0, 6.0, 11.0])  # percent of WM: none added, and about +1.5 and +3 σ
+def test_the_edge_of_the_brain_is_known_by_the_bone_beside_it(noise_sd: float) -> None:
+    image, mask, tissues = edge_of_a_brain(noise_sd)
+    found = classify(image, mask, tissues, voxel_size=VOXEL)
+    assert (found[7][DURA] == 1).all() and (found[7][BONE] == 0).all()  # the same intensity
+    assert (found[8:10][:, *BONE_IN_THE_MASK] == 0).all()
+    assert (found[8:][:, *DURA] == 2).mean() > 0.98 and not found[:7].any()
+    alone = classify(image, mask, tissues)
+    assert alone[mask].all() and not alone[~mask].any()
+
+
+def test_bone_is_told_relative_to_the_skull() -> None:
+    """Noise hides bone from voxels and skull alike, so that what is left of it counts as much."""
+    beside = []
+    for noise_sd in (0.0, 6.0, 11.0):
+        image, mask, tissues = edge_of_a_brain(noise_sd)
+        share = bone_beside(image, mask, tissues, VOXEL)
+        assert share[7][DURA].mean() < 0.02
+        beside.append(float(share[7][BONE].mean()))
+    np.testing.assert_allclose(beside, beside[0], rtol=0.25)
+    nothing = np.full_like(image, 75)
+    assert bone_beside(nothing, mask, tissues, VOXEL).max() < 0.1
+    assert np.isfinite(bone_beside(nothing, np.ones_like(mask), tissues, VOXEL)).all()
 
 
 def test_the_rim_does_not_depend_on_the_direction_of_the_axes() -> None:
