@@ -41,7 +41,7 @@ def dsc_per_scan(rows: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     set, scan, metric, arm, reference (full_sampled; truth, a digital head's own
-    labels; truth_in_mask, those of tissues inside the engine's own brain mask), region, noise_sigma, value.
+    labels; truth_in_mask, those of tissues where the image has labels), region, noise_sigma, value.
     """
     values = per_engine(rows).rename(columns={"dice": "value"})
     values["metric"], values["region"] = values["kind"].map(_METRICS), "volume"

@@ -21,7 +21,7 @@ _SCALP = 0.10  # least volume of signal outside the brain, over the brain's
 _LIKENESS = 0.3  # least correlation of neighbouring voxels in the brain; even three times a scan's noise leaves 0.8
 _SHRINK = 5.0  # mm: grid of N4
 _MARGIN = 4  # voxels by which the box that is freed of the bias field is wider than the brain, but at least
-_SURROUNDINGS = 5.4  # mm: scalp excepted, all that the edge of the brain is judged by
+_SURROUNDINGS = 5.4  # mm: the skull that the tissue engine looks at
 
 
 @dataclass(frozen=True)

