@@ -16,13 +16,14 @@ which of them holds the labels.
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -85,7 +86,7 @@ class Template(BaseModel):
             raise ValueError("command needs the places {input}, and {output} or {folder}")
         for text in (self.command, self.result):
             try:
-                [part.format_map(_PLACES) for part in shlex.split(text)]
+                [part.format_map(_PLACES) for part in _words(text)]
             except (KeyError, ValueError, IndexError, AttributeError) as error:
                 raise ValueError(f"{text!r} has a place that is none of {{input}}, {{output}}, {{folder}}") from error
         return self
@@ -138,7 +139,7 @@ class CommandSegmenter:
     """
 
     def __init__(self, template: Template, kind: str) -> None:
-        program = shlex.split(template.command)[0]
+        program = _words(template.command)[0]
         if shutil.which(program) is None:
             raise SegmentationError(f"the program {program} of the template {template.name} is not installed")
         self.template, self.kind = template, kind
@@ -155,7 +156,7 @@ class CommandSegmenter:
                       (("input", "image.nii.gz"), ("output", "labels.nii.gz"), ("folder", "results"))}
             Path(places["folder"]).mkdir()
             write_image(image, places["input"], affine=affine)
-            self._run([part.format_map(places) for part in shlex.split(self.template.command)])
+            self._run([part.format_map(places) for part in _words(self.template.command)])
             result = Path(self.template.result.format_map(places))
             if not result.is_file():
                 raise SegmentationError(f"{self.name} ended without writing {self.template.result}")
@@ -173,8 +174,27 @@ class CommandSegmenter:
             try:
                 said, complaint = running.communicate(timeout=60 * self.template.minutes)
             except subprocess.TimeoutExpired as error:
-                os.killpg(running.pid, signal.SIGKILL)  # what it started, too
+                _kill(running.pid)
                 raise SegmentationError(f"{self.name} did not end within {self.template.minutes:g} min") from error
         if running.returncode != 0:
             last = ((complaint.strip() or said.strip() or "it said nothing").splitlines())[-1][:_TOLD]
             raise SegmentationError(f"{self.name} failed with code {running.returncode}: {last}")
+
+
+def _words(command: str) -> list[str]:
+    """A command's program and arguments; on Windows a backslash is part of a path."""
+    if os.name != "nt":
+        return shlex.split(command)
+    return [word.strip('"') for word in shlex.split(command, posix=False)]
+
+
+def _kill(number: int) -> None:
+    """End a process and all that it started."""
+    try:
+        program = psutil.Process(number)
+        doomed = [*program.children(recursive=True), program]
+    except psutil.NoSuchProcess:
+        return
+    for process in doomed:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()

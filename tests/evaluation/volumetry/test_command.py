@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from sn2nlib.errors import ProfileError, SegmentationError
-from sn2nlib.evaluation.volumetry.command import CommandSegmenter, Template, load_template
+from sn2nlib.evaluation.volumetry.command import CommandSegmenter, Template, _words, load_template
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES
 
 AFFINE = np.array([[0, 0, 2.0, -8], [0, 1.5, 0, 5], [1.0, 0, 0, 3], [0, 0, 0, 1]])  # x up, y anterior, z right
@@ -166,3 +166,10 @@ def test_files_that_are_no_template(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)), tmp_path / "image.nii.gz")
     with pytest.raises(ProfileError, match="not a YAML file"):
         load_template(tmp_path / "image.nii.gz")
+
+
+def test_a_backslash_belongs_to_a_path_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as on_windows:
+        on_windows.setattr("os.name", "nt")
+        split = _words(r'"C:\Program Files\seg.exe" --in {input} D:\labels')
+    assert split == [r"C:\Program Files\seg.exe", "--in", "{input}", r"D:\labels"]
