@@ -25,7 +25,7 @@ _BONE = 1.5  # what as much bone as in the skull takes off that
 _BESIDE = 1.2  # mm SD of what is beside a voxel
 _SEEN = 0.7  # mm SD of a blur against noise
 _STEEPNESS = 9.0  # of the step from CSF to bone, at half the intensity of CSF
-_SPREAD = 1 / 3  # SD of CSF at the edge from voxel to voxel, noise left out, over its mean
+_SPREAD = 1 / 3  # SD of CSF at the edge from voxel to voxel, noise left out, over its step from bone
 _IMPOSSIBLE = 1000.0  # cost
 _ITERATIONS = 20
 _RISE = 6  # iterations in which β rises to its value, lest the first, noisy labels hold each other in place
@@ -157,6 +157,12 @@ def bone_beside(
     return np.minimum(beside / mean, _MOST) if mean >= _LEAST else np.zeros_like(beside)
 
 
+def darkest(image: np.ndarray, mask: np.ndarray, sizes: tuple[float, float, float], *, at_most: float) -> float:
+    """How bright bone is, which in magnitudes depends on their noise: the darkest twentieth beyond the rim."""
+    beyond = gaussian_filter(image, np.divide(_BESIDE, sizes))[~within(mask, sizes, _RIM)]
+    return min(float(np.percentile(beyond, 5)), at_most) if beyond.size else 0.0
+
+
 def classify(
     image: np.ndarray,
     mask: np.ndarray,
@@ -215,7 +221,8 @@ def _costs(
     if sizes is None:
         return costs
     fluid, bone, rim = tissues.means[0], bone_beside(image, mask, tissues, sizes), around(mask, sizes)
-    unlike_csf = 0.5 * ((image - fluid) / np.hypot(tissues.noise_sd, _SPREAD * fluid)) ** 2
+    step = fluid - darkest(image, mask, sizes, at_most=0.5 * fluid)
+    unlike_csf = 0.5 * ((image - fluid) / np.hypot(tissues.noise_sd, _SPREAD * step)) ** 2
     edge = mask & within(~mask, sizes, _DEPTH)
     costs[edge, 0] = (_NO_BRAIN["mask"] - _BONE * bone - np.where(image < fluid, unlike_csf, 0))[edge]
     costs[rim, 0] = (_NO_BRAIN["rim"] - _BONE * bone)[rim]
