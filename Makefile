@@ -24,7 +24,7 @@ smoke: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/mypy sn2nlib
-	$(BIN)/pytest
+	$(BIN)/pytest --junitxml=reports/tests/junit.xml
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab --notebook-dir=notebooks

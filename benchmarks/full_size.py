@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from sn2nlib.recon import image_pair
 from sn2nlib.sampling import acs_region, lattice_mask
 from sn2nlib.scans import acquire, digital_head
 from sn2nlib.scans.coils import noise_correlation
+from sn2nlib.scans.needs import seconds as predicted
 from sn2nlib.scans.raw import inspect_raw
 from sn2nlib.scans.stream import read_header, write_partitions
 
@@ -228,7 +230,11 @@ def main() -> None:
     print(f"{path.name}: {path.stat().st_size / 1e9:.1f} GB, {os.cpu_count()} cores, "
           f"OPENBLAS_NUM_THREADS = {os.environ.get('OPENBLAS_NUM_THREADS', 'not set')}, load {os.getloadavg()[0]:.1f}")
     looked = in_child(inspect, path, 0)
-    print(f"inspect: {looked['seconds']:.2f} s, peak memory {looked['peak GiB']:.2f} GiB")
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "sn2nlib.cli", "inspect", str(path)], check=True, stdout=subprocess.DEVNULL)
+    looked["command"] = time.perf_counter() - begun
+    print(f"sn2n inspect: {looked['command']:.1f} s, of which the file takes {looked['seconds']:.2f}; "
+          f"peak memory {looked['peak GiB']:.2f} GiB; foretold for the rest: {predicted(matrix, COILS, VIRTUAL)} s")
     least = in_child(bare, path, 0)
     # OpenBLAS with all cores is the quickest on an idle machine, and the slowest on a shared one
     candidates = [in_child(products, path, 0, blas_threads=n) for n in (1, os.cpu_count() or 1)]

@@ -291,6 +291,8 @@ def train(
         outputs.warn_of_no_effect(alpha)
     elif network.alpha is not None:
         print(f"α = {network.alpha:.2f}, as chosen before; --validation SCAN chooses it anew")
+    else:
+        print(f"α = {denoiser.PAPER_ALPHA:.2f}, the paper's, since none was chosen; --validation SCAN chooses one")
     del prepared, held_out  # some systems keep files that are mapped into memory
     denoiser.remove_prepared(out / "volumes")
     print(f"Model: {out}")

@@ -1,4 +1,4 @@
-from .apply import Denoiser, best_alphas, blend, choose_alpha, fit_alpha, set_alpha, sweep_alpha
+from .apply import PAPER_ALPHA, Denoiser, best_alphas, blend, choose_alpha, fit_alpha, set_alpha, sweep_alpha
 from .coarser import CoarsePair, coarser_pair
 from .image import PARTITIONS, choose_axis, denoise_image, derivation, settled_planes, short_derivation
 from .slices import SliceWindows, TrainingVolume, noisier_magnitude, rician_variance, training_volume
@@ -15,9 +15,9 @@ from .volumes import (
 )
 
 __all__ = [
-    "PARTITIONS", "CoarsePair", "Denoiser", "PreparedScan", "SliceWindows", "TrainingVolume", "UNet25D", "best_alphas",
-    "blend", "check_different", "choose_alpha", "choose_axis", "coarser_pair", "denoise_image", "derivation",
-    "fit_alpha", "load_volume", "noisier_magnitude", "prepare_scans", "remove_prepared", "rician_variance",
-    "save_volume", "set_alpha", "settled_planes", "short_derivation", "sweep_alpha", "train", "training_volume",
-    "with_coarser",
+    "PAPER_ALPHA", "PARTITIONS", "CoarsePair", "Denoiser", "PreparedScan", "SliceWindows", "TrainingVolume", "UNet25D",
+    "best_alphas", "blend", "check_different", "choose_alpha", "choose_axis", "coarser_pair", "denoise_image",
+    "derivation", "fit_alpha", "load_volume", "noisier_magnitude", "prepare_scans", "remove_prepared",
+    "rician_variance", "save_volume", "set_alpha", "settled_planes", "short_derivation", "sweep_alpha", "train",
+    "training_volume", "with_coarser",
 ]

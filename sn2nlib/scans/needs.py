@@ -7,7 +7,7 @@ from sn2nlib.parallel import n_threads
 COPIES = 5  # of k-space that `sn2nlib.recon.pairs` holds at its peak
 BLOCK = 8  # partitions that `sn2nlib.recon.out_of_core` writes at a time
 MANY_COILS = 16  # from here on, time per byte grows with their number: every coil is filled from all others
-_BYTES_PER_SECOND = 100e6  # of k-space, on two cores
+_BYTES_PER_SECOND = 250e6  # of k-space, on two cores: benchmarks/full_size.py measures 266e6
 _LIBRARIES = 2**28  # bytes of the program itself
 _CALIBRATION = 24  # lines along the shorter axis of the calibration region
 

@@ -3,12 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from sn2nlib.errors import ScanError
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import Scan, convert_raw, export_scan, is_scan_file, load_scan, open_raw, read_raw
+from sn2nlib.scans.raw import read
 
 ARRAYS = ("kspace", "mask", "noise", "acs", "repeat", "affine")
 
@@ -70,3 +72,19 @@ def test_what_would_not_fit_is_refused_with_the_way_out(tmp_path: Path) -> None:
     export_scan(replace(scan(with_repeat=True)), tmp_path / "two.h5")
     with pytest.raises(ScanError, match="make a scan file of it"):
         open_raw(tmp_path / "two.h5", largest=2 * size - 1)
+
+
+def test_a_layout_larger_than_memory_is_refused_as_it_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = scan()
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        file["kspace"], file["mask"] = given.kspace, given.mask
+        file.attrs["voxel_size"], file.attrs["affine"] = given.voxel_size, given.affine
+    monkeypatch.setattr(read, "usable_memory", lambda: given.kspace.nbytes - 1)
+    with pytest.raises(ScanError, match=r"plain\.h5: its k-space takes .* on a computer with more memory: .* whole"):
+        convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5")
+    assert not (tmp_path / "scan.h5").exists()
+    monkeypatch.setattr(read, "usable_memory", lambda: given.kspace.nbytes)
+    convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5")
+    np.testing.assert_array_equal(load_scan(tmp_path / "scan.h5").kspace, given.kspace)

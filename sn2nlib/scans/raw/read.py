@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from sn2nlib.errors import ChoiceError, ScanError, Sn2nError
+from sn2nlib.parallel import usable_memory
 from sn2nlib.scans.dicom import is_dicom
 from sn2nlib.scans.images import is_image_name
 from sn2nlib.scans.raw import layouts, mrd, twix
@@ -116,7 +117,8 @@ def read_raw(
         source = _open(path, kind, measurement)
         plan = _plan(source, _with_pair(source, options))
         copies = (2 if plan.repeat_rows.size else 1) * (1 if source.header.variant is None else 2)
-        _check_largest(8 * plan.readout.coils * int(np.prod(plan.shape)) * copies, largest)
+        needed = 8 * plan.readout.coils * int(np.prod(plan.shape)) * copies
+        _check_largest(needed, largest, at_once=source.header.variant is not None)
         scan = _as_variant(assemble(source, plan), source, options)
         scan = replace(scan, **_recorded(source, options))
     _warn(path, plan)
@@ -170,13 +172,14 @@ def convert_raw(
     (path, kind), chosen = _readable(path), RawOptions(**options)
     if kind == FORMAT:
         raise ScanError(f"{path}: is a scan file already")
+    memory = usable_memory()
     if kind == "layout":
-        save_scan(read_raw(path, measurement=measurement, **options), out, overwrite=True)
+        save_scan(read_raw(path, measurement=measurement, largest=memory, **options), out, overwrite=True)
         return
     with _naming(path):
         source = _open(path, kind, measurement)
         if source.header.variant is not None:
-            save_scan(read_raw(path, **options), out, overwrite=True)
+            save_scan(read_raw(path, largest=memory, **options), out, overwrite=True)
             return
         plan = _plan(source, _with_pair(source, chosen))
         known = besides_kspace(source, plan) | _recorded(source, chosen)
@@ -271,7 +274,7 @@ def _of_layout(options: RawOptions) -> layouts.LayoutOptions:
 def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
     layout = layouts.find_layout(path)
     with _naming(path):
-        _check_largest(layouts.kspace_bytes(path, layout), largest)
+        _check_largest(layouts.kspace_bytes(path, layout), largest, at_once=True)
     scan = layouts.read_layout(path, layout, _of_layout(options))
     if "unknown" in scan.info["geometry"]:
         warnings.warn(
@@ -282,12 +285,14 @@ def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
     return scan
 
 
-def _check_largest(needed: int, largest: int | None) -> None:
-    if largest is not None and needed > largest:
-        raise ScanError(
-            f"its k-space takes {needed / 2**30:.1f} GiB, more than can be worked on at once here "
-            f"({largest / 2**30:.1f} GiB); make a scan file of it with sn2n convert: those may be larger than memory"
-        )
+def _check_largest(needed: int, largest: int | None, *, at_once: bool) -> None:
+    if largest is None or needed <= largest:
+        return
+    where = " on a computer with more memory: files of this kind are read whole" if at_once else ""
+    raise ScanError(
+        f"its k-space takes {needed / 2**30:.1f} GiB, more than can be worked on at once here "
+        f"({largest / 2**30:.1f} GiB); make a scan file of it with sn2n convert{where}; those may be larger than memory"
+    )
 
 
 def _refuse_options(path: Path, kind: str, options: RawOptions, measurement: int) -> None:

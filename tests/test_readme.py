@@ -1,0 +1,156 @@
+"""The numbers of the README's prose are those of the committed report's tables, sentence by sentence."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORT = ROOT / "reports" / "demo"
+LEVELS = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+SETS = {"digital": "quantitative", "S1": "real_head"}
+
+
+def table(name: str) -> pd.DataFrame:
+    return pd.read_csv(REPORT / "tables" / f"{name}.csv")
+
+
+def chosen(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
+    return frame.sort_values("noise_sigma") if "noise_sigma" in frame else frame
+
+
+def span(values: pd.Series, digits: int) -> str:
+    return f"{values.min():.{digits}f} to {values.max():.{digits}f}"
+
+
+def gains_in_psnr() -> list[str]:
+    gains = chosen(table("table2_gains"), metric="PSNR_dB")
+    rows = {
+        "real head S1 (8-bit image, simulated noise), the same comparison": ("real_head", "full_sampled", "volume"),
+        "six digital heads, the same comparison": ("quantitative", "full_sampled", "volume"),
+        "real head S1, inside the head, against the noise-free image": ("real_head", "noise_free", "head"),
+        "six digital heads, inside the head, against the noise-free image": ("quantitative", "noise_free", "head"),
+    }
+    told = []
+    for words, (of, reference, region) in rows.items():
+        found = chosen(gains, set=of, reference=reference, region=region)
+        assert found["noise_sigma"].tolist() == LEVELS
+        told.append(f"| {words} | " + " | ".join(f"{gain:+.2f}" for gain in found["gain"]) + " |")
+    return told
+
+
+def verdicts() -> list[str]:
+    gains = table("table2_gains")
+    barred = gains[gains["verdict"].notna()]
+    volume = chosen(gains, reference="full_sampled", region="volume")
+    volume = volume[volume["metric"].isin(["PSNR_dB", "SSIM", "NRMSE_percent"])]
+    at_least = int((volume["gain"] >= volume["published"]).sum())
+    reached = int(barred["verdict"].str.contains("reached").sum())
+    return [f"{at_least} of {len(volume)} gains in PSNR, SSIM and NRMSE", f"{reached} of {len(barred)} are reached"]
+
+
+def alpha() -> list[str]:
+    model = json.loads((REPORT / "model" / "model.json").read_text(encoding="utf-8"))
+    return [f"α = {model['alpha']:.2f} chosen on validation scans"]
+
+
+def volumetry_gains() -> list[str]:
+    gains = chosen(table("volumetry_gains"), reference="full_sampled")
+    spans = {}
+    for kind, metric, first, digits in (("tissue", "DSC_FAST", 0.5, 4), ("subcortical", "DSC_FIRST", 1.0, 3)):
+        for name, of in SETS.items():
+            found = chosen(gains, set=of, metric=metric)
+            spans[kind, name] = span(found[found["noise_sigma"] >= first]["gain"], digits)
+    none = {name: chosen(gains, set=of, metric="DSC_FAST", noise_sigma=0.0)["gain"].item() for name, of in SETS.items()}
+    return [
+        f"tissue by {spans['tissue', 'digital']} from +0.5 σ on (S1: {spans['tissue', 'S1']}), subcortical structures "
+        f"by {spans['subcortical', 'digital']} from +1 σ on (S1: {spans['subcortical', 'S1']})",
+        f"At +0 σ that of tissue changes by {none['digital']:+.4f} (S1: {none['S1']:+.4f})".replace("-", "−"),
+    ]
+
+
+def volumes() -> list[str]:
+    found = chosen(table("volumetry_volumes"), reference="full_sampled")
+
+    def change(name: str, level: float) -> str:
+        row = chosen(found, set=SETS[name], noise_sigma=level).iloc[0]
+        return f"from {row['original']:.1f} to {row['sN2N']:.1f} %"
+
+    return [
+        f"fall {change('digital', 1.0)} at +1 σ and {change('digital', 3.0)} at +3 σ on the digital heads, "
+        f"{change('S1', 1.0)} and {change('S1', 3.0)} on S1"
+    ]
+
+
+def shares() -> list[str]:
+    gains = chosen(table("volumetry_gains"), reference="full_sampled")
+    told = {}
+    for metric, first in (("DSC_FAST", 0.5), ("DSC_FIRST", 1.0)):
+        for name, of in SETS.items():
+            found = chosen(gains, set=of, metric=metric)
+            told[metric, name] = span(found[found["noise_sigma"] >= first]["share"], 0)
+    return [
+        f"tissue {told['DSC_FAST', 'digital']} % on digital heads, {told['DSC_FAST', 'S1']} % on S1; "
+        f"subcortical structures {told['DSC_FIRST', 'digital']} % and {told['DSC_FIRST', 'S1']} %"
+    ]
+
+
+def what_can_be_removed() -> list[str]:
+    """Of tissue's 1 − DSC what the noise-free image lacks not, times the noise that sN2N takes away in the head."""
+    gains = chosen(table("volumetry_gains"), set="quantitative", reference="full_sampled", metric="DSC_FAST")
+    lacking = 100 * gains["gain"].to_numpy() / gains["share"].to_numpy()  # 1 − DSC of the original, in percent
+    removable = 100 * gains["ceiling"].to_numpy() / lacking
+    psnr = chosen(table("table2_gains"), set="quantitative", reference="noise_free", region="head", metric="PSNR_dB")
+    removed = 1 - 10 ** (-psnr["gain"].to_numpy() / 20)
+    at = [LEVELS.index(level) for level in (1.0, 2.0, 3.0)]
+    listed = ["{:.0f}, {:.0f} and {:.0f} %".format(*values[at]) for values in
+              (100 * removable, 100 * removed, 100 * removable * removed, gains["share"].to_numpy())]  # fmt: skip
+    return [
+        f"the noise-free image itself would remove {listed[0]} of tissue's 1 − DSC at +1, 2 and 3 σ, and sN2N takes "
+        f"{listed[1]} of the noise away: together {listed[2]}, where {listed[3]} were found"
+    ]
+
+
+def truth() -> list[str]:
+    found = chosen(table("table2_volumetry"), set="quantitative", reference="truth")
+    tissue = chosen(found, metric="DSC_FAST")
+
+    def mean(arm: str, level: float) -> float:
+        return chosen(tissue, arm=arm, noise_sigma=level)["mean"].item()
+
+    pairs = [f"{mean('sN2N', level):.3f} against {mean('original', level):.3f} at +{level:g} σ" for level in (1.0, 3.0)]
+    reference = chosen(found, arm="full_sampled", noise_sigma=0.0)
+    return [", ".join(pairs), *(f"{row['mean']:.3f}" for _, row in reference.iterrows())]
+
+
+def vessel_walls() -> list[str]:
+    bars = chosen(table("vessel_wall_bars"), arm="sN2N").set_index("bar")["value"]
+
+    def value(start: str) -> float:
+        return float(bars[next(name for name in bars.index if name.startswith(start))])
+
+    return [
+        f"CNR of wall and lumen +{value('CNR of wall and lumen: gain'):.0f} %, of wall and CSF "
+        f"+{value('CNR of wall and CSF: gain'):.0f} %",
+        f"noise SD −{value('noise SD in lumen'):.0f} % in the lumen and −{value('noise SD in CSF'):.0f} % in CSF",
+    ]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [gains_in_psnr, verdicts, alpha, volumetry_gains, volumes, shares, what_can_be_removed, truth, vessel_walls],
+)
+def test_the_readme_tells_the_numbers_of_the_report(told: Callable[[], list[str]]) -> None:
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    missing = [sentence for sentence in told() if sentence not in text]
+    assert not missing, missing
+
+
+def test_every_gain_in_volumetry_has_a_share() -> None:
+    gains = table("volumetry_gains")
+    assert np.isfinite(chosen(gains, reference="full_sampled")["share"]).all()
