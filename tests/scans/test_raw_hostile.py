@@ -32,7 +32,7 @@ N_OWN, N_MEASURED = 500, 20  # mutants per file: 500 twix and 500 ISMRMRD header
 
 ABOUT = {  # what a sentence has to name to explain that a quantity is not the file's
     "coils": re.compile("coil|channel"),
-    "lines": re.compile("line|partition|repetition|average|contrast|slice|segment"),
+    "lines": re.compile("line|partition|repetition|average|contrast|slice|segment|phase"),
     "matrix": re.compile("matrix|column|oversampl|field of view|line|partition|partial Fourier"),
 }
 
