@@ -63,10 +63,10 @@ TAKES: dict[str, dict[str, Any]] = {
     },
     "demo": {
         "minutes": {
-            "00_quickstart": 0.4, "01_data": 3.8, "02_pairs": 1.7, "03_train": 5.3, "04_alpha": 0.8,
-            "05_noise_levels": 6.8, "06_volumetry": 15.3, "07_vessel_wall": 8, "08_readers": 6.9, "09_report": 0.1,
+            "00_quickstart": 0.4, "01_data": 3.4, "02_pairs": 1.5, "03_train": 4.4, "04_alpha": 0.7,
+            "05_noise_levels": 5.1, "06_volumetry": 12.4, "07_vessel_wall": 6.2, "08_readers": 5.8, "09_report": 0.1,
         },
-        "memory": 7, "disk": 7,
+        "memory": 6, "disk": 7,
     },
 }  # fmt: skip
 

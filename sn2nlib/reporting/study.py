@@ -219,7 +219,9 @@ def summary(folder: Path) -> str:
     folder
         `reports/<profile>`, as returned by `run_study`.
     """
-    lines = [f"Report: {folder / 'index.html'}"]
+    report = folder / "index.html"
+    there = f"Report: {report}"
+    lines = [there if report.is_file() else f"Executed: {folder / 'notebooks'} (09_report makes the report)"]
     table = folder / "tables" / "table2_gains.csv"
     if table.is_file():
         gains = pd.read_csv(table)

@@ -250,6 +250,8 @@ def test_parameters_are_read_as_python_writes_them() -> None:
 
 
 def test_the_summary_tells_the_gains(tmp_path: Path) -> None:
+    assert summary(tmp_path) == f"Executed: {tmp_path / 'notebooks'} (09_report makes the report)"
+    (tmp_path / "index.html").touch()
     assert summary(tmp_path) == f"Report: {tmp_path / 'index.html'}"
     rows = [
         ("quantitative", "full_sampled", "volume", "PSNR_dB", 0.0, 0.614),
