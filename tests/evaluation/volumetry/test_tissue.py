@@ -105,6 +105,12 @@ def test_the_true_tissues_are_found_in_a_coarse_head(small_head: "SmallHead") ->
     assert found["CSF"] > 0.81
 
 
+def test_the_network_s_brain_of_a_skull_stripped_head_is_refused(small_head: "SmallHead") -> None:
+    stripped = np.where(small_head.truth["tissue"] > 0, small_head.image, 0)
+    found = segment(stripped, MarkovTissues(), affine=small_head.affine)
+    assert "a skull-stripped image; give the whole one" in found.failure and not found.labels.any()
+
+
 def test_the_true_tissues_are_found_at_the_resolution_of_a_scan(small_head: "SmallHead") -> None:
     """With the noise of a fully sampled image, SD 2 % of WM; the goal is a mean of 0.90.
 
