@@ -164,14 +164,15 @@ def fetch(
     manifest = scans.manifest
     folder = manifest.manifest_folder()
     sources = manifest.load_sources(folder)
-    chosen = manifest.choose_sources(sources, name or [], everything=everything)
+    by_hand = manifest.load_howto(folder)
+    chosen = manifest.choose_sources(sources, name or [], everything=everything, by_hand=by_hand)
     for source, path in manifest.fetch_each(chosen):
         print(f"{source.name}: {path}")
     if not chosen:
         for source in sources.values():
             place = manifest.locate(source) or "not on disk"
             print(f"{source.name:26}{source.size / 1e6:6.1f} MB  {place}\n  {source.licence}; {source.used_for}")
-        for entry in manifest.load_howto(folder):
+        for entry in by_hand:
             print(f"{entry['name']:26}by hand    {entry['where']}\n  {entry['licence']}; read by: {entry['read']}")
 
 

@@ -256,7 +256,8 @@ def test_train_goes_on_where_it_was_and_refuses_other_settings(
     assert sn2n("train", folder / "scan.h5", *training(folder)) == 0
     assert (folder / "model" / "model.safetensors").read_bytes() == weights
     assert sn2n("train", folder / "scan.h5", *training(folder, steps=13)) == 1
-    assert "steps: 12 there, 13 now); choose another folder, or start anew (--overwrite)" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "steps: 12 there, 13 now); choose another folder, train on from this model into another (--from), or" in told
     assert (folder / "model" / "model.safetensors").read_bytes() == weights
 
 
@@ -435,6 +436,9 @@ def test_missing_inputs_are_named(folder: Path, tmp_path: Path, capsys: pytest.C
         ("train", no_scan, "--out", tmp_path / "new"),
     ):
         assert f"there is no scan file {no_scan}" in refused(1, capsys, *arguments)
+    assert f"{tmp_path}: a folder; give the raw files in it" in refused(
+        1, capsys, "train", tmp_path, "--out", tmp_path / "new"
+    )
     assert f"there is no file {tmp_path / 'no.csv'}" in refused(1, capsys, "scores", "check", tmp_path / "no.csv")
     assert f"there is no image {no_image}" in refused(1, capsys, "denoise", no_image, out, *model)
     assert str(no_image) in refused(1, capsys, "simulate", no_image, tmp_path / "scan.h5")
@@ -568,6 +572,8 @@ def test_fetch_lists_and_finds(
     assert "icbm152-t1: " in capsys.readouterr().out
     assert sn2n("fetch", "nothing") == 1
     assert "no source is called nothing; listed are" in capsys.readouterr().err
+    assert sn2n("fetch", "m4raw") == 1
+    assert "m4raw is to be got by hand: https://" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -213,8 +213,8 @@ def _starts_anew(out: Path, settings: Settings, resume: bool | str) -> bool:
         return _clear(out)
     if differs:
         raise CheckpointError(
-            f"{out} holds a training with other settings or scans ({differs}); choose another folder, or "
-            "start anew (--overwrite)"
+            f"{out} holds a training with other settings or scans ({differs}); choose another folder, "
+            "train on from this model into another (--from), or start anew (--overwrite)"
         )
     return False
 

@@ -72,10 +72,12 @@ def check_different(
     FileNotFoundError
         If a file is missing.
     ScanError
-        If two files are the same, or copies.
+        If two files are the same, or copies, or one is a folder.
     """
     every = [Path(path) for path in (*paths, *held_out)]
     for path in every:
+        if path.is_dir():
+            raise ScanError(f"{path}: a folder; give the raw files in it, one by one")
         if not path.is_file():
             raise FileNotFoundError(f"there is no scan file {path}")
     for number, second in enumerate(every):

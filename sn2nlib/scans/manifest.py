@@ -248,15 +248,29 @@ def load_sources(folder: str | os.PathLike[str]) -> dict[str, Source]:
 
 
 def choose_sources(
-    sources: Mapping[str, Source], names: Sequence[str] = (), *, everything: bool = False
+    sources: Mapping[str, Source],
+    names: Sequence[str] = (),
+    *,
+    everything: bool = False,
+    by_hand: Iterable[Mapping[str, str]] = (),
 ) -> list[Source]:
     """The sources of these names, each once, or all of them.
+
+    Parameters
+    ----------
+    sources, names, everything
+        What there is, and what is wanted.
+    by_hand
+        From `load_howto`: what cannot be fetched.
 
     Raises
     ------
     ManifestError
-        Naming every unknown name, and the known ones.
+        Naming every unknown name, and the known ones; or where to get by hand what cannot be fetched.
     """
+    for entry in by_hand:
+        if entry["name"] in names:
+            raise ManifestError(f"{entry['name']} is to be got by hand: {entry['where']}")
     unknown = [name for name in names if name not in sources]
     if unknown:
         raise ManifestError(f"no source is called {', '.join(unknown)}; listed are {', '.join(sources)}")
