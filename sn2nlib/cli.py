@@ -14,13 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
+from sn2nlib import cli_commands, cli_reading, cli_scores, denoiser, evaluation, recon, reporting, scans
 from sn2nlib import cli_options as option
 from sn2nlib import cli_outputs as outputs
-from sn2nlib import cli_reading, cli_scores, denoiser, evaluation, recon, reporting, scans
 from sn2nlib.errors import ImageError, Sn2nError
 from sn2nlib.provenance import atomic_write
 
 app = typer.Typer(
+    cls=cli_commands.Commands,
     help="Self-supervised denoising of 3D MRI (MR-self Noise2Noise), from k-space to the study's tables.",
     no_args_is_help=True,
     add_completion=False,
@@ -401,12 +402,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         with warnings.catch_warnings():  # which restores showwarning
-            warnings.showwarning = _show_warning
+            warnings.showwarning = cli_commands.show_warning
             app(args=arguments, prog_name="sn2n")
     except (Sn2nError, OSError, MemoryError) as error:
         if os.environ.get("SN2N_DEBUG"):
             raise
-        print(f"sn2n: {_sentence(error)}", file=sys.stderr)
+        print(f"sn2n: {cli_commands.sentence(error)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -432,18 +433,6 @@ def _told_planes(axis: str | None, shape: Sequence[int], voxel_size: tuple[float
     why = "chosen from the geometry; --axis chooses others" if axis is None else "as asked"
     print("Planes: " + ("the partitions, as in training" if planes == denoiser.PARTITIONS else f"{planes}, {why}"))
     return planes
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError) and error.strerror and error.filename:
-        return f"there is no file {error.filename}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"sn2n: warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -51,3 +51,7 @@ class SegmentationError(Sn2nError):
 
 class ReadingError(Sn2nError):
     """A study to be read, a reading room, its score log or its key cannot be used."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl+C ended work that can go on: the message says where it was, and what is kept."""

@@ -1,8 +1,10 @@
 """The commands, as typed: one small head through all of them, and what they say when something is wrong."""
 
 import errno
+import itertools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -516,6 +518,80 @@ def test_a_full_disk_leaves_nothing(
     told = refused(1, capsys, "recon", folder / "scan.h5", tmp_path / "out.nii.gz")
     assert "disk is full" in told and "out.nii.gz" in told
     assert list(tmp_path.iterdir()) == []
+
+
+def stopped(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What a command says that Ctrl+C stops: one sentence."""
+    capsys.readouterr()
+    assert sn2n(*arguments) == 130
+    told = capsys.readouterr().err
+    assert told.startswith(f"sn2n: {arguments[0]} was stopped ") and told.count("\n") == 1
+    return told.strip()
+
+
+def test_ctrl_c_leaves_nothing_half_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ismrmrd")
+    head, scan, image, model = (folder / name for name in ("head.nii.gz", "scan.h5", "image.nii.gz", "model"))
+    other, old = tmp_path / "other.mrd", tmp_path / "old.nii.gz"
+    assert sn2n("export", scan, other) == 0
+    old.write_text("of an earlier run")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sn2nlib.provenance.os.replace", pressed)  # the last moment: all is written, nothing named
+    monkeypatch.setattr(evaluation, "measure_scan", lambda *_, **__: [], raising=False)
+    for arguments in (
+        ("simulate", head, tmp_path / "a.h5", *GRID),
+        ("convert", other, tmp_path / "a.h5"),
+        ("export", scan, tmp_path / "a", "--format", "bart"),
+        ("recon", scan, tmp_path / "a.nii.gz", "--halves", "--memory", 0),
+        ("recon", scan, old, "--overwrite"),
+        ("denoise", image, tmp_path / "a b.nii", "--model", model),
+        ("evaluate", head, "--model", model, "--out", tmp_path / "a.csv", *GRID),
+    ):
+        told = stopped(capsys, *arguments)
+        assert f"{arguments[0]} was stopped and leaves nothing half-written; to run it again: " in told
+        assert shlex.split(told.split(": ")[-1]) == ["sn2n", *map(str, arguments)]
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_stopped_training_says_what_is_kept_and_goes_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    scan, options = folder / "scan.h5", [*training(folder), "--overwrite"]
+    options[1] = model
+    loop, volumes, apply = (sys.modules[f"sn2nlib.denoiser.{name}"] for name in ("train", "volumes", "apply"))
+
+    def presses(module: Any, name: str, when: int) -> None:
+        """Ctrl+C at a call of a function, counted from 1."""
+        own, calls = getattr(module, name), itertools.count(1)
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == when:
+                raise KeyboardInterrupt
+            return own(*arguments, **named)
+
+        patched.setattr(module, name, counted)
+
+    for module, name, when, kept in (
+        (volumes, "make_pair", 2, "while scan 2 of 2 was reconstructed, and nothing of it is kept"),
+        (loop, "_step", 1, f"after step 0 of 12, and {model} keeps nothing of it"),
+        (apply, "sweep_alpha", 1, f"while α was chosen, and {model} keeps the trained network"),
+    ):
+        with monkeypatch.context() as patched:
+            presses(module, name, when)
+            told = stopped(capsys, "train", scan, *options)
+        going_on = shlex.split(told.split("; to go on: ")[-1])
+        assert f"train was stopped {kept}; " in told and "--overwrite" not in going_on
+    assert sn2n(*going_on[1:]) == 0
+    told = capsys.readouterr().out
+    assert f"{model} holds the finished training already" in told and "α = " in told
+    assert (model / "model.safetensors").read_bytes() == (folder / "model" / "model.safetensors").read_bytes()
 
 
 @pytest.mark.filterwarnings("default")

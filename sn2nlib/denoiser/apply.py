@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sn2nlib.errors import ImageError
+from sn2nlib.errors import ImageError, Stopped
 from sn2nlib.provenance import write_json
 from sn2nlib.recon.pairs import intensity_scale
 
@@ -277,22 +277,29 @@ def fit_alpha(folder: str | Path, pairs: Mapping[str, Any], *, alphas: Sequence[
     -------
     The chosen α.
     """
-    denoiser, tables = Denoiser.load(folder), []
-    for name, pair in pairs.items():
-        images = {key: np.abs(getattr(pair, key)) / np.float32(pair.scale) for key in ("original", "half_a", "half_b")}
-        answers = {
-            key: denoiser.network_output(images[source], scale=1.0)
-            for key, source in (("output", "original"), ("output_a", "half_a"), ("output_b", "half_b"))
-        }
-        table = sweep_alpha(name, alphas=alphas, **images, **answers)
-        if getattr(pair, "pairing", "kz") == "repetitions":
-            # the original is half A itself: as noisy as the halves, so that half_to_half is not biased, and no bracket
-            halves = table[table["definition"] == "half_to_half"]
-            table = pd.concat([halves.assign(definition=definition) for definition in BRACKET], ignore_index=True)
-        tables.append(table)
+    denoiser = Denoiser.load(folder)
+    try:
+        tables = [_curves(denoiser, name, pair, alphas) for name, pair in pairs.items()]
+    except KeyboardInterrupt as stopped:
+        raise Stopped(f"while α was chosen, and {folder} keeps the trained network") from stopped
     alpha = choose_alpha(pd.concat(tables, ignore_index=True))
     set_alpha(folder, alpha)
     return alpha
+
+
+def _curves(denoiser: Denoiser, name: str, pair: Any, alphas: Sequence[float]) -> pd.DataFrame:
+    """`sweep_alpha` of a pair, by the definitions of the bracket."""
+    images = {key: np.abs(getattr(pair, key)) / np.float32(pair.scale) for key in ("original", "half_a", "half_b")}
+    answers = {
+        key: denoiser.network_output(images[source], scale=1.0)
+        for key, source in (("output", "original"), ("output_a", "half_a"), ("output_b", "half_b"))
+    }
+    table = sweep_alpha(name, alphas=alphas, **images, **answers)
+    if getattr(pair, "pairing", "kz") == "repetitions":
+        # the original is half A itself: as noisy as the halves, so that half_to_half is not biased, and no bracket
+        halves = table[table["definition"] == "half_to_half"]
+        table = pd.concat([halves.assign(definition=definition) for definition in BRACKET], ignore_index=True)
+    return table
 
 
 def _check_alpha(alpha: float) -> None:
