@@ -149,8 +149,9 @@ def export(
 
     For BART, OUT is the k-space, OUT_mask what was acquired, OUT_noise the noise scan, OUT.json geometry and sampling.
     """
-    kind = outputs.ISMRMRD if format == "ismrmrd" else None  # BART's endings are added to the name
-    outputs.check_new(out, kind, overwrite=overwrite or kind is None, source=scan)
+    files, kind = ([out], outputs.ISMRMRD) if format == "ismrmrd" else (scans.bart_files(out), outputs.BART)
+    for path in files:
+        outputs.check_new(path, kind, overwrite=overwrite, source=scan)
     source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory), copies=2), **reading)
     written = scans.export.export_scan(source, out, format=format, overwrite=overwrite)
     print("\n".join(f"Scan: {path}" for path in written))

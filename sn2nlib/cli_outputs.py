@@ -8,6 +8,7 @@ from pathlib import Path
 SCAN = ("a scan file", (".h5",))
 TABLE = ("a table", (".csv",))
 IMAGE = ("an image", (".nii", ".nii.gz"))
+BART = ("a file for BART", (".cfl", ".hdr", ".json"))
 ISMRMRD = ("an ISMRMRD file", (".h5", ".mrd", ".hdf5"))
 _ROUNDING = 0.06  # of a voxel size, to a field of view of whole voxels of the head
 
@@ -21,7 +22,7 @@ def check_new(
     ----------
     path
     kind
-        What it will be, and how the names of such files end.
+        What it will be if it is a file, and how the names of such files end; None: a folder.
     overwrite
         Whether it may exist.
     source
@@ -31,6 +32,8 @@ def check_new(
     ------
     FileExistsError
         If it exists, or is the input.
+    IsADirectoryError
+        If it is a folder where a file is to be written, which nothing replaces.
     FileNotFoundError
         If its folder does not exist.
     PermissionError
@@ -44,27 +47,29 @@ def check_new(
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; make it first, or mend its name")
     if not os.access(path.resolve().parent, os.W_OK):
         raise PermissionError(f"the folder {path.parent} cannot be written to; choose another one for {path.name}")
+    if kind is not None and path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, where {kind[0]} is to be written; choose another name")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
 
 
-def check_folder(path: Path) -> None:
-    """Whether a folder may be written, or written to if it is there.
+def check_folder(path: Path, *, overwrite: bool = True) -> None:
+    """Whether a folder may be written, or, with `overwrite`, written to if it is there.
 
     Raises
     ------
     FileExistsError
-        If it is a file.
+        If it is a file, or exists.
     FileNotFoundError
         If its own folder does not exist.
     PermissionError
         If it cannot be written to.
     """
-    check_new(path, overwrite=True)
-    if path.is_dir() and not os.access(path, os.W_OK):
-        raise PermissionError(f"the folder {path} cannot be written to; choose another one")
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file, where a folder is to be written; choose another name")
+    check_new(path, overwrite=overwrite)
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise PermissionError(f"the folder {path} cannot be written to; choose another one")
 
 
 def warn_of_another_grid(asked: Sequence[Sequence[float]], made: Sequence[Sequence[float]]) -> None:
