@@ -240,7 +240,7 @@ def train(
     width: option.Width = None,
     depth: option.Depth = None,
     batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 8,
-    patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels.")] = 96,
+    patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels, at most a scan's.")] = 96,
     seed: option.Seed = 0,
     start_from: option.StartFrom = None,
     learning_rate: option.LearningRate = None,

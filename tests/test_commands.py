@@ -241,6 +241,24 @@ def test_train_from_a_model_with_coarser_copies_and_extra_noise(
     assert sorted(path.name for path in out.iterdir()) == ["history.csv", "model.json", "model.safetensors"]
 
 
+def test_windows_that_are_smaller_than_asked_for_are_told(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    size = ("--width", 2, "--depth", 1, "--batch", 1, "--steps", 1)
+    for name, options, told in (
+        (
+            "whole",
+            ("--patch", 64),
+            "Windows of 48 × 48 voxels, not the 64 × 64 asked for: of the scans learnt from, the smallest has "
+            "partitions of 48 × 48 (y, x)\n",
+        ),
+        ("coarse", ("--patch", 48, "--coarser", 0.8), "Windows of 38 × 38 voxels, not the 48 × 48 asked for: "),
+        ("fitting", ("--patch", 48), ""),
+    ):
+        capsys.readouterr()
+        assert sn2n("train", folder / "scan.h5", "--out", tmp_path / name, *options, *size) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(told) and ("Windows" in said) == bool(told)
+
+
 def test_what_is_not_there_is_told(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "out.nii.gz"
     for option, value, told in (

@@ -75,7 +75,7 @@ def train(
     out
         Model folder. Receives `model.safetensors`, `model.json`, `history.csv`, and a checkpoint while training.
     steps, batch, patch
-        Length of the training, windows per step, width of a window in voxels.
+        Length of the training, windows per step, width of a window in voxels, at most that of the smallest scan.
     validation
         Scans for the validation columns of the history; they do not influence the training.
     width, depth, slices, unshuffle, bias
@@ -111,7 +111,7 @@ def train(
     metadata
         Stored in `model.json`.
     progress
-        Print a line every 20 seconds.
+        Print a line every 20 seconds, and beforehand one if the windows are smaller than asked for.
 
     Returns
     -------
@@ -164,6 +164,8 @@ def train(
             raise Sn2nError(f"a batch of {batch} cannot be shared by {world} processes; use a multiple")
         fresh = agreed(_starts_anew(out, settings, resume) if rank == 0 else None, world=world)
         if fresh or not (out / "model.json").is_file():
+            if progress and rank == 0:
+                _tell_of_smaller_windows(windows, patch)
             state = _begin(architecture, seed=seed, start_from=start_from, device=place, world=world)
             if not fresh:
                 _continue(state, out, rank=rank)
@@ -181,6 +183,16 @@ def train(
         elif progress and rank == 0:
             print(f"{out} holds the finished training already")
     return Denoiser.load(out, device=device)
+
+
+def _tell_of_smaller_windows(windows: SliceWindows, patch: int) -> None:
+    """Say so where a scan is narrower than the windows that were asked for."""
+    if windows.patch < patch:
+        rows, columns = min((volume.half_a.shape[1:] for volume in windows.volumes), key=min)
+        print(
+            f"Windows of {windows.patch} × {windows.patch} voxels, not the {patch} × {patch} asked for: of the scans "
+            f"learnt from, the smallest has partitions of {rows} × {columns} (y, x)", flush=True,
+        )
 
 
 def _check(settings: Settings, checkpoint_every: int) -> None:
