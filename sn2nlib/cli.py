@@ -332,7 +332,10 @@ def denoise(
     if images.is_image_name(image):
         given, geometry = images.read_image(image, as_acquired=axis is None)
         outputs.warn_of_denoising(image, geometry.denoised)
-        planes = _told_planes(denoiser.PARTITIONS if geometry.partitions else axis, given.shape, geometry.voxel_size)
+        planes = outputs.told_planes(
+            denoiser.PARTITIONS if geometry.partitions else axis, given.shape, geometry.voxel_size
+        )
+        outputs.tell_alpha(network, alpha)
         better = denoiser.denoise_image(network, given, voxel_size=geometry.voxel_size, alpha=alpha, axis=planes)
         told = images.DENOISED + denoiser.short_derivation(network, alpha, planes)
         images.write_image(better, out, like=geometry, description=told, overwrite=overwrite)
@@ -349,7 +352,8 @@ def denoise(
             partial_fourier=partial_fourier,
             progress=True,
         )
-        planes = _told_planes(denoiser.PARTITIONS, made.original.shape, made.voxel_size)
+        planes = outputs.told_planes(denoiser.PARTITIONS, made.original.shape, made.voxel_size)
+        outputs.tell_alpha(network, alpha)
         better = denoiser.denoise_image(
             network, abs(made.original), voxel_size=made.voxel_size, alpha=alpha, axis=planes
         )
@@ -393,6 +397,7 @@ def evaluate(
         table = csv.DictWriter(file, EVALUATION_COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+    outputs.tell_alpha(network, alpha)
     print(f"Table: {out}")
 
 
@@ -421,19 +426,12 @@ def _denoise_dicom(
     network = denoiser.Denoiser.load(model)
     given, found = scans.read_dicom(image, series=series, volume=volume)
     outputs.warn_of_denoising(image, found.denoised)
-    planes = _told_planes(axis, given.shape, found.voxel_size)
+    planes = outputs.told_planes(axis, given.shape, found.voxel_size)
+    outputs.tell_alpha(network, alpha)
     better = denoiser.denoise_image(network, given, voxel_size=found.voxel_size, alpha=alpha, axis=planes)
     told = denoiser.derivation(network, alpha, planes)
     scans.write_dicom(better, out, like=found, derivation=told, overwrite=overwrite)
     print(f"Series: {out}")
-
-
-def _told_planes(axis: str | None, shape: Sequence[int], voxel_size: tuple[float, float, float]) -> str:
-    """The planes that the network slides over, printed."""
-    planes = denoiser.settled_planes(axis, voxel_size=voxel_size, shape=shape)
-    why = "chosen from the geometry; --axis chooses others" if axis is None else "as asked"
-    print("Planes: " + ("the partitions, as in training" if planes == denoiser.PARTITIONS else f"{planes}, {why}"))
-    return planes
 
 
 if __name__ == "__main__":

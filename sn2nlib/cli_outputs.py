@@ -1,9 +1,11 @@
-"""Outputs: names that are refused before anything is computed for them, and what was not made as asked for."""
+"""Outputs: names that are refused before anything is computed for them, and what is told of how they are made."""
 
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+
+from sn2nlib import denoiser
 
 SCAN = ("a scan file", (".h5",))
 TABLE = ("a table", (".csv",))
@@ -70,6 +72,20 @@ def check_folder(path: Path, *, overwrite: bool = True) -> None:
     check_new(path, overwrite=overwrite)
     if path.is_dir() and not os.access(path, os.W_OK):
         raise PermissionError(f"the folder {path} cannot be written to; choose another one")
+
+
+def told_planes(axis: str | None, shape: Sequence[int], voxel_size: tuple[float, float, float]) -> str:
+    """The planes that the network slides over, printed; arguments as for `denoiser.settled_planes`."""
+    planes = denoiser.settled_planes(axis, voxel_size=voxel_size, shape=shape)
+    why = "chosen from the geometry; --axis chooses others" if axis is None else "as asked"
+    print("Planes: " + ("the partitions, as in training" if planes == denoiser.PARTITIONS else f"{planes}, {why}"))
+    return planes
+
+
+def tell_alpha(network: "denoiser.Denoiser", alpha: float | None) -> None:
+    """Print how much of the original stays in what a `Denoiser` makes, and who chose so: `--alpha`, model or paper."""
+    own = "the model's own" if network.alpha is not None else "the paper's, since none was chosen for the model"
+    print(f"α = {network.settled_alpha(alpha):g}, {own if alpha is None else 'as asked'}")
 
 
 def warn_of_another_grid(asked: Sequence[Sequence[float]], made: Sequence[Sequence[float]]) -> None:

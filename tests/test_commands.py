@@ -303,6 +303,23 @@ def test_denoise_keeps_the_geometry_of_an_image(folder: Path, tmp_path: Path) ->
     assert np.allclose(written.get_fdata(), again, rtol=1e-3, atol=1e-3 * again.max())
 
 
+def test_the_share_of_the_original_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own, without = folder / "model", tmp_path / "model"
+    shutil.copytree(own, without)
+    description = json.loads((own / "model.json").read_text(encoding="utf-8"))
+    (without / "model.json").write_text(json.dumps(description | {"alpha": None}), encoding="utf-8")
+    for model, options, told in (
+        (own, (), f"α = {description['alpha']:g}, the model's own\n"),
+        (own, ("--alpha", 0.125), "α = 0.125, as asked\n"),
+        (without, (), "α = 0.3, the paper's, since none was chosen for the model\n"),
+    ):
+        for given in ("image.nii.gz", "scan.h5"):
+            capsys.readouterr()
+            out = tmp_path / "out.nii.gz"
+            assert sn2n("denoise", folder / given, out, "--model", model, *options, "--overwrite") == 0
+            assert told in capsys.readouterr().out
+
+
 @pytest.mark.filterwarnings("default")
 def test_denoise_keeps_number_format_and_empty_background(folder: Path, tmp_path: Path) -> None:
     values = nib.load(folder / "image.nii.gz").get_fdata()

@@ -106,9 +106,11 @@ class Denoiser:
         ImageError
             If the volume is not 3D, is complex, empty, without signal, or holds NaN or Inf.
         """
-        if alpha is None:
-            alpha = PAPER_ALPHA if self.alpha is None else self.alpha
-        return blend(volume, self.network_output(volume, scale=scale), alpha)
+        return blend(volume, self.network_output(volume, scale=scale), self.settled_alpha(alpha))
+
+    def settled_alpha(self, alpha: float | None) -> float:
+        """The α that `denoise` takes: the one given, else the model's own, else the paper's."""
+        return next(value for value in (alpha, self.alpha, PAPER_ALPHA) if value is not None)
 
     def network_output(self, volume: np.ndarray, *, scale: float | None = None) -> np.ndarray:
         """The network's own answer, that is α = 0; negative values, which a magnitude cannot have, become 0.

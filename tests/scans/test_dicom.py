@@ -643,7 +643,8 @@ def test_the_command_makes_a_series_of_a_series(
     volume, series = read_dicom(tmp_path / "in")
     planes = choose_axis(series.voxel_size, volume.shape)
     chosen = f"Planes: {planes}, chosen from the geometry; --axis chooses others\n"
-    assert told.out == f"{chosen}Series: {tmp_path / 'out'}\n" and "planes" in told.err
+    share = "α = 0.3, the paper's, since none was chosen for the model\n"
+    assert told.out == f"{chosen}{share}Series: {tmp_path / 'out'}\n" and "planes" in told.err
     new = datasets(tmp_path / "out")
     taken = f"0.30 x original + 0.70 x output of a network over {planes} planes, trained by MR-self Noise2Noise"
     assert taken in new[0].DerivationDescription
@@ -654,7 +655,7 @@ def test_the_command_makes_a_series_of_a_series(
     assert np.abs(again - np.clip(better, 0, 4095)).max() <= 0.5
     assert not np.array_equal(np.stack([dataset.pixel_array for dataset in new]), stored)
     assert sn2n(*run, tmp_path / "same", "--model", model, "--alpha", 1, "--axis", "axial") == 0
-    assert capsys.readouterr().out.startswith("Planes: axial, as asked\n")
+    assert capsys.readouterr().out.startswith("Planes: axial, as asked\nα = 1, as asked\n")
     assert "over axial planes" in datasets(tmp_path / "same")[0].DerivationDescription
     assert np.array_equal(np.stack([dataset.pixel_array for dataset in datasets(tmp_path / "same")]), stored)
     assert files(tmp_path / "in") == before
