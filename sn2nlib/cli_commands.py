@@ -1,4 +1,4 @@
-"""How commands end: what they say when something is wrong, and when Ctrl+C stops them. One place for all of them."""
+"""What all commands have in common: how they say that something is wrong, and that Ctrl+C stopped them."""
 
 import os
 import shlex
@@ -20,9 +20,12 @@ class Commands(TyperGroup):
     """The commands of `sn2n`; one that is stopped says in a sentence what was kept and how to go on."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command of what was typed, which is kept for `invoke`."""
+        """The command of what was typed, which is kept for `invoke`; its options of several numbers have them."""
         ctx.meta[_TYPED] = tuple(args)
-        return super().resolve_command(ctx, args)
+        name, command, left = super().resolve_command(ctx, args)
+        for option in command.params if command else ():
+            _check_numbers(option, left)
+        return name, command, left
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""
@@ -31,6 +34,27 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as stop:
             print(f"sn2n: {_told(ctx.meta[_TYPED], stop)}", file=sys.stderr)
             raise typer.Exit(STOPPED) from stop
+
+
+def _check_numbers(option: Any, typed: Sequence[str]) -> None:
+    """Whether so many numbers follow an option as it takes: without, it would take the next option for one."""
+    for place, word in enumerate(typed):
+        name, equals, first = word.partition("=")
+        if option.nargs < 2 or name not in option.opts:
+            continue
+        given = [*([first] if equals else []), *typed[place + 1 :]][: option.nargs]
+        if sum(map(_is_number, given)) < option.nargs:
+            example = f", such as {name} {' '.join(map(str, option.default))}" if option.default else ""
+            needed = f"needs {option.nargs} numbers with spaces between them, {option.metavar}"
+            raise typer.BadParameter(needed + example, param=option)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def sentence(error: BaseException) -> str:

@@ -656,6 +656,24 @@ def test_wrong_options_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> N
     assert "2 heads need as many names, all different, got A, A" in " ".join(capsys.readouterr().err.split())
 
 
+def test_an_option_of_several_numbers_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    simulate, evaluate = ("simulate", "a.nii", "b.h5"), ("evaluate", "a.nii", "--model", "m", "--out", "t.csv")
+    for arguments, told in (
+        ((*simulate, "--acceleration", 2), "2 numbers with spaces between them, RY RZ, such as --acceleration 2 1"),
+        ((*simulate, "--acceleration=2", "--coils", 4), "RY RZ, such as --acceleration 2 1"),
+        ((*simulate, "--acceleration", "2x1", "--coils", 4), "RY RZ, such as --acceleration 2 1"),
+        ((*simulate, "--matrix", 128, 160, "--seed", 2), "3 numbers with spaces between them, Z Y X, such as --matrix"),
+        ((*simulate, "--partial-fourier", 0.7), "2 numbers with spaces between them, KY KZ, such as"),
+        ((*simulate, "--voxel-size", 1), "Z Y X, such as --voxel-size 1.35 1.35 1.35"),
+        ((*evaluate, "--matrix", "128,160,160"), "3 numbers with spaces between them, Z Y X"),
+        (("recon", "a.h5", "b.nii", "--voxel-size", 1, "--halves"), "3 numbers with spaces between them, Z Y X"),
+    ):
+        assert sn2n(*arguments) == 2
+        assert told in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert sn2n(*simulate, "--acceleration=2", 1, "--voxel-size", 1, "-1e0", 1) == 1  # the image is what is missing
+    assert "there is no image a.nii" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("format", ["ismrmrd", "bart"])
 def test_export_writes_what_is_read_again(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
