@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from sn2nlib.fourier import crop
 from sn2nlib.recon import make_pair, reconstruct
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import Scan, load_bart, load_scan, read_raw, save_scan
+from sn2nlib.scans.export import save_ismrmrd
 
 TWO_CHANNELS, BOTTLES, BRAIN = (
     "phantom2ch_2reps_twixtools_gre.dat", "phantom14ch_R3_gadgetron.h5", "brain16ch_pulseq_164128.dat",
@@ -179,6 +181,60 @@ def test_of_one_partition_there_are_noise_maps_but_no_halves(
     told = capsys.readouterr().err
     assert "no halves can be made of this scan" in told and "one partition" in told and told.count("\n") == 1
     assert not (tmp_path / "no.nii").exists()
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("memory", [(), ("--memory", 0)])
+def test_a_scan_whose_calibration_lines_cover_everything_is_a_full_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], memory: tuple[object, ...]
+) -> None:
+    """Its header declares R = 3, and says so in a file of another program or of an earlier version."""
+    rng = np.random.default_rng(3)
+    kspace, noise = (rng.standard_normal((*size, 2), np.float32).view(np.complex64)[..., 0]
+                     for size in ((4, 6, 24, 12), (4, 400)))  # fmt: skip
+    kspace[:, 3, 12, 6] += 300
+    scan, path, full = Scan(kspace, np.ones((6, 24), bool), noise=noise), tmp_path / "scan.h5", tmp_path / "full.h5"
+    for name in (path, full):
+        save_scan(scan, name)
+    with h5py.File(path, "a") as file:
+        file.attrs["acceleration"] = (3, 1)
+    doubt = "R = 3×1 (ky×kz) is declared, but no line is missing between the acquired ones: taken as fully sampled"
+    assert sn2n("inspect", path) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "acceleration (Ry, Rz) (1, 1)" in told and "Cannot:" not in told
+    assert f"In doubt: - {doubt}" in told
+    for name, out in ((path, "a.nii"), (full, "b.nii")):
+        assert sn2n("recon", name, tmp_path / out, "--halves", *memory) == 0
+        told = capsys.readouterr().err.splitlines()
+        assert [line for line in told if "declared" in line] == (
+            [f"sn2n: warning: scan.h5: {doubt}, R = 1×1"] if name is path else []
+        )
+    for part in ("", "_half_a", "_half_b"):
+        ours, expected = (nib.load(tmp_path / f"{name}{part}.nii").get_fdata() for name in "ab")
+        assert np.array_equal(ours, expected)
+    assert sn2n("export", path, tmp_path / "scan.mrd") == 0
+    assert "sn2n: warning: scan.h5: R = 3×1" in capsys.readouterr().err
+    assert read_raw(tmp_path / "scan.mrd").acceleration == (1, 1)
+    small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 8, "--steps", 1)
+    assert sn2n("train", path, "--out", tmp_path / "model", *small, *memory) == 0
+    assert "sn2n: warning: scan.h5: R = 3×1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("memory", [(), ("--memory", 0)])
+def test_what_cannot_be_reconstructed_is_named_with_what_can_be_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], memory: tuple[object, ...]
+) -> None:
+    mask = lattice_mask((6, 24), acceleration=(3, 1), acs=3)
+    kspace = np.random.default_rng(0).standard_normal((4, 6, 24, 12, 2), np.float32).view(np.complex64)[..., 0]
+    path, out = tmp_path / "scan.h5", tmp_path / "a.nii"
+    save_scan(Scan(kspace * mask[:, :, None], mask, (3, 1)), path)
+    save_ismrmrd(load_scan(path), tmp_path / "scan.mrd")
+    small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 8, "--steps", 1, "--out", tmp_path / "model")
+    for arguments in (("recon", path, out), ("recon", tmp_path / "scan.mrd", out), ("train", path, *small)):
+        assert sn2n(*arguments, *(() if arguments[1] == tmp_path / "scan.mrd" else memory)) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"sn2n: {arguments[1]}: the ACS is too small") and told.count("\n") == 1
+        assert "fewer virtual coils" in told
 
 
 def small_model(scan: Path, folder: Path) -> Path:

@@ -198,7 +198,7 @@ def _normal_equations(acs: _Complex, offsets: Offsets, n_unknowns: int) -> NDArr
         raise CalibrationError(
             f"the ACS is too small: (kz, ky, kx) = {acs.shape[1:]} has {counts.prod()} windows of "
             f"{tuple(int(n) + 1 for n in reach)}, but {n_unknowns} are needed for as many unknowns; "
-            "acquire more ACS lines or use a smaller kernel"
+            "acquire more ACS lines, compress to fewer virtual coils, or use a smaller kernel"
         )
     (first_z, first_y, first_x), (n_z, n_y, n_x) = -offsets.min(axis=0), counts
     n_columns, chunk = len(offsets) * n_coils, int(np.clip(_CHUNK // n_x, 1, n_y))

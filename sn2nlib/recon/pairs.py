@@ -19,7 +19,6 @@ from sn2nlib.recon.chain import (
     calibrated,
     calibration_lines,
     filled,
-    needs_kernel,
     preparation,
     transformed,
 )
@@ -191,7 +190,7 @@ def reconstruct_with_noise(
     kspace = prepare(scan.kspace)
     warn_if_folded(scan.acceleration, len(kspace))
     grappa = None
-    if needs_kernel(scan, scan.acceleration):
+    if scan.acceleration != (1, 1):
         grappa = calibrated(scan, calibration_lines(scan, kspace, prepare), scan.acceleration, kernel, ridge)
     kspace = filled(kspace, scan.mask, grappa)
     images = transformed(kspace)
@@ -258,7 +257,7 @@ def make_pair(
     kernels = {
         acceleration: calibrated(scan, calibration_lines(scan, kspace, prepare), acceleration, kernel, ridge)
         for acceleration in dict.fromkeys((scan.acceleration, half_acceleration))
-        if needs_kernel(scan, acceleration)
+        if acceleration != (1, 1)
     }
     kernel_original, kernel_half = kernels.get(scan.acceleration), kernels.get(half_acceleration)
     images = transformed(filled(kspace, scan.mask, kernel_original))

@@ -24,7 +24,7 @@ from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import acs_region, find_lattice
 from sn2nlib.scans.bart import save_bart
-from sn2nlib.scans.scan import Scan, check_space
+from sn2nlib.scans.scan import Scan, check_space, tell_doubts
 from sn2nlib.scans.sidecar import RECORD, describe
 from sn2nlib.scans.stream import ScanHeader, held, one_partition, read_header
 
@@ -54,6 +54,8 @@ def export_scan(
     if format not in FORMATS:
         raise ScanError(f"unknown export format {format!r}; known: {', '.join(FORMATS)}")
     source = scan if isinstance(scan, Scan) else read_header(scan)
+    if isinstance(source, ScanHeader):
+        tell_doubts(source.path, source.doubts)
     if format == "bart":
         return save_bart(source, path, overwrite=overwrite)
     save_ismrmrd(source, path, overwrite=overwrite)
@@ -222,7 +224,7 @@ def _lines(scan: Scan | ScanHeader, name: str, kz: int, ky: np.ndarray) -> Itera
 def _acs_flags(ismrmrd: ModuleType, scan: Scan | ScanHeader) -> np.ndarray:
     """(kz, ky) uint64: which lines of an undersampled scan calibrate, and which of them are on the lattice too."""
     flags = np.zeros(scan.mask.shape, np.uint64)
-    if scan.mask.all() or scan.acceleration == (1, 1):
+    if scan.acceleration == (1, 1):
         return flags
     lattice = find_lattice(scan.mask, scan.acceleration, scan.caipi_shift).points(scan.mask.shape)
     flags[scan.mask & ~lattice] = _flag(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION)

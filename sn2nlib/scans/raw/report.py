@@ -82,7 +82,7 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
     )  # fmt: skip
     does = tuple(f"when it was made: {told}" for told in done)
     return RawReport(
-        values, (*does, *filling(scan.mask, scan.acceleration, partial_fourier)), reasons, (), tuple(notes)
+        values, (*does, *filling(scan.mask, scan.acceleration, partial_fourier)), reasons, scan.doubts, tuple(notes)
     )
 
 
@@ -140,7 +140,8 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         mask, facts.acceleration, facts.caipi_shift, has_acs=facts.acs_size is not None,
         not_for_training=facts.not_for_training, geometry=geometry.source,
     )  # fmt: skip
-    return RawReport(values, (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier)), reasons)
+    does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier))
+    return RawReport(values, does, reasons, facts.doubts)
 
 
 def closed_report(kind: str, path: Path, reason: str) -> RawReport:
