@@ -89,6 +89,17 @@ def test_there_and_back_through_ismrmrd_is_exact(tmp_path: Path, kind: str) -> N
     np.testing.assert_array_equal(scan.kspace, before)
 
 
+def test_a_calibration_scan_off_the_lattice_comes_back_as_one(tmp_path: Path) -> None:
+    scan = make_scan("separate")
+    acs = complex_array((3, 6, 2, 10), np.random.default_rng(1))  # ky 14 and 15 of 30
+    moved = np.roll(scan.mask, 1, axis=1) & ~scan.mask
+    kspace = complex_array((3, 12, 30, 10), np.random.default_rng(2)) * moved[:, :, None]
+    scan = replace(scan, mask=moved, kspace=kspace)
+    assert not moved[:, 14:16].any()
+    save_ismrmrd(replace(scan, acs=acs), tmp_path / "scan.h5")
+    assert_same(replace(scan, acs=acs), read_raw(tmp_path / "scan.h5"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_and_back_through_bart_is_exact(tmp_path: Path, kind: str) -> None:
     scan = make_scan(kind)

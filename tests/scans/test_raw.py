@@ -129,6 +129,27 @@ def test_a_calibration_scan_of_its_own(tmp_path: Path, raw: Any, kind: str, decl
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_acs", [5, 12])  # of 12 lines: some of them, and all
+def test_calibration_lines_between_the_others_are_no_scan_of_their_own(
+    tmp_path: Path, raw: Any, kind: str, n_acs: int
+) -> None:
+    shape = (2, 4, 12, 8)
+    mask, lattice = (lattice_mask(shape[1:3], acceleration=(3, 1), acs=acs) for acs in (n_acs, None))
+    kspace = samples(shape) * mask[:, :, None]
+    lines = [*raw.lines(kspace, lattice, role="both"), *raw.lines(kspace, mask & ~lattice, role="acs")]
+    file = raw.File(lines, shape[1:], centre=(2, 6), oversampling=1.0, acceleration=(3, 1), calibration="separate")
+    path = raw.write(tmp_path / "scan", file, kind)
+    with pytest.warns(UserWarning, match="scan: ") as warned:
+        scan = read_raw(path)
+    assert any("scan: the header calls the calibration separate, yet its lines" in str(w.message) for w in warned)
+    assert np.array_equal(scan.kspace, kspace) and np.array_equal(scan.mask, mask) and scan.acs is None
+    assert scan.acceleration == ((1, 1) if n_acs == 12 else (3, 1))
+    report = inspect_raw(path)
+    assert report.cannot == () and any("calls the calibration separate" in doubt for doubt in report.doubts)
+    assert any("R = 3×1" in doubt for doubt in report.doubts) == (n_acs == 12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_noise_readouts_are_scaled_to_the_lines(tmp_path: Path, raw: Any, kind: str) -> None:
     noise = [raw.Line(samples((3, 64), seed=n), role="noise") for n in (1, 2)]
     file = raw.File([*noise, *raw.lines(samples())], SHAPE[1:], centre=(2, 5), dwell_us=5)

@@ -126,8 +126,8 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     """Decide what becomes of the lines.
 
     1. Lines of one slice, contrast, set and phase; of them those of the chosen repetition.
-    2. Calibration lines join the image lines if the header calls them embedded (or, if it is silent, if no image line
-       lies at their places); they are a scan of their own otherwise.
+    2. Calibration lines join the image lines if no image line lies at their places, whatever the header calls them;
+       they are a scan of their own otherwise.
     3. Matrix, centre and readout (`placement`); mask; acceleration from the mask.
     4. Noise readouts of the same number of coils, else of another measurement of the file.
     5. Voxel size and affine.
@@ -253,7 +253,12 @@ def _by_role(
         embedded = header.calibration != "separate"
     places = {(int(z), int(y)) for z, y in lines[["kz", "ky"]][image & (lines["repetition"] == first)]}
     overlap = sum((int(z), int(y)) in places for z, y in lines[["kz", "ky"]][own])
-    if own.any() and embedded and overlap:
+    fits = own.any() and not overlap and len(np.unique(lines[["coils", "samples"]][image | own])) == 1
+    if fits and not embedded and header.record is None and lines["repetition"][own].min() == first:
+        embedded = True  # a scan of its own would hold lines of the lattice too, unless this package wrote it
+        doubts.append("the header calls the calibration separate, yet its lines lie between those of the image, none "
+                      "was acquired twice: it is taken as part of the image")  # fmt: skip
+    elif own.any() and embedded and overlap:
         embedded = False
         if header.calibration == "embedded":
             doubts.append(f"the header calls the calibration embedded, yet {overlap} of its lines were acquired twice: "
