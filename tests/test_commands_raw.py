@@ -11,6 +11,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import uniform_filter
 
 from sn2nlib import cli
 from sn2nlib.fourier import crop
@@ -37,7 +38,7 @@ def test_inspect_tells_what_becomes_of_a_raw_file(require: Any, capsys: pytest.C
     for part in (
         "format ISMRMRD", "coils 14", "acceleration (Ry, Rz) (3, 1)", "noise scan this measurement",
         "readout oversampling 2 (", "384 → 192 samples", "line 54 moved to 72", "memory for reconstruction",
-        "training: one partition",
+        "training: one partition", "halves (recon --halves): for the same reason",
     ):  # fmt: skip
         assert part in told
 
@@ -165,6 +166,43 @@ def test_noise_and_g_factor_maps_say_what_they_describe(tmp_path: Path, memory: 
     assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "b.nii.gz", "--noise-map", tmp_path / "b.nii.gz") == 1
     assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "c.nii.gz", "--noise-map", tmp_path / "sd.nii.gz") == 1
     assert not (tmp_path / "b.nii.gz").exists() and not (tmp_path / "c.nii.gz").exists()
+
+
+def test_two_repetitions_of_one_partition_make_halves(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Outside the phantom they differ by independent noise of SD 1 per component, as whitening promises."""
+    path, scan, repeated = require("data", TWO_CHANNELS), tmp_path / "scan.h5", ("--pairing", "repetitions")
+    for options, how in (
+        ((), "two of its 2 repetitions make them (--repeat 1 --pairing repetitions)"),
+        (("--repetition", 1), "two of its 2 repetitions make them (--repeat 0 --pairing repetitions)"),
+        (("--repeat", 1), "its two repetitions make them (--pairing repetitions)"),
+    ):  # fmt: skip
+        assert sn2n("inspect", path, *options) == 0
+        assert f"halves (recon --halves): for the same reason; but {how}" in " ".join(capsys.readouterr().out.split())
+    assert sn2n("convert", path, scan, "--repeat", 1) == 0
+    assert sn2n("inspect", scan) == 0
+    assert "for the same reason; but its two repetitions make them" in " ".join(capsys.readouterr().out.split())
+    assert sn2n("recon", path, tmp_path / "raw.nii", "--halves", *repeated, "--repeat", 1) == 0
+    assert sn2n("recon", scan, tmp_path / "scan.nii", "--halves", *repeated, "--memory", 0) == 0
+    pair = make_pair(read_raw(path, repeat=1), pairing="repetitions")
+    for name, image in (("", pair.original), ("_half_a", pair.half_a), ("_half_b", pair.half_b)):
+        for kind in ("raw", "scan"):
+            found = nib.load(tmp_path / f"{kind}{name}.nii").get_fdata().transpose(2, 1, 0)
+            assert np.allclose(found, np.abs(image), atol=1e-4 * np.abs(image).max())
+    # where there is no object, as the mean over 15×15 voxels tells: a threshold of the voxels would choose the noise
+    brightness = uniform_filter(np.abs(pair.original), (1, 15, 15))
+    air = brightness < 0.06 * np.abs(pair.original).max()
+    half_a, half_b = pair.half_a[air], pair.half_b[air]
+    difference = (half_b - half_a) / np.sqrt(2)
+    assert air.mean() > 0.3 and np.allclose([difference.real.std(), difference.imag.std()], 1, atol=0.05)
+    assert abs(np.vdot(half_a, half_b)) < 0.03 * np.vdot(half_a, half_a).real
+    small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 16, "--steps", 1, "--out", tmp_path / "model")
+    for given in ((path, "--repeat", 1), (scan,)):
+        capsys.readouterr()
+        assert sn2n("train", *given, *repeated, *small) == 1
+        told = capsys.readouterr().err
+        assert f"sn2n: {given[0]}: one partition: a 2D scan is not trained on, since the network learns" in told
 
 
 def test_of_one_partition_there_are_noise_maps_but_no_halves(

@@ -20,6 +20,7 @@ from sn2nlib.provenance import atomic_write
 from sn2nlib.sampling import Mask, find_lattice, without_gaps
 
 FORMAT = "sn2n-scan"
+ONE_PARTITION = "one partition: a 2D scan is neither split into halves nor trained on"  # in files too
 OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
 FORMAT_VERSION = 2  # 1 had no acs, no repeat, no not_for_training
 _FLAT = 1e-3  # volume that the axes of an affine span, over that of a box: below, they lie in a plane

@@ -439,7 +439,8 @@ def test_the_content_tells_the_format_and_not_the_name(tmp_path: Path, raw: Any)
     ours = Scan(samples(), np.ones((4, 10), bool), not_for_training="made up")
     save_scan(ours, tmp_path / "ours.dat")
     assert np.array_equal(read_raw(tmp_path / "ours.dat").kspace, ours.kspace)
-    assert inspect_raw(tmp_path / "ours.dat").cannot == ("training: made up",)
+    refused = ("training: made up", "halves (recon --halves): for the same reason")
+    assert inspect_raw(tmp_path / "ours.dat").cannot == refused
     with pytest.raises(ScanError, match=r"ours\.dat: --repetition: for twix and ISMRMRD files"):
         read_raw(tmp_path / "ours.dat", repetition=1)
 

@@ -34,8 +34,8 @@ from sn2nlib.scans.raw.layout_samples import (
     to_kspace,
 )
 from sn2nlib.scans.raw.layout_table import Layout, load_layouts
-from sn2nlib.scans.raw.lines import ONE_PARTITION, Lengths, believable
-from sn2nlib.scans.scan import FORMAT, Scan, settle_lattice, tell_doubts
+from sn2nlib.scans.raw.lines import Lengths, believable
+from sn2nlib.scans.scan import FORMAT, ONE_PARTITION, Scan, settle_lattice, tell_doubts
 
 
 def find_layout(path: str | os.PathLike[str]) -> Layout | None:

@@ -22,7 +22,6 @@ from sn2nlib.scans.raw.lines import (
     ACS_AND_IMAGE,
     IMAGE,
     NOISE,
-    ONE_PARTITION,
     OTHER,
     Lengths,
     LineTable,
@@ -43,6 +42,7 @@ from sn2nlib.scans.raw.placement import (
     place_readout,
 )
 from sn2nlib.scans.raw.ramp import WHY
+from sn2nlib.scans.scan import ONE_PARTITION
 
 Rows = NDArray[np.int64]
 _SAME_PLACE, _SAME_DIRECTION = 0.1, 1e-3  # mm, and of direction cosines, by which lines of one scan differ at most

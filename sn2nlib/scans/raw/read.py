@@ -364,7 +364,7 @@ def _plan(source: RawSource, options: RawOptions) -> Plan:
     does = [f"read as {variant.title}: signs, channel noise and axes already in image space set right"]
     if variant.training == "if_white":
         does.append("the noise along kz is measured with the samples: training is possible only if it is white")
-    reason = plan.not_for_training or variant.reason_against_training
+    reason = variant.reason_against_training or plan.not_for_training
     return replace(plan, does=(*plan.does, *does), not_for_training=reason)
 
 

@@ -14,7 +14,7 @@ from sn2nlib.scans.needs import COPIES, MANY_COILS, least_memory, most_disk, sec
 from sn2nlib.scans.raw.layouts import LayoutFacts
 from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, Lengths, RawSource, Sizes, listed
 from sn2nlib.scans.raw.plan import Plan
-from sn2nlib.scans.scan import FORMAT
+from sn2nlib.scans.scan import FORMAT, ONE_PARTITION
 from sn2nlib.scans.stream import ScanHeader
 
 _FILLING = {
@@ -22,6 +22,7 @@ _FILLING = {
     "homodyne": "is filled by homodyne, with one phase map of the original for the halves too",
     "pocs": "is filled by projections (POCS), with one phase map of the original for the halves too",
 }  # of partial Fourier
+_PAIR = "its two repetitions make them (--pairing repetitions)"
 _UNREAD = "reading, and so reconstruction and training: "
 
 
@@ -78,7 +79,8 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
     }
     reasons = cannot(
         scan.mask, scan.acceleration, scan.caipi_shift, has_acs=acs_size is not None,
-        not_for_training=scan.not_for_training, geometry=source, given_later=False,
+        not_for_training=scan.not_for_training, pairs=_PAIR if scan.has_repeat else None, geometry=source,
+        given_later=False,
     )  # fmt: skip
     does = tuple(f"when it was made: {told}" for told in done)
     return RawReport(
@@ -113,7 +115,7 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
     }
     reasons = cannot(
         plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
-        not_for_training=plan.not_for_training, geometry=plan.geometry,
+        not_for_training=plan.not_for_training, pairs=_pairs(source, plan), geometry=plan.geometry,
     )  # fmt: skip
     does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier))
     return RawReport(values, does, reasons, plan.doubts, plan.notes)
@@ -138,7 +140,7 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
     }
     reasons = cannot(
         mask, facts.acceleration, facts.caipi_shift, has_acs=facts.acs_size is not None,
-        not_for_training=facts.not_for_training, geometry=geometry.source,
+        not_for_training=facts.not_for_training, pairs=_PAIR if facts.has_repeat else None, geometry=geometry.source,
     )  # fmt: skip
     does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier))
     return RawReport(values, does, reasons, facts.doubts)
@@ -241,20 +243,23 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str
 
 def cannot(
     mask: Mask, acceleration: tuple[int, int], caipi_shift: int, *, has_acs: bool, not_for_training: str | None,
-    geometry: str = "", given_later: bool = True,
+    pairs: str | None = None, geometry: str = "", given_later: bool = True,
 ) -> tuple[str, ...]:  # fmt: skip
     """What the scan cannot serve for, with the reason, a sentence each.
 
-    `given_later`: whether the geometry can still be given, as for the scanner's files.
+    `pairs`: how two repetitions of the scan make halves; None: there is but one. `given_later`: whether the geometry
+    can still be given, as for the scanner's files.
     """
-    told = []
-    if not_for_training:
-        told.append(f"training: {not_for_training}")
-    else:
+    told, reason = [], not_for_training
+    if reason is None:
         try:
             split_kz(mask, acceleration=acceleration, caipi_shift=caipi_shift)
         except SamplingError as error:
-            told.append(f"training: {error}")
+            reason = str(error)
+    if reason is not None:
+        split = "halves (recon --halves): for the same reason"
+        mended = pairs is not None and not_for_training in (None, ONE_PARTITION)
+        told += [f"training: {reason}", f"{split}; but {pairs}" if mended else split]
     if acceleration != (1, 1) and not has_acs and _calibration(mask, None) == "none":
         told.append("reconstruction: undersampled, without calibration lines at the centre of k-space")
     if "unknown" in geometry:
@@ -262,6 +267,15 @@ def cannot(
         how = "unless given (--voxel-size, --affine-from)" if given_later else "which were not given when it was made"
         told.append(f"{what} of the images, {how}")
     return tuple(told)
+
+
+def _pairs(source: RawSource, plan: Plan) -> str | None:
+    """How two repetitions of the file make halves; None: there is but one."""
+    read = int(source.lines["repetition"][plan.rows[0]])
+    others = [repetition for repetition in plan.counts["repetition"] if repetition != read]
+    if plan.repeat_rows.size or not others:
+        return _PAIR if plan.repeat_rows.size else None
+    return f"two of its {len(others) + 1} repetitions make them (--repeat {others[0]} --pairing repetitions)"
 
 
 def _layout_does(facts: LayoutFacts) -> tuple[str, ...]:
