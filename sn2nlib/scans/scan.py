@@ -53,7 +53,8 @@ class Scan:
     not_for_training
         Why the scan may be denoised but not trained on; None: it may.
     info
-        Provenance: JSON-serialisable, free of patient data.
+        Provenance: JSON-serialisable, free of patient data. Of measured scans among it, where known and else 0,
+        `field_strength` in T and `dwell_us`, the µs from one sample of a line of `kspace` to the next.
 
     Raises
     ------
