@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sn2nlib.recon import make_pair, reconstruct
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import Scan, load_bart, load_scan, read_raw, save_scan
 from sn2nlib.scans.export import save_ismrmrd
+from sn2nlib.scans.raw import convert_raw, inspect_raw
 
 TWO_CHANNELS, BOTTLES, BRAIN = (
     "phantom2ch_2reps_twixtools_gre.dat", "phantom14ch_R3_gadgetron.h5", "brain16ch_pulseq_164128.dat",
@@ -41,6 +43,43 @@ def test_inspect_tells_what_becomes_of_a_raw_file(require: Any, capsys: pytest.C
         "training: one partition", "halves (recon --halves): for the same reason",
     ):  # fmt: skip
         assert part in told
+
+
+# labels of inspect whose values are words, counts, or ratios
+WITHOUT_UNIT = {
+    "format", "made of", "lines", "coils", "samples per line", "matrix (kz, ky, kx)", "geometry",
+    "readout oversampling", "acceleration (Ry, Rz)", "CAIPIRINHA shift", "calibration", "partial Fourier (ky, kz)",
+    "declared acceleration", "noise scan", "repetitions", "averages", "contrasts", "slices", "licence", "head", "seed",
+    "noise seed", "axes already in image space", "trajectory", "declared matrix (z, y, x)", "replica",
+}  # fmt: skip
+UNITS = (" T", " µs", " mm", " MiB", " s", " %", ", share of brightness", ", multiples of SD")
+
+
+def test_every_quantity_that_inspect_tells_has_a_unit(require: Any, tmp_path: Path) -> None:
+    files = [require("data", name) for name in (TWO_CHANNELS, BOTTLES, BRAIN, "phantom16ch_pulseq_160052.dat")]
+    for number, path in enumerate(files):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is in doubt in them
+            convert_raw(path, tmp_path / f"{number}.h5")
+        measured, kept = inspect_raw(path).values, inspect_raw(tmp_path / f"{number}.h5").values
+        assert measured["field strength T"] == kept["field strength T"] == 2.89
+    assert inspect_raw(files[1]).values["dwell time µs"] == "2.4, 4.8 without oversampling"
+    assert inspect_raw(tmp_path / "1.h5").values["dwell time µs"] == 4.8
+    mask = np.ones((3, 8), bool)
+    info = {"source": "simulated", "head": "S1", "seed": 1, "noise_sd": 0.02, "added_noise_sigma": 2, "replica": 0}
+    save_scan(Scan(np.ones((2, 3, 8, 4), np.complex64), mask, info=info), tmp_path / "simulated.h5")
+    simulated = inspect_raw(tmp_path / "simulated.h5").values
+    assert simulated["field strength T"] == simulated["dwell time µs"] == "unknown"
+    assert simulated["noise SD, share of brightness"] == 0.02 and simulated["added noise, multiples of SD"] == 2
+    damaged = tmp_path / "damaged.mrd"  # told as far as it can be read
+    damaged.write_bytes(files[1].read_bytes())
+    with h5py.File(damaged, "a") as file:
+        file["dataset/xml"][0] = file["dataset/xml"][0].replace(b"<trajectory>cartesian", b"<trajectory>spiral")
+    assert "spiral" in inspect_raw(damaged).cannot[0]
+    for path in (*files, *tmp_path.iterdir()):
+        for label in inspect_raw(path).values:
+            assert label in WITHOUT_UNIT or label.endswith(UNITS), label
+            assert len(label) < 32  # so that its value stands apart
 
 
 def test_what_is_kept_of_a_raw_file_does_not_claim_to_be_whitened(

@@ -22,6 +22,7 @@ _FILLING = {
     "homodyne": "is filled by homodyne, with one phase map of the original for the halves too",
     "pocs": "is filled by projections (POCS), with one phase map of the original for the halves too",
 }  # of partial Fourier
+_LABELS = {"noise_sd": "noise SD, share of brightness", "added_noise_sigma": "added noise, multiples of SD"}  # of info
 _PAIR = "its two repetitions make them (--pairing repetitions)"
 _UNREAD = "reading, and so reconstruction and training: "
 
@@ -63,17 +64,23 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
     """Of a scan file, from its header."""
     info = dict(scan.info)
     source, done, notes = str(info.pop("geometry", "as stored")), info.pop("done", ()), info.pop("notes", ())
+    field, dwell = info.pop("field_strength", 0), info.pop("dwell_us", 0)
     mebibytes = scan.nbytes / 2**20
     acs_size = None if scan.acs_shape is None else scan.acs_shape[:2]
     values = {
         "format": f"{FORMAT} version {scan.version}",
         "made of": str(info.pop("source", "unknown")),
-        **{name.replace("_", " "): value for name, value in info.items() if isinstance(value, str | int | float)},
+        **{
+            _LABELS.get(name, name.replace("_", " ")): value
+            for name, value in info.items() if isinstance(value, str | int | float)
+        },
         "coils": scan.n_coils,
         **geometry_values(scan.shape, None if source == "unknown" else scan.voxel_size, scan.affine, source),
         **sampling_values(scan.mask, scan.acceleration, scan.caipi_shift, acs_size=acs_size),
         "noise scan": "none" if scan.noise is None else f"{scan.noise.shape[1]} samples per coil",
         "repetitions": 1 + scan.has_repeat,
+        "field strength T": _known(field),
+        "dwell time µs": _known(dwell),
         "k-space MiB": round(mebibytes, 1),
         **needed_values(scan.shape, scan.n_coils, scan_file=True),
     }
@@ -90,7 +97,7 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
 
 def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") -> RawReport:
     """Of a raw file, from its line table and the plan; no samples are read."""
-    header, lines, readout = source.header, source.lines, plan.readout
+    header, readout = source.header, plan.readout
     mebibytes = 8 * readout.coils * float(np.prod(plan.shape)) / 2**20
     working = mebibytes * readout.full / readout.n
     acs_size = None if plan.acs_box is None else tuple(part.stop - part.start for part in plan.acs_box)
@@ -107,8 +114,8 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         "declared acceleration": header.acceleration or "not declared",
         "noise scan": plan.noise_from or "none",
         **{f"{name}s": len(plan.counts[name]) for name in ("repetition", "average", "contrast", "slice")},
-        "field strength T": header.field_strength or "unknown",
-        "dwell time µs": round(float(np.median(lines["dwell_us"][plan.rows])), 3) or "unknown",
+        "field strength T": _known(header.field_strength),
+        "dwell time µs": _dwell(float(np.median(source.lines["dwell_us"][plan.rows])), plan),
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + bool(plan.repeat_rows.size)) + min(192, 3 * working)),
         **needed_values(plan.shape, readout.coils),
@@ -170,7 +177,7 @@ def unread_report(source: RawSource, reason: str) -> RawReport:
         "noise scan": "this measurement" if (lines["role"] == NOISE).any()
         else "none" if source.noise is None else "another measurement",
         **{f"{name}s": len(np.unique(image[name])) for name in ("repetition", "average", "contrast", "slice")},
-        "field strength T": header.field_strength or "unknown",
+        "field strength T": _known(header.field_strength),
         "file MiB": round(source.file_bytes / 2**20, 1),
     }  # fmt: skip
     return RawReport(values, (), (_UNREAD + reason,), header.doubts, header.notes)
@@ -187,7 +194,7 @@ def geometry_values(
         "field of view (z, y, x) mm": "unknown" if lengths is None else _rounded(lengths),
         "voxel size (z, y, x) mm": "unknown" if voxel_size is None else _rounded(voxel_size),
         "geometry": source,
-        "affine rows": [_rounded(row) for row in affine[:3]] if known and affine is not None else "unknown",
+        "affine rows mm": [_rounded(row) for row in affine[:3]] if known and affine is not None else "unknown",
     }
 
 
@@ -324,6 +331,17 @@ def _share(acquired: np.ndarray, n: int, step: int) -> float:
         return 1.0
     reach = n / 2 if n / 2 - wide <= step else wide
     return round((reach + narrow) / (2 * reach), 2)
+
+
+def _dwell(own: float, plan: Plan) -> str | float:
+    """Dwell time as sampled and, if oversampling is removed, from one sample that is left to the next."""
+    kept = _known(plan.dwell_us)
+    return _known(own) if kept in (_known(own), "unknown") else f"{_known(own)}, {kept} without oversampling"
+
+
+def _known(value: Any) -> str | float:
+    """A number above 0, rounded to be read; other values say that it is unknown."""
+    return round(value, 3) if isinstance(value, int | float) and 0 < value < np.inf else "unknown"
 
 
 def _rounded(values: Any) -> tuple[float, ...]:
