@@ -236,6 +236,26 @@ def test_an_earlier_export_knows_no_dwell_time(tmp_path: Path) -> None:
     assert_same(make_scan("integrated"), read_raw(tmp_path / "scan.h5"))
 
 
+def test_an_earlier_export_of_a_full_scan_may_declare_an_acceleration(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    save_ismrmrd(make_scan("full"), path)
+    with h5py.File(path, "r+") as file:
+        xml = file["dataset/xml"][0]
+        record = xml.replace(b"acceleration&quot;: [1, 1]", b"acceleration&quot;: [3, 1]").replace(
+            b'acceleration": [1, 1]', b'acceleration": [3, 1]'
+        )
+        assert record != xml
+        file["dataset/xml"][0] = record.replace(
+            b"<kspace_encoding_step_1>1</kspace_encoding_step_1>", b"<kspace_encoding_step_1>3</kspace_encoding_step_1>"
+        )
+    told = r"^scan\.h5: the header declares R = 3×1 \(ky×kz\), the acquired lines show 1×1"
+    with pytest.warns(UserWarning, match=told):
+        assert_same(make_scan("full"), read_raw(path))
+    with pytest.warns(UserWarning, match=told):
+        convert_raw(path, tmp_path / "kept.h5")
+    assert_same(make_scan("full"), load_scan(tmp_path / "kept.h5"))
+
+
 @pytest.mark.filterwarnings("ignore:.*left and right follow Siemens")
 @pytest.mark.parametrize("kind", ["VB", "VD", "MRD"])
 def test_a_measured_scan_knows_field_strength_and_dwell_time(tmp_path: Path, raw: Any, kind: str) -> None:
