@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sn2nlib import denoiser
+from sn2nlib.errors import ChoiceError
 
 SCAN = ("a scan file", (".h5",))
 TABLE = ("a table", (".csv",))
@@ -86,6 +87,15 @@ def tell_alpha(network: "denoiser.Denoiser", alpha: float | None) -> None:
     """Print how much of the original stays in what a `Denoiser` makes, and who chose so: `--alpha`, model or paper."""
     own = "the model's own" if network.alpha is not None else "the paper's, since none was chosen for the model"
     print(f"α = {network.settled_alpha(alpha):g}, {own if alpha is None else 'as asked'}")
+
+
+def check_filtered(raw_filter: float, g_factor: Path | None) -> None:
+    """Raise ChoiceError if a g-factor is asked for of filtered images, whose noise is lower for another reason."""
+    if raw_filter and g_factor is not None:
+        raise ChoiceError(
+            "the g-factor is that of a reconstruction without --raw-filter, which lowers the noise for another reason; "
+            "ask for --noise-map, or for the g-factor in a run of its own"
+        )
 
 
 def warn_of_another_grid(asked: Sequence[Sequence[float]], made: Sequence[Sequence[float]]) -> None:

@@ -1,5 +1,10 @@
 """What can go wrong, by room. Every message says what is wrong, where, and what to do."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class Sn2nError(ValueError):
     """Base of all errors that the package raises about its input."""
@@ -55,3 +60,14 @@ class ReadingError(Sn2nError):
 
 class Stopped(KeyboardInterrupt):
     """Ctrl+C ended work that can go on: the message says where it was, and what is kept."""
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever goes wrong with a file is told with its name, once."""
+    try:
+        yield
+    except Sn2nError as error:
+        if str(error).startswith(str(Path(path))):
+            raise
+        raise type(error)(f"{Path(path)}: {error}") from error

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sn2nlib.errors import ImageError, ScanError, Stopped
+from sn2nlib.errors import ImageError, ScanError, Stopped, naming
 from sn2nlib.provenance import atomic_folder
 from sn2nlib.recon.any_size import fits_memory, largest_kspace
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
@@ -151,7 +151,7 @@ def prepare_scans(
     try:
         for path, header, own in zip(paths, headers, shares, strict=True):
             made.append(
-                prepared(make_pair(load_scan(path), **options), coarser=own) if in_memory
+                _at_once(Path(path), options, own) if in_memory
                 else _stored(Path(path), header, Path(folder), limit, progress, reading, options, own)
             )
     except KeyboardInterrupt as stopped:
@@ -222,20 +222,28 @@ def remove_prepared(folder: str | os.PathLike[str]) -> None:
         folder.rmdir()
 
 
+def _at_once(path: Path, options: dict[str, Any], coarser: tuple[float, ...]) -> PreparedScan:
+    with naming(path):
+        return prepared(make_pair(load_scan(path), **options), coarser=coarser)
+
+
 def _stored(
     path: Path, header: ScanHeader | None, folder: Path, limit: int, progress: bool, reading: dict[str, Any],
     options: dict[str, Any], coarser: tuple[float, ...],
 ) -> PreparedScan:
     told = reading | options | ({"coarser": coarser} if coarser else {})
     target = folder / f"pair-{_identity(path, told)}"
-    if not target.is_dir():
-        pair: Pair | ImagePair
+    if target.is_dir():
+        return load_volume(target, pairing=options.get("pairing", "kz"))
+    pair: Pair | ImagePair
+    with naming(path):
         if header is None or fits_memory(header, limit):
             pair = make_pair(read_raw(path, largest=largest_kspace(limit), **reading), **options)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             pair = image_pair(path, memory_limit=limit, scratch=folder, progress=progress, **options)
-        save_volume(prepared(pair, coarser=coarser), target)
+        volume = prepared(pair, coarser=coarser)
+    save_volume(volume, target)
     return load_volume(target, pairing=options.get("pairing", "kz"))
 
 
