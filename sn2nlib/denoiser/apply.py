@@ -278,6 +278,11 @@ def fit_alpha(folder: str | Path, pairs: Mapping[str, Any], *, alphas: Sequence[
     Returns
     -------
     The chosen α.
+
+    Raises
+    ------
+    Stopped
+        At Ctrl+C; the model keeps the α it had.
     """
     denoiser = Denoiser.load(folder)
     try:

@@ -133,6 +133,8 @@ def prepare_scans(
         As `make_pair`.
     ImageError
         If a share is out of range.
+    Stopped
+        At Ctrl+C; what was stored in `folder` is found again.
     """
     for share in coarser:
         check_share(share)
@@ -147,6 +149,7 @@ def prepare_scans(
     # how large a file of the scanner's becomes is known when it is read
     small = all(header is not None and fits_memory(header, limit) for header in headers)
     in_memory = small and 2 * sum(sizes) <= limit
+    absent = [place for place in (Path(folder), Path(folder).parent) if not place.exists()]
     made: list[PreparedScan] = []
     try:
         for path, header, own in zip(paths, headers, shares, strict=True):
@@ -157,6 +160,10 @@ def prepare_scans(
     except KeyboardInterrupt as stopped:
         kept = "nothing of it is kept" if in_memory or not made else f"{folder} keeps those before it"
         raise Stopped(f"while scan {len(made) + 1} of {len(paths)} was reconstructed, and {kept}") from stopped
+    finally:
+        for place in absent:
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
     return made
 
 
