@@ -1,20 +1,21 @@
 """Scans of any size: at once where they fit into memory, else out of core."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sn2nlib.errors import ScanError
+from sn2nlib.errors import ScanError, naming
 from sn2nlib.recon.noise import g_factor
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, Pairing, make_pair, reconstruct_with_noise
 from sn2nlib.recon.workspace import default_limit
 from sn2nlib.scans.images import Known
 from sn2nlib.scans.needs import COPIES
-from sn2nlib.scans.raw import known_geometry
+from sn2nlib.scans.raw import known_geometry, open_raw
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
@@ -51,7 +52,8 @@ class ScanImages:
     noise_sd, noise_sd_half : (z, y, x) float32
         Noise SD per component of the original and of a half, in the units of the images.
     g_factor, g_factor_half : (z, y, x) float32
-        These over √(all positions of k-space / acquired ones), calibration lines among them.
+        These over √(all positions of k-space / acquired ones), calibration lines among them; None after a raw
+        filter, which lowers the noise for another reason.
     noise_estimator : str
         The reconstruction that the maps describe.
     affine : (4, 4)
@@ -71,6 +73,11 @@ class ScanImages:
     affine: NDArray[np.float64]
     voxel_size: tuple[float, float, float]
     known: Known
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the images lie, as `write_image` takes it."""
+        return {"affine": self.affine, "known": self.known}
 
 
 def scan_images(
@@ -109,16 +116,40 @@ def scan_images(
     if halves:
         return _images(make_pair(scan, pairing=pairing, **options), scan, noise_maps=noise_maps)
     image, noise_sd, estimator = reconstruct_with_noise(scan, noise_maps=noise_maps, **options)
-    return ScanImages(
-        image, None, None, noise_sd, None, _g_map(noise_sd, scan.mask), None, estimator, **_geometry(scan)
-    )
+    g_map = None if options.get("raw_filter") else _g_map(noise_sd, scan.mask)
+    return ScanImages(image, None, None, noise_sd, None, g_map, None, estimator, **_geometry(scan))
+
+
+def raw_images(
+    path: str | os.PathLike[str],
+    *,
+    reading: Mapping[str, Any] | None = None,
+    memory_limit: int | None = None,
+    **options: Any,
+) -> ScanImages:
+    """`scan_images` of a raw file of any kind, which is named in whatever goes wrong.
+
+    Parameters
+    ----------
+    path
+        As for `read_raw`.
+    reading
+        Options of `read_raw`.
+    memory_limit, **options
+        As for `scan_images`.
+    """
+    source = open_raw(path, largest=largest_kspace(memory_limit), **(reading or {}))
+    with naming(path):
+        return scan_images(source, memory_limit=memory_limit, **options)
 
 
 def _images(pair: Pair | ImagePair, scan: Scan | ScanHeader, *, noise_maps: bool) -> ScanImages:
     noise_sd, noise_sd_half = (pair.noise_sd, pair.noise_sd_half) if noise_maps else (None, None)
+    g_map, g_map_half = (_g_map(sd, mask) if pair.window is None else None
+                         for sd, mask in ((noise_sd, scan.mask), (noise_sd_half, pair.mask_a)))  # fmt: skip
     return ScanImages(
-        pair.original, pair.half_a, pair.half_b, noise_sd, noise_sd_half, _g_map(noise_sd, scan.mask),
-        _g_map(noise_sd_half, pair.mask_a), pair.noise_estimator, **_geometry(scan),
+        pair.original, pair.half_a, pair.half_b, noise_sd, noise_sd_half, g_map, g_map_half, pair.noise_estimator,
+        **_geometry(scan),
     )  # fmt: skip
 
 

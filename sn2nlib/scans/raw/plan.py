@@ -22,7 +22,6 @@ from sn2nlib.scans.raw.lines import (
     ACS_AND_IMAGE,
     IMAGE,
     NOISE,
-    ONE_PARTITION,
     OTHER,
     Lengths,
     LineTable,
@@ -43,6 +42,7 @@ from sn2nlib.scans.raw.placement import (
     place_readout,
 )
 from sn2nlib.scans.raw.ramp import WHY
+from sn2nlib.scans.scan import ONE_PARTITION
 
 Rows = NDArray[np.int64]
 _SAME_PLACE, _SAME_DIRECTION = 0.1, 1e-3  # mm, and of direction cosines, by which lines of one scan differ at most
@@ -81,6 +81,9 @@ class Plan:
         Lines per position of k-space: their mean is taken.
     readout, ky, kz
         Placement of the samples and of the lines.
+    dwell_us
+        From one sample of a line of the scan to the next, oversampling removed; 0: unknown, or not the same for all
+        (regridded).
     mask : (kz, ky) bool
     acs_box
         Slices (kz, ky) of the separate calibration in the matrix.
@@ -101,6 +104,7 @@ class Plan:
     noise_factor: float
     averages: int
     readout: Readout
+    dwell_us: float
     ky: Axis
     kz: Axis
     mask: NDArray[np.bool_]
@@ -126,8 +130,8 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     """Decide what becomes of the lines.
 
     1. Lines of one slice, contrast, set and phase; of them those of the chosen repetition.
-    2. Calibration lines join the image lines if the header calls them embedded (or, if it is silent, if no image line
-       lies at their places); they are a scan of their own otherwise.
+    2. Calibration lines join the image lines if no image line lies at their places, whatever the header calls them;
+       they are a scan of their own otherwise.
     3. Matrix, centre and readout (`placement`); mask; acceleration from the mask.
     4. Noise readouts of the same number of coils, else of another measurement of the file.
     5. Voxel size and affine.
@@ -191,8 +195,9 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     does = [*_placements(readout, ky, kz, lines[rows], header), *does]
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
-        averages=averages, readout=readout, ky=ky, kz=kz, mask=mask, acceleration=acceleration,
-        caipi_shift=caipi_shift, acs_box=acs_box, voxel_size=voxel_size, geometry=geometry.source,
+        averages=averages, readout=readout, dwell_us=_dwell(lines[rows], readout), ky=ky, kz=kz, mask=mask,
+        acceleration=acceleration, caipi_shift=caipi_shift, acs_box=acs_box,
+        voxel_size=voxel_size, geometry=geometry.source,
         affine=unknown_affine(voxel_size, (kz.n, ky.n, readout.n)) if geometry.affine is None else geometry.affine,
         not_for_training=ONE_PARTITION if kz.n == 1 else None, counts=counts, does=tuple(does), notes=tuple(notes),
         doubts=tuple(doubts),
@@ -253,7 +258,12 @@ def _by_role(
         embedded = header.calibration != "separate"
     places = {(int(z), int(y)) for z, y in lines[["kz", "ky"]][image & (lines["repetition"] == first)]}
     overlap = sum((int(z), int(y)) in places for z, y in lines[["kz", "ky"]][own])
-    if own.any() and embedded and overlap:
+    fits = own.any() and not overlap and len(np.unique(lines[["coils", "samples"]][image | own])) == 1
+    if fits and not embedded and header.record is None and lines["repetition"][own].min() == first:
+        embedded = True  # a scan of its own would hold lines of the lattice too, unless this package wrote it
+        doubts.append("the header calls the calibration separate, yet its lines lie between those of the image, none "
+                      "was acquired twice: it is taken as part of the image")  # fmt: skip
+    elif own.any() and embedded and overlap:
         embedded = False
         if header.calibration == "embedded":
             doubts.append(f"the header calls the calibration embedded, yet {overlap} of its lines were acquired twice: "
@@ -355,11 +365,17 @@ def _noise(
         scaling = (f"scaled by {factor:.2f} = √({own:.3g} µs / {image:.3g} µs / {source.header.bandwidth_ratio:.3g}), "
                    "from dwell times and receiver bandwidth")  # fmt: skip
     else:
-        scaling = "not scaled, since the dwell times are unknown"
+        exported = source.header.record is not None  # with its noise in the units of the lines
+        scaling = f"not scaled, since {'it was exported so' if exported else 'the dwell times are unknown'}"
     told = (f"the noise scan of {where} is kept, {len(noise) * samples} samples per coil, {scaling}: reconstruction "
             "pre-whitens with it, the samples themselves are not whitened")  # fmt: skip
     factor *= regridding.noise_gain if regridding is not None else 1
     return where, factor / sqrt(averages), [told]
+
+
+def _dwell(lines: LineTable, readout: Readout) -> float:
+    own = float(np.median(lines["dwell_us"]))
+    return own * readout.full / readout.n if 0 < own < np.inf and readout.regridding is None else 0.0
 
 
 def _geometry(
