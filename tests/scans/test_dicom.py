@@ -37,7 +37,7 @@ PATIENT = ("Vermeer^Jan", "PID-4711", "19320501", "SN-998877")  # name, ID, birt
 SLICES, ROWS, COLUMNS = 6, 10, 8
 SHAPE = (SLICES, COLUMNS, ROWS)  # of the volume: right, anterior, superior
 SPACING, STEP = (0.9, 0.7), 1.1  # mm: between rows, between columns, between slices
-N_MUTANTS = 60  # of a header; a child takes 45 ms
+N_MUTANTS = 50  # of a header
 ORIGIN = np.array([-31.25, 12.5, 48.75])
 
 

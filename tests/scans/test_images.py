@@ -24,7 +24,7 @@ from sn2nlib.scans.images import (
 )
 
 SHAPE = (5, 7, 8)
-N_MUTANTS = 60  # of a header; a child takes 15 ms
+N_MUTANTS = 50  # of a header
 
 
 def affine_for(axes: str, *, sizes: tuple[float, ...] = (0.7, 1.0, 1.3), tilt: float = 0.0) -> np.ndarray:
