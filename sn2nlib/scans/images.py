@@ -329,20 +329,20 @@ def _load(path: Path) -> tuple[object, list[str]]:
 
 
 def _check_length(image: nib.Nifti1Pair, path: Path) -> None:
-    """Refuse a file that is shorter or longer than its header says."""
+    """Refuse a file that is shorter than its header says, or longer by a row: less than that may be padding."""
     shape, kind = tuple(map(int, image.shape)), image.get_data_dtype()
     needed = image.dataobj.offset + math.prod(shape) * kind.itemsize  # type: ignore[attr-defined]
-    holder = image.file_map["image"]
+    row, holder = shape[0] * kind.itemsize, image.file_map["image"]
     stored = Path(holder.filename or path).stat().st_size
     if math.prod(shape) * 4 > max(_COMPRESSION * stored, _SMALL):
         raise ImageError(f"{path}: damaged or incomplete, {stored} bytes cannot hold {shape} voxels")
     try:
         with holder.get_prepare_fileobj("rb") as file:
             file.seek(needed - 1)
-            found = len(file.read(2))
+            found = len(file.read(1 + row))
     except (OSError, EOFError, zlib.error) as error:
         raise ImageError(f"{path}: the file is damaged or incomplete ({error})") from error
-    if found != 1:
+    if not 0 < found <= row:
         much = "fewer" if found == 0 else "more"
         raise ImageError(
             f"{path}: damaged or incomplete, it holds {much} voxels than its header says, {shape} of {kind}"
