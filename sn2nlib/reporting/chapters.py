@@ -19,15 +19,14 @@ from sn2nlib.reporting.html import (
     CEILING,
     DIGITAL,
     NAMES,
-    NOTHING,
     PAPER,
     REAL,
     gains_html,
     own_noise_shares,
-    signed,
     table2_html,
 )
 from sn2nlib.reporting.published import Published
+from sn2nlib.reporting.wording import NOTHING, signed
 
 Chapter = tuple[str, str, str]
 

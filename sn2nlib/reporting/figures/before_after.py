@@ -4,7 +4,8 @@ import numpy as np
 
 from sn2nlib.errors import StudyError
 from sn2nlib.reporting.figures.planes import GREY_TOP, PERCENTILE, Plane, cut, draw, head_box, shape_ratio, view, window
-from sn2nlib.reporting.figures.sheet import BOTTOM, SIDE, SMALL, TOP, WIDTH, Sheet, sentence
+from sn2nlib.reporting.figures.sheet import BOTTOM, SIDE, SMALL, TOP, WIDTH, Sheet
+from sn2nlib.reporting.wording import sentence
 
 PLANES = ("sagittal", "coronal", "axial")
 _GAP = 1.0  # mm between panels

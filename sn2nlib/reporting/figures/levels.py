@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from sn2nlib.errors import StudyError
-from sn2nlib.reporting.figures.sheet import ARM_STYLES, GREY, LINE, VERMILION, Sheet, add_legend, sentence, signed
+from sn2nlib.reporting.figures.sheet import ARM_STYLES, GREY, LINE, VERMILION, Sheet, add_legend
 from sn2nlib.reporting.html import NAMES
 from sn2nlib.reporting.published import LOWER_IS_BETTER, Published
 from sn2nlib.reporting.tables import METRICS
+from sn2nlib.reporting.wording import sentence, signed
 
 _PAPER, _INSIDE = ("full_sampled", "volume"), ("noise_free", "head")  # what is compared, and where
 _GAIN_AXIS = {"PSNR_dB": "PSNR gain (dB)", "SSIM": "SSIM gain", "NRMSE_percent": "NRMSE reduction (%)"}

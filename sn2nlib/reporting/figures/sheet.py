@@ -192,16 +192,6 @@ def add_legend(axes: Axes, *, of: Axes | None = None, beside: bool = False) -> N
     axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1.0, 1.0), **style).set_in_layout(False)
 
 
-def signed(value: float, digits: int) -> str:
-    """A number with its sign, as printed in text."""
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def sentence(text: str) -> str:
-    """The text with a capital first letter."""
-    return text[:1].upper() + text[1:]
-
-
 def save_figure(figure: Sheet, path: str | os.PathLike[str], *, stamp: str) -> Path:
     """Write a figure as PNG for print, whole or not at all.
 

@@ -36,10 +36,9 @@ from sn2nlib.reporting.figures.sheet import (
     WIDTH,
     Sheet,
     add_legend,
-    sentence,
-    signed,
 )
 from sn2nlib.reporting.vessel_wall import ARM_NAMES, EDGE_WIDER, MEASURES, SD_LESS
+from sn2nlib.reporting.wording import sentence, signed
 from sn2nlib.scans.vessels import voxel_positions
 
 _STYLES: dict[str, tuple[str, str]] = {

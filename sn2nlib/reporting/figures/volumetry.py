@@ -31,12 +31,11 @@ from sn2nlib.reporting.figures.sheet import (
     WIDTH,
     Sheet,
     add_legend,
-    sentence,
-    signed,
 )
 from sn2nlib.reporting.html import NAMES
 from sn2nlib.reporting.published import Published
 from sn2nlib.reporting.volumetry import DSC_METRICS
+from sn2nlib.reporting.wording import sentence, signed
 
 _KINDS = {"tissue": "GM, WM, CSF", "subcortical": "15 subcortical structures"}
 _ARMS = ("original", "sN2N")
