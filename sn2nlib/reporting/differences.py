@@ -1,8 +1,6 @@
 """What differs from the paper, and why: rows of the manifest, filled in with what this study did."""
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -74,7 +72,7 @@ def facts(material: Material) -> dict[str, str]:
     manifest = manifest_folder()
     put = [each.name.replace("_", " ") for each in load_structures(manifest) if each.use == "inserted"]
     inserted = list(dict.fromkeys(put))
-    alpha = _described(material.folder).get("alpha")
+    alpha = material.model.get("alpha")
     return {
         "participants": ", ".join(f"{SET_NAMES.get(str(name), str(name)).lower()} {n}" for name, n in counts.items()),
         "real": f", and the image of a real head ({', '.join(real)})" if real else "",
@@ -112,11 +110,6 @@ def facts(material: Material) -> dict[str, str]:
         "vwi_learnt": f"{slab['fine_tuning_scans']}",
         "weights": _weights(material.tables, settings),
     }
-
-
-def _described(folder: Path) -> dict[str, Any]:
-    path = folder / "model" / "model.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _readers(tables: Mapping[str, pd.DataFrame]) -> str:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from sn2nlib.reporting import page
-from sn2nlib.reporting.chapters import Chapter, Material, lacking
+from sn2nlib.reporting.chapters import Chapter, Material, lacking_of
 from sn2nlib.reporting.html import DIGITAL
 from sn2nlib.reporting.vessel_wall import ARM_NAMES, not_better, not_shown, readable
 from sn2nlib.reporting.wording import rounded
@@ -26,9 +26,8 @@ _ANCHOR = "vessel-wall", "Generalisation to vessel wall imaging (Figure 6)"
 
 def vessel_wall(material: Material) -> Chapter:
     """Images of a sequence that the network never saw: measures, tests, what was asked, and views."""
-    missing = [name for name in TABLES if name not in material.tables]
-    if missing:
-        return *_ANCHOR, "".join(lacking(name, "07_vessel_wall") for name in missing)
+    if missing := lacking_of(material, TABLES, "07_vessel_wall"):
+        return *_ANCHOR, missing
     table, values, asked = (material.tables[name] for name in TABLES)
     n = values["scan"].nunique()
     voxel = " × ".join(f"{size:g}" for size in VOXEL)

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from sn2nlib.errors import SamplingError, ScanError
-from sn2nlib.provenance import atomic_write
+from sn2nlib.provenance import atomic_write, check_absent
 from sn2nlib.sampling import find_lattice
 
 FORMAT = "sn2n-scan"
@@ -180,8 +180,7 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
         If the disk is full.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting (--overwrite)")
+    check_absent(path, overwrite=overwrite)
     info = json.dumps(dict(scan.info))
     with atomic_write(path) as temporary:
         check_space(temporary, scan_bytes(scan))

@@ -26,6 +26,7 @@ GREY = "#444444"
 # Okabe & Ito: told apart with any colour vision; line style and marker say the same once more
 BLUE, ORANGE, GREEN, PURPLE, VERMILION, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#000000"
 LINE: dict[str, Any] = {"linewidth": 1.3, "markersize": 4}
+PUBLISHED_STYLE: dict[str, Any] = {"linestyle": "none", "fillstyle": "none", "color": GREY, "markersize": 5}
 ARM_STYLES: dict[str, dict[str, Any]] = {
     "original": {"color": ORANGE, "linestyle": "--", "marker": "s"},
     "sN2N": {"color": BLUE, "linestyle": "-", "marker": "o"},

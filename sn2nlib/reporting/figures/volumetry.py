@@ -23,6 +23,7 @@ from sn2nlib.reporting.figures.sheet import (
     GREY,
     LINE,
     ORANGE,
+    PUBLISHED_STYLE,
     PURPLE,
     SIDE,
     SMALL,
@@ -39,7 +40,6 @@ from sn2nlib.reporting.wording import sentence, signed
 
 _KINDS = {"tissue": "GM, WM, CSF", "subcortical": "15 subcortical structures"}
 _ARMS = ("original", "sN2N")
-_OPEN: dict[str, Any] = {"linestyle": "none", "fillstyle": "none", "color": GREY, "markersize": 5}
 _SKY, _YELLOW, _WHITE = "#56B4E9", "#F0E442", "#FFFFFF"
 _TISSUE_COLOURS = {"CSF": _SKY, "GM": _YELLOW, "WM": VERMILION}
 # one colour for both sides of a structure
@@ -354,14 +354,14 @@ def _draw_dsc(axes: Axes, rows: pd.DataFrame, published: Published, metric: str)
     for arm in _ARMS:
         theirs = published.table2[(published.table2["metric"] == metric) & (published.table2["arm"] == arm)]
         marker = ARM_STYLES[arm]["marker"]
-        axes.plot(theirs["noise_sigma"], theirs["mean"], label="published", marker=marker, **_OPEN)
+        axes.plot(theirs["noise_sigma"], theirs["mean"], label="published", marker=marker, **PUBLISHED_STYLE)
     axes.set_ylabel("DSC", size=8)
 
 
 def _draw_share(axes: Axes, gains: pd.DataFrame) -> None:
     axes.axhline(0, color=GREY, linewidth=0.6)
     axes.plot(gains["noise_sigma"], gains["share"], label="sN2N", **ARM_STYLES["sN2N"], **LINE)
-    axes.plot(gains["noise_sigma"], gains["published_share"], label="published", marker="o", **_OPEN)
+    axes.plot(gains["noise_sigma"], gains["published_share"], label="published", marker="o", **PUBLISHED_STYLE)
     flat: dict[str, Any] = {"marker": "_", "markersize": 9, "markeredgewidth": 1.6, "linestyle": "none"}
     axes.plot(gains["noise_sigma"], gains["share_bar"], label="bar", color=VERMILION, **flat)
     axes.set_ylabel("% of 1 − DSC", size=8)
