@@ -142,18 +142,14 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     header, lines = source.header, source.lines
     _refuse_other_sampling(header, options)
     notes, doubts = [*header.notes], [*header.doubts]
-    does: list[str] = []
     wanted, counts, told = _selected(lines, options)
     notes += told
     rows, repeat_rows, acs_rows, told = _by_role(lines, wanted, counts["repetition"], header, options)
     doubts += told
-    if len(counts["repetition"]) > 1:
-        notes.append(f"of {len(counts['repetition'])} repetitions, {lines['repetition'][rows[0]]} is read"
-                     + ("" if options.repeat is None else f", and {options.repeat} as the second of a pair"))
+    notes += _told_repetitions(counts["repetition"], lines[rows], options)
     readout = place_readout(lines[rows], header, remove_oversampling=options.remove_oversampling)
     placed = lines[np.concatenate([rows, repeat_rows, acs_rows])]
-    if (discarded := check_discarded(placed)) is not None:
-        does.append(discarded)
+    discarded = check_discarded(placed)
     kz = place_axis(placed["kz"], declared=header.matrix[0], centre=header.centre[0], name="kz")
     ky = place_axis(placed["ky"], declared=header.matrix[1], centre=header.centre[1], name="ky")
     doubts += [*readout.doubts, *ky.doubts, *kz.doubts]
@@ -170,25 +166,14 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     doubts += disagreement
     acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
     doubts += told
-    noise_from, noise_factor, told = _noise(source, rows, readout, averages, options)
-    (does if noise_from else notes).extend(told)
-    if readout.regridding is not None and noise_from is None:
-        share = readout.regridding.noise_sd[0] / readout.regridding.noise_gain
-        notes.append(f"in the corners of k-space, regridding leaves {100 * share:.0f} % of the noise's mean SD")
-    if acs_box is not None:
-        size = tuple(part.stop - part.start for part in acs_box)
-        does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
-    geometry, told = _geometry(header, lines[rows], readout, (kz.n, ky.n, readout.n), options)
-    doubts += told
-    if header.forward_transform and geometry.source.startswith("from the header"):
-        notes.append("voxels follow each other against the directions that Siemens writes down: seen from back to "
-                     "front, along the lines of two phantoms of one slice; the other axes follow the same rule")
-        doubts += [UNVERIFIED_SIDES] if kz.n > 1 else []
-    if options.affine_from is not None:
-        notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
-                     "it: lay the images made of them upon it once")  # fmt: skip
+    noise_from, noise_factor, told_of_noise = _noise(source, rows, readout, averages, options)
+    notes += [] if noise_from else [*told_of_noise, *_told_corners(readout)]
+    geometry, told, doubted = _geometry(header, lines[rows], readout, (kz.n, ky.n, readout.n), options)
+    notes += told
+    doubts += doubted
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
-    does = [*_placements(readout, ky, kz, lines[rows], header), *does]
+    does = [*_placements(readout, ky, kz, lines[rows], header), *([] if discarded is None else [discarded])]
+    does += [*(told_of_noise if noise_from else []), *_told_calibration(acs_box)]
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
         averages=averages, readout=readout, ky=ky, kz=kz, mask=mask, acceleration=acceleration,
@@ -265,6 +250,13 @@ def _by_role(
     repeat = options.repeat
     repeat_rows = np.flatnonzero(kspace & (lines["repetition"] == repeat)) if repeat is not None else np.empty(0, int)
     return rows, repeat_rows, np.flatnonzero(own) if not embedded else np.empty(0, int), doubts
+
+
+def _told_repetitions(repetitions: list[int], lines: LineTable, options: RawOptions) -> list[str]:
+    if len(repetitions) < 2:
+        return []
+    second = "" if options.repeat is None else f", and {options.repeat} as the second of a pair"
+    return [f"of {len(repetitions)} repetitions, {lines['repetition'][0]} is read{second}"]
 
 
 def _averaged(lines: LineTable, rows: Rows, options: RawOptions) -> tuple[Rows, int, list[str]]:
@@ -362,11 +354,27 @@ def _noise(
     return where, factor / sqrt(averages), [told]
 
 
+def _told_corners(readout: Readout) -> list[str]:
+    """What regridding does to the noise in the corners of k-space, where it is taken from them."""
+    if readout.regridding is None:
+        return []
+    share = readout.regridding.noise_sd[0] / readout.regridding.noise_gain
+    return [f"in the corners of k-space, regridding leaves {100 * share:.0f} % of the noise's mean SD"]
+
+
+def _told_calibration(acs_box: tuple[slice, slice] | None) -> list[str]:
+    if acs_box is None:
+        return []
+    size = tuple(part.stop - part.start for part in acs_box)
+    return [f"a separate calibration scan of (kz, ky) = {size} lines is taken along"]
+
+
 def _geometry(
     header: RawHeader, lines: LineTable, readout: Readout, shape: Sizes, options: RawOptions
-) -> tuple[Geometry, list[str]]:
-    """Geometry of the scan, and what is in doubt about it."""
+) -> tuple[Geometry, list[str], list[str]]:
+    """Geometry of the scan, what is to be known about it, and what is in doubt."""
     unknown, known, line, doubts = header.geometry_unknown, Geometry(None, None, "unknown"), lines[0], []
+    notes = []
     if unknown is None and not (all(0 < length < 1e4 for length in header.fov)):
         unknown = "the header has no field of view"
     z, y, x = header.fov
@@ -389,7 +397,15 @@ def _geometry(
         known, shape=shape, voxel_size=options.voxel_size, affine=options.affine, affine_from=options.affine_from
     )
     declared = (z, y, x * shape[2] / readout.full)
-    return settled, [*doubts, *geometry_doubts(settled, unknown, shape=shape, declared=declared)]
+    doubts += geometry_doubts(settled, unknown, shape=shape, declared=declared)
+    if header.forward_transform and settled.source.startswith("from the header"):
+        notes.append("voxels follow each other against the directions that Siemens writes down: seen from back to "
+                     "front, along the lines of two phantoms of one slice; the other axes follow the same rule")
+        doubts += [UNVERIFIED_SIDES] if shape[0] > 1 else []
+    if options.affine_from is not None:
+        notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
+                     "it: lay the images made of them upon it once")  # fmt: skip
+    return settled, notes, doubts
 
 
 def _placements(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:
