@@ -182,14 +182,13 @@ def reconstruct(
     scan: option.ScanFile,
     out: option.NewImage,
     reading: dict[str, Any],
-    halves: Annotated[
-        bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
-    ] = False,
+    halves: option.Halves = False,
     noise_map: option.NoiseMap = None,
     g_factor: option.GFactor = None,
     virtual_coils: option.VirtualCoils = None,
     compression: option.Compression = "svd",
     partial_fourier: option.Filling = "zero",
+    raw_filter: option.RawFilter = 0,
     pairing: option.Pairing = "kz",
     memory: option.Memory = None,
     overwrite: option.Overwrite = False,
@@ -204,6 +203,7 @@ def reconstruct(
     for path in paths.values():
         outputs.check_new(path, outputs.IMAGE, overwrite=overwrite, source=scan)
     images.check_outputs(paths.values(), overwrite=overwrite)
+    outputs.check_filtered(raw_filter, g_factor)
     source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory)), **reading)
     made = recon.scan_images(
         source,
@@ -214,15 +214,15 @@ def reconstruct(
         virtual_coils=option.coil_count(virtual_coils),
         compression=compression,
         partial_fourier=partial_fourier,
+        raw_filter=raw_filter,
         pairing=pairing,
         progress=True,
     )
     for name, path in paths.items():
-        told = MAPS.get(name.removesuffix("_half"), "")
-        told += made.noise_estimator if told else ""
-        place = {"affine": made.affine, "known": made.known}
-        images.write_image(abs(getattr(made, name)), path, **place, description=told, overwrite=overwrite)
-        print(f"{'Map' if told else 'Image'}: {path}")
+        kind = MAPS.get(name.removesuffix("_half"), "")
+        told = kind + made.noise_estimator if kind else f"raw filter {raw_filter:g}" if raw_filter else ""
+        images.write_image(abs(getattr(made, name)), path, **made.place, description=told, overwrite=overwrite)
+        print(f"{'Map' if kind else 'Image'}: {path}")
 
 
 @app.command()

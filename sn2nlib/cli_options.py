@@ -127,6 +127,20 @@ Compression = Annotated[
 Filling = Annotated[
     Literal["zero", "homodyne", "pocs"], typer.Option(help="What becomes of a side of k-space that was not acquired.")
 ]
+Halves = Annotated[
+    bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")
+]
+RawFilter = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        metavar="SHARE",
+        help="Taper k-space over the outer share of the lines on either side, as scanners do (0.25: the outer "
+        "quarter): bright edges ring less, resolution is lost. Networks are trained without.",
+        show_default="none",
+    ),
+]
 Pairing = Annotated[
     Literal["kz", "repetitions"], typer.Option(help="What the halves are: a split along kz, or two repetitions.")
 ]

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from sn2nlib.errors import ChoiceError
+
 SCAN = ("a scan file", (".h5",))
 TABLE = ("a table", (".csv",))
 IMAGE = ("an image", (".nii", ".nii.gz"))
@@ -65,6 +67,15 @@ def check_folder(path: Path) -> None:
         raise PermissionError(f"the folder {path} cannot be written to; choose another one")
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file, where a folder is to be written; choose another name")
+
+
+def check_filtered(raw_filter: float, g_factor: Path | None) -> None:
+    """Raise ChoiceError if a g-factor is asked for of filtered images, whose noise is lower for another reason."""
+    if raw_filter and g_factor is not None:
+        raise ChoiceError(
+            "the g-factor is that of a reconstruction without --raw-filter, which lowers the noise for another reason; "
+            "ask for --noise-map, or for the g-factor in a run of its own"
+        )
 
 
 def warn_of_another_grid(asked: Sequence[Sequence[float]], made: Sequence[Sequence[float]]) -> None:

@@ -78,6 +78,30 @@ def test_recon_of_a_twix_file_with_options(
     assert not (tmp_path / "none.nii.gz").exists()
 
 
+def test_a_raw_filter_is_told_of_and_lowers_the_noise(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = require("data", BOTTLES)
+    assert sn2n("inspect", path) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "ky ends at 106 of 144 lines, where bright edges ring; sn2n recon --raw-filter 0.25 tapers" in told
+    for name, options in (("plain", ()), ("filtered", ("--raw-filter", 0.25))):
+        maps = ("--noise-map", tmp_path / f"{name}_sd.nii.gz")
+        assert sn2n("recon", path, tmp_path / f"{name}.nii.gz", *maps, *options) == 0
+    plain, filtered = (nib.load(tmp_path / f"{name}_sd.nii.gz") for name in ("plain", "filtered"))
+    assert bytes(filtered.header["descrip"]).startswith(b"noise SD per component; zero filling, raw filter\0")
+    assert bytes(nib.load(tmp_path / "filtered.nii.gz").header["descrip"]).startswith(b"raw filter 0.25\0")
+    assert np.median(filtered.get_fdata() / plain.get_fdata()) < 0.98
+    capsys.readouterr()
+    refused = tmp_path / "refused.nii.gz"
+    for options, message in (
+        (("--raw-filter", 0.25, "--g-factor", tmp_path / "g.nii.gz"), "of a reconstruction without --raw-filter"),
+        (("--raw-filter", 1.5), "less than or equal to 1"),
+    ):
+        assert sn2n("recon", path, refused, *options) in (1, 2)
+        assert message in " ".join(capsys.readouterr().err.split()) and not refused.exists()
+
+
 @pytest.mark.filterwarnings("default")
 def test_doubts_are_warnings_of_one_line(
     require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -51,7 +51,8 @@ class ScanImages:
     noise_sd, noise_sd_half : (z, y, x) float32
         Noise SD per component of the original and of a half, in the units of the images.
     g_factor, g_factor_half : (z, y, x) float32
-        These over √(all positions of k-space / acquired ones), calibration lines among them.
+        These over √(all positions of k-space / acquired ones), calibration lines among them; None after a raw
+        filter, which lowers the noise for another reason.
     noise_estimator : str
         The reconstruction that the maps describe.
     affine : (4, 4)
@@ -71,6 +72,11 @@ class ScanImages:
     affine: NDArray[np.float64]
     voxel_size: tuple[float, float, float]
     known: Known
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the images lie, as `write_image` takes it."""
+        return {"affine": self.affine, "known": self.known}
 
 
 def scan_images(
@@ -109,16 +115,17 @@ def scan_images(
     if halves:
         return _images(make_pair(scan, pairing=pairing, **options), scan, noise_maps=noise_maps)
     image, noise_sd, estimator = reconstruct_with_noise(scan, noise_maps=noise_maps, **options)
-    return ScanImages(
-        image, None, None, noise_sd, None, _g_map(noise_sd, scan.mask), None, estimator, **_geometry(scan)
-    )
+    g_map = None if options.get("raw_filter") else _g_map(noise_sd, scan.mask)
+    return ScanImages(image, None, None, noise_sd, None, g_map, None, estimator, **_geometry(scan))
 
 
 def _images(pair: Pair | ImagePair, scan: Scan | ScanHeader, *, noise_maps: bool) -> ScanImages:
     noise_sd, noise_sd_half = (pair.noise_sd, pair.noise_sd_half) if noise_maps else (None, None)
+    g_map, g_map_half = (_g_map(sd, mask) if pair.window is None else None
+                         for sd, mask in ((noise_sd, scan.mask), (noise_sd_half, pair.mask_a)))  # fmt: skip
     return ScanImages(
-        pair.original, pair.half_a, pair.half_b, noise_sd, noise_sd_half, _g_map(noise_sd, scan.mask),
-        _g_map(noise_sd_half, pair.mask_a), pair.noise_estimator, **_geometry(scan),
+        pair.original, pair.half_a, pair.half_b, noise_sd, noise_sd_half, g_map, g_map_half, pair.noise_estimator,
+        **_geometry(scan),
     )  # fmt: skip
 
 

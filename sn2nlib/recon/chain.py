@@ -85,9 +85,17 @@ def calibrated(
     return calibrate(acs, acceleration=acceleration, caipi_shift=scan.caipi_shift, kernel=kernel, ridge=ridge)
 
 
-def filled(kspace: _Complex, mask: NDArray[np.bool_], kernel: GrappaKernel | None) -> _Complex:
-    """A new k-space; nothing but the mask is applied without a kernel."""
-    return kspace * mask[:, :, None] if kernel is None else fill(kspace, mask, kernel)
+def filled(
+    kspace: _Complex,
+    mask: NDArray[np.bool_],
+    kernel: GrappaKernel | None,
+    window: NDArray[np.float32] | None = None,
+) -> _Complex:
+    """A new k-space, weighted by the window (kz, ky) if any; nothing is filled without a kernel."""
+    whole = kspace * mask[:, :, None] if kernel is None else fill(kspace, mask, kernel)
+    if window is not None:
+        whole *= window[:, :, None]
+    return whole
 
 
 def transformed(kspace: _Complex) -> _Complex:
@@ -102,6 +110,7 @@ def apply_chain(
     mask: NDArray[np.bool_],
     kernel: GrappaKernel | None,
     weights: _Complex,
+    window: NDArray[np.float32] | None = None,
 ) -> _Complex:
     """Fill, transform, combine with everything frozen: linear in the k-space.
 
@@ -113,9 +122,11 @@ def apply_chain(
     kernel : GrappaKernel or None
         None: nothing is filled.
     weights : (coil, z, y, x) complex64
+    window : (kz, ky) float32, optional
+        Raw filter.
 
     Returns
     -------
     (z, y, x) complex64
     """
-    return combine(transformed(filled(kspace, mask, kernel)), weights)
+    return combine(transformed(filled(kspace, mask, kernel, window)), weights)

@@ -88,10 +88,18 @@ class HybridFill:
         Samples to be used.
     kernel : GrappaKernel or None
         None: the samples are masked and nothing is filled.
+    window : (kz, ky) float32, optional
+        Raw filter.
     """
 
-    def __init__(self, samples: HybridSamples, mask: Mask, kernel: GrappaKernel | None) -> None:
-        self.samples, self.mask = samples, mask
+    def __init__(
+        self,
+        samples: HybridSamples,
+        mask: Mask,
+        kernel: GrappaKernel | None,
+        window: NDArray[np.float32] | None = None,
+    ) -> None:
+        self.samples, self.mask, self.window = samples, mask, window
         if kernel is None or mask.all():
             self.kernel, self.corrections = None, {}
             return
@@ -107,6 +115,12 @@ class HybridFill:
 
     def __call__(self, samples: _Complex, x: int) -> _Complex:
         """Filled plane (coil, kz, ky) at one x from the samples (coil, kz, column) there; a new array."""
+        plane = self._filled(samples, x)
+        if self.window is not None:
+            plane *= self.window
+        return plane
+
+    def _filled(self, samples: _Complex, x: int) -> _Complex:
         whole = self.samples.plane(samples)
         if self.kernel is None:
             return whole if self.mask.all() else whole * self.mask

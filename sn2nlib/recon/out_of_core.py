@@ -39,6 +39,7 @@ from sn2nlib.recon.pairs import (
     with_phase,
 )
 from sn2nlib.recon.partial_fourier import PartialFourier, check_method, known_region, noise_factor, phase_map
+from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.recon.workspace import Workspace, default_limit, one_blas_thread, reported
 from sn2nlib.sampling import Mask, acs_region
 from sn2nlib.scans.needs import BLOCK, least_memory
@@ -65,6 +66,8 @@ class ImagePair:
     weights : BlockWeights
         Of the images with the axes (x, z, y).
     pairing, partial_fourier, noise_estimator : str
+    window : (kz, ky) float32 or None
+        Raw filter.
     """
 
     original: _Complex
@@ -83,6 +86,7 @@ class ImagePair:
     pairing: Pairing
     partial_fourier: PartialFourier
     noise_estimator: str
+    window: NDArray[np.float32] | None
 
 
 def image_pair(
@@ -94,6 +98,7 @@ def image_pair(
     virtual_coils: int | float | None = None,
     compression: Method = "svd",
     partial_fourier: PartialFourier = "zero",
+    raw_filter: float = 0.0,
     pairing: Pairing = "kz",
     halves: bool = True,
     noise_maps: bool = True,
@@ -107,7 +112,7 @@ def image_pair(
     ----------
     path
         Scan file.
-    kernel, ridge, window, virtual_coils, compression, partial_fourier, pairing
+    kernel, ridge, window, virtual_coils, compression, partial_fourier, raw_filter, pairing
         As for `make_pair`.
     halves
         False: the conventional image alone, of any scan.
@@ -134,6 +139,7 @@ def image_pair(
     """
     check_method(partial_fourier)
     header = read_header(path)
+    taper = raw_filter_window(header.mask, raw_filter, partial_fourier)
     masks = half_masks(header, pairing, has_repeat=header.has_repeat) if halves else None
     with one_blas_thread():
         prepare = _preparation(header, virtual_coils, compression)
@@ -151,27 +157,27 @@ def image_pair(
         del acs
         kernel_original = kernels.get(header.acceleration)
         kernel_half = kernels.get(masks[2]) if masks else None
-        images = job.coil_images(HybridFill(samples, header.mask, kernel_original))
+        images = job.coil_images(HybridFill(samples, header.mask, kernel_original, taper))
         weights = block_weights(_Planes(images), window=window)
         mask_a, mask_b = masks[:2] if masks else (header.mask, header.mask)
         planes: dict[str, Callable[[_Complex, int], NDArray[Any]]] = {"original": lambda w, x: _combined(images[x], w)}
         if halves and pairing == "kz":
-            fills = [HybridFill(samples, mask, kernel_half) for mask in (mask_a, mask_b)]
+            fills = [HybridFill(samples, mask, kernel_half, taper) for mask in (mask_a, mask_b)]
             planes |= {name: job.half(fill) for name, fill in zip(("half_a", "half_b"), fills, strict=True)}
         elif halves:
             samples, _ = job.samples("repeat", into=samples)
-            planes["half_b"] = job.half(HybridFill(samples, mask_b, kernel_half))
+            planes["half_b"] = job.half(HybridFill(samples, mask_b, kernel_half, taper))
         if noise_maps:
-            planes["noise_sd"] = NoisePlanes(kernel_original, header.mask, header.shape)
+            planes["noise_sd"] = NoisePlanes(kernel_original, header.mask, header.shape, taper)
         if halves and noise_maps:
-            planes["noise_sd_half"] = NoisePlanes(kernel_half, mask_a, header.shape)
+            planes["noise_sd_half"] = NoisePlanes(kernel_half, mask_a, header.shape, taper)
         volumes = job.volumes(weights, planes)
     if halves and pairing == "repetitions":
         volumes["half_a"] = volumes["original"]
     if halves and noise_maps:
         warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(volumes["original"]))
     estimator = _finish_partial_fourier(
-        volumes, header.mask, mask_a, mask_b, kernel_original, kernel_half, partial_fourier
+        volumes, header.mask, mask_a, mask_b, kernel_original, kernel_half, partial_fourier, taper
     )
     return ImagePair(
         original=volumes["original"],
@@ -190,6 +196,7 @@ def image_pair(
         pairing=pairing,
         partial_fourier=partial_fourier,
         noise_estimator=estimator,
+        window=taper,
     )
 
 
@@ -363,10 +370,11 @@ def _finish_partial_fourier(
     kernel_original: GrappaKernel | None,
     kernel_half: GrappaKernel | None,
     method: PartialFourier,
+    window: NDArray[np.float32] | None,
 ) -> str:
     """Fill the missing side of k-space in all volumes, in place; what the noise maps then describe."""
     known = known_region(mask, kernel_original)
-    factor, estimator = noise_factor(known, mask, kernel_original, method)
+    factor, estimator = noise_factor(known, mask, kernel_original, method, window)
     if method == "zero":
         return estimator
     phase = phase_map(volumes["original"], known)
@@ -376,6 +384,6 @@ def _finish_partial_fourier(
     if "noise_sd" in volumes:
         volumes["noise_sd"] *= np.float32(factor)
     if "noise_sd_half" in volumes:
-        half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, method)
+        half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, method, window)
         volumes["noise_sd_half"] *= np.float32(half_factor)
     return estimator

@@ -35,6 +35,7 @@ from sn2nlib.recon.partial_fourier import (
     noise_factor,
     phase_map,
 )
+from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.sampling import split_kz
 from sn2nlib.scans.scan import Scan
 
@@ -74,6 +75,8 @@ class Pair:
         Phase map of the original that this took, for all three images.
     noise_estimator : str
         The reconstruction that `noise_sd` and `noise_sd_half` describe.
+    window : (kz, ky) float32 or None
+        Raw filter over k-space, the same for all three images.
     """
 
     original: NDArray[np.complex64]
@@ -93,6 +96,7 @@ class Pair:
     partial_fourier: PartialFourier = "zero"
     phase: NDArray[np.float32] | None = None
     noise_estimator: str = "zero filling"
+    window: NDArray[np.float32] | None = None
 
 
 def object_region(magnitude: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -127,6 +131,7 @@ def reconstruct(
     virtual_coils: int | float | None = None,
     compression: Method = "svd",
     partial_fourier: PartialFourier = "zero",
+    raw_filter: float = 0.0,
 ) -> NDArray[np.complex64]:
     """Conventional image of a scan.
 
@@ -145,6 +150,8 @@ def reconstruct(
         One compression for the whole readout, or one per readout position.
     partial_fourier : "zero", "homodyne" or "pocs"
         What becomes of a side of k-space that was not acquired.
+    raw_filter : float
+        Share of the lines on either side over which k-space is tapered, see `raw_filter_window`.
 
     Returns
     -------
@@ -153,7 +160,7 @@ def reconstruct(
     """
     image, _, _ = reconstruct_with_noise(
         scan, kernel=kernel, ridge=ridge, window=window, virtual_coils=virtual_coils, compression=compression,
-        partial_fourier=partial_fourier, noise_maps=False,
+        partial_fourier=partial_fourier, raw_filter=raw_filter, noise_maps=False,
     )  # fmt: skip
     return image
 
@@ -167,13 +174,14 @@ def reconstruct_with_noise(
     virtual_coils: int | float | None = None,
     compression: Method = "svd",
     partial_fourier: PartialFourier = "zero",
+    raw_filter: float = 0.0,
     noise_maps: bool = True,
 ) -> tuple[NDArray[np.complex64], NDArray[np.float32] | None, str]:
     """`reconstruct`, and what its noise is: of any scan, one that cannot be split too.
 
     Parameters
     ----------
-    scan, kernel, ridge, window, virtual_coils, compression, partial_fourier
+    scan, kernel, ridge, window, virtual_coils, compression, partial_fourier, raw_filter
         As for `reconstruct`.
     noise_maps : bool
         False: without the map, which takes time.
@@ -187,20 +195,21 @@ def reconstruct_with_noise(
         The reconstruction that the map describes.
     """
     check_method(partial_fourier)
+    taper = raw_filter_window(scan.mask, raw_filter, partial_fourier)
     prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
     kspace = prepare(scan.kspace)
     warn_if_folded(scan.acceleration, len(kspace))
     grappa = None
     if needs_kernel(scan, scan.acceleration):
         grappa = calibrated(scan, calibration_lines(scan, kspace, prepare), scan.acceleration, kernel, ridge)
-    kspace = filled(kspace, scan.mask, grappa)
+    kspace = filled(kspace, scan.mask, grappa, taper)
     images = transformed(kspace)
     weights = walsh(images, window=window)
     image = combine(images, weights)
     del images, kspace
     known = known_region(scan.mask, grappa)
-    factor, estimator = noise_factor(known, scan.mask, grappa, partial_fourier)
-    noise_sd = np.float32(factor) * noise_map(grappa, weights, mask=scan.mask) if noise_maps else None
+    factor, estimator = noise_factor(known, scan.mask, grappa, partial_fourier, taper)
+    noise_sd = np.float32(factor) * noise_map(grappa, weights, mask=scan.mask, window=taper) if noise_maps else None
     if partial_fourier != "zero":
         image = fill_partial(image, known, phase_map(image, known), partial_fourier)
     return image, noise_sd, estimator
@@ -215,6 +224,7 @@ def make_pair(
     virtual_coils: int | float | None = None,
     compression: Method = "svd",
     partial_fourier: PartialFourier = "zero",
+    raw_filter: float = 0.0,
     pairing: Pairing = "kz",
 ) -> Pair:
     """Original image and the two half images of a scan.
@@ -230,7 +240,7 @@ def make_pair(
 
     Parameters
     ----------
-    scan, kernel, ridge, window, virtual_coils, compression, partial_fourier
+    scan, kernel, ridge, window, virtual_coils, compression, partial_fourier, raw_filter
         As for `reconstruct`.
     pairing : "kz" or "repetitions"
 
@@ -251,6 +261,7 @@ def make_pair(
         If the median g-factor of a half exceeds 2 in the object.
     """
     check_method(partial_fourier)
+    taper = raw_filter_window(scan.mask, raw_filter, partial_fourier)
     mask_a, mask_b, half_acceleration = half_masks(scan, pairing, has_repeat=scan.repeat is not None)
     prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
     kspace = prepare(scan.kspace)
@@ -261,23 +272,23 @@ def make_pair(
         if needs_kernel(scan, acceleration)
     }
     kernel_original, kernel_half = kernels.get(scan.acceleration), kernels.get(half_acceleration)
-    images = transformed(filled(kspace, scan.mask, kernel_original))
+    images = transformed(filled(kspace, scan.mask, kernel_original, taper))
     weights = walsh(images, window=window)
     original = combine(images, weights)
     del images
     if pairing == "repetitions":
         assert scan.repeat is not None
-        half_a, half_b = original, apply_chain(prepare(scan.repeat), mask_b, kernel_half, weights)
+        half_a, half_b = original, apply_chain(prepare(scan.repeat), mask_b, kernel_half, weights, taper)
     else:
-        half_a, half_b = (apply_chain(kspace, mask, kernel_half, weights) for mask in (mask_a, mask_b))
+        half_a, half_b = (apply_chain(kspace, mask, kernel_half, weights, taper) for mask in (mask_a, mask_b))
     del kspace
     known = known_region(scan.mask, kernel_original)
     phase = None if partial_fourier == "zero" else phase_map(original, known)
-    noise_sd = noise_map(kernel_original, weights, mask=scan.mask)
-    noise_sd_half = noise_map(kernel_half, weights, mask=mask_a)
+    noise_sd = noise_map(kernel_original, weights, mask=scan.mask, window=taper)
+    noise_sd_half = noise_map(kernel_half, weights, mask=mask_a, window=taper)
     warn_if_noisy(noise_sd_half, mask_a, np.abs(original))
-    factor, estimator = noise_factor(known, scan.mask, kernel_original, partial_fourier)
-    half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, partial_fourier)
+    factor, estimator = noise_factor(known, scan.mask, kernel_original, partial_fourier, taper)
+    half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, partial_fourier, taper)
     original = with_phase(original, scan.mask, kernel_original, phase, partial_fourier)
     return Pair(
         original=original,
@@ -297,6 +308,7 @@ def make_pair(
         partial_fourier=partial_fourier,
         phase=phase,
         noise_estimator=estimator,
+        window=taper,
     )
 
 
@@ -346,7 +358,7 @@ def apply_halves(kspace: NDArray[np.complex64], pair: Pair) -> tuple[NDArray[np.
     """
     half_a, half_b = (
         with_phase(
-            apply_chain(kspace, mask, pair.kernel_half, pair.weights),
+            apply_chain(kspace, mask, pair.kernel_half, pair.weights, pair.window),
             mask,
             pair.kernel_half,
             pair.phase,

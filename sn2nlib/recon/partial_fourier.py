@@ -127,22 +127,26 @@ def fill_partial(image: _Complex, known: Mask, phase: _Real, method: PartialFour
 
 
 def noise_factor(
-    known: Mask, mask: Mask, kernel: GrappaKernel | None, method: PartialFourier
+    known: Mask, mask: Mask, kernel: GrappaKernel | None, method: PartialFourier, window: _Real | None = None
 ) -> tuple[float, str]:
     """Factor on the noise map of the zero-filled image, and the estimator that the map then describes.
 
     For "homodyne" the root mean square of the weights over the known positions, each counted by the noise power there,
     which is as many times higher as samples are thinner: noise SD of the component along the frozen phase, to some
     percent for the original and a tenth for the halves, since the g-factor is left out.
-    "pocs" has no such number: the map stays that of zero filling.
+    "pocs" has no such number: the map stays that of zero filling. A raw filter, which the map already holds, only says
+    how much the positions count.
     """
+    told = "" if window is None else ", raw filter"
     if method != "homodyne" or not (_mirrored(known) & ~known).any():
-        return 1.0, "zero filling"
+        return 1.0, f"zero filling{told}"
     cell = (1, 1) if kernel is None else kernel.acceleration[::-1]
     density = uniform_filter(mask.astype(np.float64), cell, mode="nearest")[known]
     power = 1 / np.maximum(density, 1 / (cell[0] * cell[1]))
+    if window is not None:
+        power *= window[known] ** 2
     factor = np.sqrt(np.average(homodyne_weights(known)[known] ** 2, weights=power))
-    return float(factor), "homodyne, component along the phase"
+    return float(factor), f"homodyne, component along the phase{told}"
 
 
 def _mirrored(plane: NDArray) -> NDArray:

@@ -40,6 +40,7 @@ def on_disk(scan, folder: Path) -> Path:
         (ODD, {"acceleration": (2, 2), "acs": 17}, {"kernel": (5, 2, 2), "window": 5}),
         (ODD, {"acceleration": (2, 3), "caipi_shift": 1, "acs": 19, "offset": (1, 2)}, {}),
         (SHAPE, {"acceleration": (1, 1), "acs": None}, {}),
+        (ODD, {"acceleration": (2, 1), "acs": 17}, {"raw_filter": 0.4}),
     ],
 )
 def test_the_answer_is_that_of_the_whole_scan(shape, sampling, options, phantom, scan_of, tmp_path) -> None:
@@ -63,12 +64,13 @@ def test_the_conventional_image_alone_and_partial_fourier(phantom, scan_of, tmp_
         # by their norms: where the object is black its phase is nobody's, and follows the last digit
         assert np.linalg.norm(found.original - expected) < 1e-5 * np.linalg.norm(expected)
         assert found.half_a is None and found.noise_sd is None
-    pair = image_pair(path, partial_fourier="homodyne")
-    expected = make_pair(scan, partial_fourier="homodyne")
-    for name in PAIR:
-        value, wanted = getattr(pair, name), getattr(expected, name)
-        assert np.linalg.norm(value - wanted) < 1e-5 * np.linalg.norm(wanted)
-    assert pair.noise_estimator == expected.noise_estimator
+    for raw_filter in (0.0, 0.4):
+        options = {"partial_fourier": "homodyne", "raw_filter": raw_filter}
+        pair, expected = image_pair(path, **options), make_pair(scan, **options)
+        for name in PAIR:
+            value, wanted = getattr(pair, name), getattr(expected, name)
+            assert np.linalg.norm(value - wanted) < 1e-5 * np.linalg.norm(wanted)
+        assert pair.noise_estimator == expected.noise_estimator
 
 
 def test_without_a_noise_scan_the_corners_are_read(phantom, scan_of, tmp_path) -> None:

@@ -12,24 +12,31 @@ each other against them, on the axes that are transformed. What speaks for it di
 - Readout: not seen in an image of known sides. It rests on the phase that Gadgetron gives to off-centre readouts with
   ramp sampling (`sn2nlib.scans.raw.ramp`), on what follows, and on the FIRE server of python-ismrmrd-server
   (kspaceKelvin, commit 3fc5332), which turns readout and lines before an inverse FFT "to be consistent with ICE".
-- Partitions: not measured here. In a sagittal 3D scan, such as MP-RAGE, this is the axis from left to right. Two other
-  programs turn them as readout and lines: ismrmrd_to_nifti (aTrotier, commit ab6a635), whose images of an inverse 3D
-  FFT run against all three directions of siemens_to_ismrmrd, and which its authors compared with the scanner's own
-  NIfTI of 3D gradient echo scans (Aera, HFS, three orientations, two phase-encoding directions each; the scans are said
-  to be Zenodo 3674622); and MRpro, which conjugates the k-space of Siemens, as its pull request 833 says for readout,
-  phase and slice encoding (issue 828: "all fourier dimensions flipped"). Against it stands the FIRE server, which
-  leaves partitions as they are, but writes no place for each. So `UNVERIFIED_SIDES` is told of such files.
+- Partitions: not measured here. In a sagittal 3D scan, such as MP-RAGE, this is the axis from left to right. Other
+  programs turn them as readout and lines, and none that compared with the scanner's images does otherwise:
+  - python-ismrmrd-server of pehses (`bart_pics.py`, commit 2213c38; `bart_cs.py`, 0e60f8d) flips all three axes of its
+    inverse FFT "to be consistent with ICE", and its NIfTI of sagittal 3D scans runs against all three directions.
+  - cartesian_maxgirf_epi_3d (usc-mrel, commit 89ed109) takes a forward FFT of product 3D EPI along all three directions
+    of siemens_to_ismrmrd, and sets its partitions beside those of the same number in the scanner's DICOM series.
+  - SIRF (SyneRBI, pull request 441) and ismrmrd_to_nifti (aTrotier, commit ab6a635) let images of inverse FFTs run
+    against all three directions; both were compared with images of the scanner in three orientations.
+  - MRpro conjugates the k-space of Siemens (pull request 833; issue 828: "all fourier dimensions flipped").
+  - spec2nii (wtclarke, `notes/siemens.md`): the scanner's own partitions of spectroscopic images follow the normal.
+  The server that kspaceKelvin writes leaves the slice axis as it is, but it reconstructs single slices. None of these
+  shows an object with marked sides in a sagittal 3D scan, so `UNVERIFIED_SIDES` is told of such files.
 
-In the scanner's own NIfTI the position of the header lies between the two central partitions, if ismrmrd_to_nifti is
-right to add half a voxel along them; here it is that of partition n//2: images may lie half a partition apart.
+In the scanner's own images the position of the header lies between the two central partitions, as ismrmrd_to_nifti,
+cartesian_maxgirf_epi_3d and pehses' server have it, but not in the same direction for all that can be read there; here
+it is that of partition n//2, so that images may lie half a partition apart: that is told too.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 UNVERIFIED_SIDES = (
-    "left and right follow Siemens's rule for directions and were not verified on a marked phantom: compare an image "
-    "of this sequence once with the scanner's own DICOM series"
+    "left and right follow Siemens's rule for directions, as other programs have it, but were not verified on a marked "
+    "phantom, and the place may be half a partition off: compare an image of this sequence once with the scanner's own "
+    "DICOM series"
 )
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _TOLERANCE = 1e-2  # of lengths and angles: single precision, and headers that round

@@ -224,7 +224,7 @@ def partial_shares(mask: Mask, acceleration: tuple[int, int]) -> tuple[float, fl
 
 
 def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str, ...]:
-    """What becomes of the sides of k-space that were not acquired.
+    """What becomes of the sides and the margins of k-space that were not acquired.
 
     Raises
     ------
@@ -233,9 +233,16 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str
     """
     if method not in _FILLING:
         raise ChoiceError(f"partial Fourier filling is one of {', '.join(_FILLING)}, got {method!r}")
-    shares = zip(("ky", "kz"), partial_shares(mask, acceleration), strict=True)
-    return tuple(f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
-                 "sampled" for axis, share in shares if share < 1)  # fmt: skip
+    told = []
+    for axis, (name, share) in enumerate(zip(("ky", "kz"), partial_shares(mask, acceleration), strict=True)):
+        lines, n = np.flatnonzero(mask.any(axis=axis)), mask.shape[1 - axis]
+        if share < 1:
+            told.append(f"partial Fourier: the side of {name} that was not acquired {_FILLING[method]}; it never "
+                        "counts as sampled")  # fmt: skip
+        elif n - 1 - np.ptp(lines) > 2 * acceleration[axis]:
+            told.append(f"{name} ends at {np.ptp(lines) + 1} of {n} lines, where bright edges ring; sn2n recon "
+                        "--raw-filter 0.25 tapers the outer quarter of them, as scanners do")  # fmt: skip
+    return tuple(told)
 
 
 def cannot(
