@@ -204,9 +204,9 @@ def reconstruct(
         outputs.check_new(path, outputs.IMAGE, overwrite=overwrite, source=scan)
     images.check_outputs(paths.values(), overwrite=overwrite)
     outputs.check_filtered(raw_filter, g_factor)
-    source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory)), **reading)
-    made = recon.scan_images(
-        source,
+    made = recon.raw_images(
+        scan,
+        reading=reading,
         halves=halves,
         noise_maps=noise_map is not None or g_factor is not None,
         memory_limit=option.in_bytes(memory),
@@ -337,9 +337,9 @@ def denoise(
     elif axis is not None:
         raise ImageError(f"{image}: --axis is for images; the planes of a raw scan are its partitions")
     else:
-        source = scans.open_raw(image, largest=recon.largest_kspace(option.in_bytes(memory)), **reading)
-        made = recon.scan_images(
-            source,
+        made = recon.raw_images(
+            image,
+            reading=reading,
             memory_limit=option.in_bytes(memory),
             scratch=out.parent,
             virtual_coils=option.coil_count(virtual_coils),

@@ -1,5 +1,10 @@
 """What can go wrong, by room. Every message says what is wrong, where, and what to do."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class Sn2nError(ValueError):
     """Base of all errors that the package raises about its input."""
@@ -51,3 +56,14 @@ class SegmentationError(Sn2nError):
 
 class ReadingError(Sn2nError):
     """A study to be read, a reading room, its score log or its key cannot be used."""
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever goes wrong with a file is told with its name, once."""
+    try:
+        yield
+    except Sn2nError as error:
+        if str(error).startswith(str(Path(path))):
+            raise
+        raise type(error)(f"{Path(path)}: {error}") from error

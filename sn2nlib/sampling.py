@@ -222,6 +222,19 @@ def calibration_region(mask: Mask) -> tuple[slice, slice]:
     return (slice(0, 0), slice(0, 0)) if single else region
 
 
+def without_gaps(mask: Mask, region: tuple[slice, slice] | None = None) -> bool:
+    """Whether nothing lies outside the fully sampled rectangle, so that no line was left out.
+
+    Parameters
+    ----------
+    mask : (kz, ky) bool
+    region
+        From `calibration_region`, where it is known; None: it is asked.
+    """
+    rows, columns = calibration_region(mask) if region is None else region
+    return int(np.count_nonzero(mask)) == mask[rows, columns].size
+
+
 def split_kz(
     mask: Mask, *, acceleration: tuple[int, int] | None = None, caipi_shift: int = 0
 ) -> tuple[Mask, Mask]:
@@ -235,7 +248,8 @@ def split_kz(
     ----------
     mask : (kz, ky) bool
     acceleration
-        (Ry, Rz); None finds the largest lattice that explains the mask, for a shift of `caipi_shift`.
+        (Ry, Rz); None finds the largest lattice that explains the mask, for a shift of `caipi_shift`. A mask without
+        gaps is split as the fully sampled one that it is.
 
     Returns
     -------
@@ -248,7 +262,10 @@ def split_kz(
         If a half would be empty, or the mask contradicts the acceleration.
     """
     mask = _checked(mask)
-    lattice = find_lattice(mask, acceleration, caipi_shift) if acceleration else infer_lattice(mask, caipi_shift)
+    if acceleration is None or without_gaps(mask):
+        lattice = infer_lattice(mask, caipi_shift)
+    else:
+        lattice = find_lattice(mask, acceleration, caipi_shift)
     half_a, _ = lattice.halves()
     on_lattice = lattice.points(mask.shape)
     even = np.arange(mask.shape[0])[:, None] % 2 == 0
@@ -270,8 +287,8 @@ def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
     SamplingError
         If there is none.
     """
-    rows, columns = region = calibration_region(mask)
-    if np.count_nonzero(mask) == mask[rows, columns].size:  # nothing outside the fully sampled rectangle
+    region = calibration_region(mask)
+    if without_gaps(mask, region):
         return Lattice((1, 1))
     most_z, most_y = (min(8, n) for n in mask.shape)
     candidates = [(ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)]

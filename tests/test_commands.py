@@ -178,8 +178,8 @@ def test_inspect_tells_without_reading_samples(folder: Path, capsys: pytest.Capt
     told = " ".join(capsys.readouterr().out.split())
     for part in (
         "coils 4", "matrix (kz, ky, kx) (40, 48, 48)", "acceleration (Ry, Rz) (2, 1)", "memory for reconstruction",
-        "voxel size (z, y, x) mm (4.0, 4.0, 4.0)", "made of simulated", "noise sd 0.02", "noise scan 16384 samples",
-        "calibration integrated", "repetitions 1",
+        "voxel size (z, y, x) mm (4.0, 4.0, 4.0)", "made of simulated", "noise SD, share of brightness 0.02",
+        "noise scan 16384 samples", "calibration integrated", "repetitions 1",
     ):  # fmt: skip
         assert part in told
     assert "None" not in told and "{" not in told

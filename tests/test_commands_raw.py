@@ -3,19 +3,24 @@
 import gzip
 import json
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import uniform_filter
 
 from sn2nlib import cli
 from sn2nlib.fourier import crop
 from sn2nlib.recon import make_pair, reconstruct
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import Scan, load_bart, load_scan, read_raw, save_scan
+from sn2nlib.scans.export import save_ismrmrd
+from sn2nlib.scans.raw import convert_raw, inspect_raw
 
 TWO_CHANNELS, BOTTLES, BRAIN = (
     "phantom2ch_2reps_twixtools_gre.dat", "phantom14ch_R3_gadgetron.h5", "brain16ch_pulseq_164128.dat",
@@ -35,9 +40,46 @@ def test_inspect_tells_what_becomes_of_a_raw_file(require: Any, capsys: pytest.C
     for part in (
         "format ISMRMRD", "coils 14", "acceleration (Ry, Rz) (3, 1)", "noise scan this measurement",
         "readout oversampling 2 (", "384 → 192 samples", "line 54 moved to 72", "memory for reconstruction",
-        "training: one partition",
+        "training: one partition", "halves (recon --halves): for the same reason",
     ):  # fmt: skip
         assert part in told
+
+
+# labels of inspect whose values are words, counts, or ratios
+WITHOUT_UNIT = {
+    "format", "made of", "lines", "coils", "samples per line", "matrix (kz, ky, kx)", "geometry",
+    "readout oversampling", "acceleration (Ry, Rz)", "CAIPIRINHA shift", "calibration", "partial Fourier (ky, kz)",
+    "declared acceleration", "noise scan", "repetitions", "averages", "contrasts", "slices", "licence", "head", "seed",
+    "noise seed", "axes already in image space", "trajectory", "declared matrix (z, y, x)", "replica",
+}  # fmt: skip
+UNITS = (" T", " µs", " mm", " MiB", " s", " %", ", share of brightness", ", multiples of SD")
+
+
+def test_every_quantity_that_inspect_tells_has_a_unit(require: Any, tmp_path: Path) -> None:
+    files = [require("data", name) for name in (TWO_CHANNELS, BOTTLES, BRAIN, "phantom16ch_pulseq_160052.dat")]
+    for number, path in enumerate(files):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is in doubt in them
+            convert_raw(path, tmp_path / f"{number}.h5")
+        measured, kept = inspect_raw(path).values, inspect_raw(tmp_path / f"{number}.h5").values
+        assert measured["field strength T"] == kept["field strength T"] == 2.89
+    assert inspect_raw(files[1]).values["dwell time µs"] == "2.4, 4.8 without oversampling"
+    assert inspect_raw(tmp_path / "1.h5").values["dwell time µs"] == 4.8
+    mask = np.ones((3, 8), bool)
+    info = {"source": "simulated", "head": "S1", "seed": 1, "noise_sd": 0.02, "added_noise_sigma": 2, "replica": 0}
+    save_scan(Scan(np.ones((2, 3, 8, 4), np.complex64), mask, info=info), tmp_path / "simulated.h5")
+    simulated = inspect_raw(tmp_path / "simulated.h5").values
+    assert simulated["field strength T"] == simulated["dwell time µs"] == "unknown"
+    assert simulated["noise SD, share of brightness"] == 0.02 and simulated["added noise, multiples of SD"] == 2
+    damaged = tmp_path / "damaged.mrd"  # told as far as it can be read
+    damaged.write_bytes(files[1].read_bytes())
+    with h5py.File(damaged, "a") as file:
+        file["dataset/xml"][0] = file["dataset/xml"][0].replace(b"<trajectory>cartesian", b"<trajectory>spiral")
+    assert "spiral" in inspect_raw(damaged).cannot[0]
+    for path in (*files, *tmp_path.iterdir()):
+        for label in inspect_raw(path).values:
+            assert label in WITHOUT_UNIT or label.endswith(UNITS), label
+            assert len(label) < 32  # so that its value stands apart
 
 
 def test_what_is_kept_of_a_raw_file_does_not_claim_to_be_whitened(
@@ -189,6 +231,43 @@ def test_noise_and_g_factor_maps_say_what_they_describe(tmp_path: Path, memory: 
     assert not (tmp_path / "b.nii.gz").exists() and not (tmp_path / "c.nii.gz").exists()
 
 
+def test_two_repetitions_of_one_partition_make_halves(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Outside the phantom they differ by independent noise of SD 1 per component, as whitening promises."""
+    path, scan, repeated = require("data", TWO_CHANNELS), tmp_path / "scan.h5", ("--pairing", "repetitions")
+    for options, how in (
+        ((), "two of its 2 repetitions make them (--repeat 1 --pairing repetitions)"),
+        (("--repetition", 1), "two of its 2 repetitions make them (--repeat 0 --pairing repetitions)"),
+        (("--repeat", 1), "its two repetitions make them (--pairing repetitions)"),
+    ):  # fmt: skip
+        assert sn2n("inspect", path, *options) == 0
+        assert f"halves (recon --halves): for the same reason; but {how}" in " ".join(capsys.readouterr().out.split())
+    assert sn2n("convert", path, scan, "--repeat", 1) == 0
+    assert sn2n("inspect", scan) == 0
+    assert "for the same reason; but its two repetitions make them" in " ".join(capsys.readouterr().out.split())
+    assert sn2n("recon", path, tmp_path / "raw.nii", "--halves", *repeated, "--repeat", 1) == 0
+    assert sn2n("recon", scan, tmp_path / "scan.nii", "--halves", *repeated, "--memory", 0) == 0
+    pair = make_pair(read_raw(path, repeat=1), pairing="repetitions")
+    for name, image in (("", pair.original), ("_half_a", pair.half_a), ("_half_b", pair.half_b)):
+        for kind in ("raw", "scan"):
+            found = nib.load(tmp_path / f"{kind}{name}.nii").get_fdata().transpose(2, 1, 0)
+            assert np.allclose(found, np.abs(image), atol=1e-4 * np.abs(image).max())
+    # where there is no object, as the mean over 15×15 voxels tells: a threshold of the voxels would choose the noise
+    brightness = uniform_filter(np.abs(pair.original), (1, 15, 15))
+    air = brightness < 0.06 * np.abs(pair.original).max()
+    half_a, half_b = pair.half_a[air], pair.half_b[air]
+    difference = (half_b - half_a) / np.sqrt(2)
+    assert air.mean() > 0.3 and np.allclose([difference.real.std(), difference.imag.std()], 1, atol=0.05)
+    assert abs(np.vdot(half_a, half_b)) < 0.03 * np.vdot(half_a, half_a).real
+    small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 16, "--steps", 1, "--out", tmp_path / "model")
+    for given in ((path, "--repeat", 1), (scan,)):
+        capsys.readouterr()
+        assert sn2n("train", *given, *repeated, *small) == 1
+        told = capsys.readouterr().err
+        assert f"sn2n: {given[0]}: one partition: a 2D scan is not trained on, since the network learns" in told
+
+
 def test_of_one_partition_there_are_noise_maps_but_no_halves(
     require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,6 +282,60 @@ def test_of_one_partition_there_are_noise_maps_but_no_halves(
     told = capsys.readouterr().err
     assert "no halves can be made of this scan" in told and "one partition" in told and told.count("\n") == 1
     assert not (tmp_path / "no.nii").exists()
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("memory", [(), ("--memory", 0)])
+def test_a_scan_whose_calibration_lines_cover_everything_is_a_full_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], memory: tuple[object, ...]
+) -> None:
+    """Its header declares R = 3, and says so in a file of another program or of an earlier version."""
+    rng = np.random.default_rng(3)
+    kspace, noise = (rng.standard_normal((*size, 2), np.float32).view(np.complex64)[..., 0]
+                     for size in ((4, 6, 24, 12), (4, 400)))  # fmt: skip
+    kspace[:, 3, 12, 6] += 300
+    scan, path, full = Scan(kspace, np.ones((6, 24), bool), noise=noise), tmp_path / "scan.h5", tmp_path / "full.h5"
+    for name in (path, full):
+        save_scan(scan, name)
+    with h5py.File(path, "a") as file:
+        file.attrs["acceleration"] = (3, 1)
+    doubt = "R = 3×1 (ky×kz) is declared, but no line is missing between the acquired ones: taken as fully sampled"
+    assert sn2n("inspect", path) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "acceleration (Ry, Rz) (1, 1)" in told and "Cannot:" not in told
+    assert f"In doubt: - {doubt}" in told
+    for name, out in ((path, "a.nii"), (full, "b.nii")):
+        assert sn2n("recon", name, tmp_path / out, "--halves", *memory) == 0
+        told = capsys.readouterr().err.splitlines()
+        assert [line for line in told if "declared" in line] == (
+            [f"sn2n: warning: scan.h5: {doubt}, R = 1×1"] if name is path else []
+        )
+    for part in ("", "_half_a", "_half_b"):
+        ours, expected = (nib.load(tmp_path / f"{name}{part}.nii").get_fdata() for name in "ab")
+        assert np.array_equal(ours, expected)
+    assert sn2n("export", path, tmp_path / "scan.mrd") == 0
+    assert "sn2n: warning: scan.h5: R = 3×1" in capsys.readouterr().err
+    assert read_raw(tmp_path / "scan.mrd").acceleration == (1, 1)
+    small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 8, "--steps", 1)
+    assert sn2n("train", path, "--out", tmp_path / "model", *small, *memory) == 0
+    assert "sn2n: warning: scan.h5: R = 3×1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("memory", [(), ("--memory", 0)])
+def test_what_cannot_be_reconstructed_is_named_with_what_can_be_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], memory: tuple[object, ...]
+) -> None:
+    mask = lattice_mask((6, 24), acceleration=(3, 1), acs=3)
+    kspace = np.random.default_rng(0).standard_normal((4, 6, 24, 12, 2), np.float32).view(np.complex64)[..., 0]
+    path, out = tmp_path / "scan.h5", tmp_path / "a.nii"
+    save_scan(Scan(kspace * mask[:, :, None], mask, (3, 1)), path)
+    save_ismrmrd(load_scan(path), tmp_path / "scan.mrd")
+    small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 8, "--steps", 1, "--out", tmp_path / "model")
+    for arguments in (("recon", path, out), ("recon", tmp_path / "scan.mrd", out), ("train", path, *small)):
+        assert sn2n(*arguments, *(() if arguments[1] == tmp_path / "scan.mrd" else memory)) == 1
+        told = capsys.readouterr().err
+        assert told.startswith(f"sn2n: {arguments[1]}: the ACS is too small") and told.count("\n") == 1
+        assert told.endswith("acquire more ACS lines\n")  # a command has no smaller kernel to offer
 
 
 def small_model(scan: Path, folder: Path) -> Path:

@@ -100,6 +100,18 @@ def test_halves_of_a_lattice_are_disjoint_and_make_it_up() -> None:
         np.testing.assert_array_equal(points_a | points_b, lattice.points((13, 31)))
 
 
+@pytest.mark.parametrize("declared", [(3, 1), (1, 2), (1, 3), (2, 4), None])
+def test_a_mask_without_gaps_is_split_as_a_full_one_whatever_is_declared(declared: tuple[int, int] | None) -> None:
+    """Calibration lines may cover everything: a quarter of the partitions in one half, as of Rz = 2, would be wrong."""
+    for rows, columns in ((slice(None), slice(None)), (slice(2, None), slice(None)), (slice(None), slice(1, 29))):
+        mask = np.zeros((12, 30), bool)
+        mask[rows, columns] = True
+        half_a, half_b = split_kz(mask, acceleration=declared)
+        even = np.arange(12)[:, None] % 2 == 0
+        np.testing.assert_array_equal(half_a, mask & even)
+        np.testing.assert_array_equal(half_b, mask & ~even)
+
+
 def test_a_half_without_samples_is_an_error() -> None:
     with pytest.raises(SamplingError, match=r"half without samples.*at least two acquired partitions"):
         split_kz(lattice_mask((1, 30), acceleration=(2, 1), acs=6))

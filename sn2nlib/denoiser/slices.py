@@ -50,6 +50,11 @@ class TrainingVolume:
                     f"{name} of a training volume has shape {array.shape}; all must be (z, y, x) "
                     f"and of one shape, here {self.half_a.shape}"
                 )
+            if len(array) == 1:
+                raise ImageError(
+                    "one partition: a 2D scan is not trained on, since the network learns to use the partitions next "
+                    "to the one that it corrects; take scans of several partitions"
+                )
             if not all(np.isfinite(partition).all() for partition in array):  # one by one: the array may be on disk
                 raise ImageError(f"{name} of a training volume holds NaN or Inf; reconstruct the scan again")
 

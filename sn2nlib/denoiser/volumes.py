@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sn2nlib.errors import ImageError, ScanError
+from sn2nlib.errors import ImageError, ScanError, naming
 from sn2nlib.provenance import atomic_folder
 from sn2nlib.recon.any_size import fits_memory, largest_kspace
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
@@ -147,8 +147,7 @@ def prepare_scans(
     # how large a file of the scanner's becomes is known when it is read
     small = all(header is not None and fits_memory(header, limit) for header in headers)
     if small and 2 * sum(sizes) <= limit:
-        pairs = zip(paths, shares, strict=True)
-        return [prepared(make_pair(load_scan(path), **options), coarser=own) for path, own in pairs]
+        return [_at_once(Path(path), options, own) for path, own in zip(paths, shares, strict=True)]
     return [
         _stored(Path(path), header, Path(folder), limit, progress, reading, options, own)
         for path, header, own in zip(paths, headers, shares, strict=True)
@@ -217,20 +216,28 @@ def remove_prepared(folder: str | os.PathLike[str]) -> None:
         folder.rmdir()
 
 
+def _at_once(path: Path, options: dict[str, Any], coarser: tuple[float, ...]) -> PreparedScan:
+    with naming(path):
+        return prepared(make_pair(load_scan(path), **options), coarser=coarser)
+
+
 def _stored(
     path: Path, header: ScanHeader | None, folder: Path, limit: int, progress: bool, reading: dict[str, Any],
     options: dict[str, Any], coarser: tuple[float, ...],
 ) -> PreparedScan:
     told = reading | options | ({"coarser": coarser} if coarser else {})
     target = folder / f"pair-{_identity(path, told)}"
-    if not target.is_dir():
-        pair: Pair | ImagePair
+    if target.is_dir():
+        return load_volume(target, pairing=options.get("pairing", "kz"))
+    pair: Pair | ImagePair
+    with naming(path):
         if header is None or fits_memory(header, limit):
             pair = make_pair(read_raw(path, largest=largest_kspace(limit), **reading), **options)
         else:
             folder.mkdir(parents=True, exist_ok=True)
             pair = image_pair(path, memory_limit=limit, scratch=folder, progress=progress, **options)
-        save_volume(prepared(pair, coarser=coarser), target)
+        volume = prepared(pair, coarser=coarser)
+    save_volume(volume, target)
     return load_volume(target, pairing=options.get("pairing", "kz"))
 
 

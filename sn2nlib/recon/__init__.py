@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "any_size": ["ScanImages", "fits_memory", "largest_kspace", "scan_images"],
+        "any_size": ["ScanImages", "fits_memory", "largest_kspace", "raw_images", "scan_images"],
         "chain": ["Preparation", "apply_chain"],
         "coils": ["combine", "walsh"],
         "compression": ["Compression", "compress", "compression_matrix"],

@@ -1,20 +1,21 @@
 """Scans of any size: at once where they fit into memory, else out of core."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sn2nlib.errors import ScanError
+from sn2nlib.errors import ScanError, naming
 from sn2nlib.recon.noise import g_factor
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, Pairing, make_pair, reconstruct_with_noise
 from sn2nlib.recon.workspace import default_limit
 from sn2nlib.scans.images import Known
 from sn2nlib.scans.needs import COPIES
-from sn2nlib.scans.raw import known_geometry
+from sn2nlib.scans.raw import known_geometry, open_raw
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
@@ -117,6 +118,29 @@ def scan_images(
     image, noise_sd, estimator = reconstruct_with_noise(scan, noise_maps=noise_maps, **options)
     g_map = None if options.get("raw_filter") else _g_map(noise_sd, scan.mask)
     return ScanImages(image, None, None, noise_sd, None, g_map, None, estimator, **_geometry(scan))
+
+
+def raw_images(
+    path: str | os.PathLike[str],
+    *,
+    reading: Mapping[str, Any] | None = None,
+    memory_limit: int | None = None,
+    **options: Any,
+) -> ScanImages:
+    """`scan_images` of a raw file of any kind, which is named in whatever goes wrong.
+
+    Parameters
+    ----------
+    path
+        As for `read_raw`.
+    reading
+        Options of `read_raw`.
+    memory_limit, **options
+        As for `scan_images`.
+    """
+    source = open_raw(path, largest=largest_kspace(memory_limit), **(reading or {}))
+    with naming(path):
+        return scan_images(source, memory_limit=memory_limit, **options)
 
 
 def _images(pair: Pair | ImagePair, scan: Scan | ScanHeader, *, noise_maps: bool) -> ScanImages:

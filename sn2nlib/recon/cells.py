@@ -67,7 +67,7 @@ def acquired_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int
     if rival > 0.98 * hits[best]:
         raise SamplingError(
             f"the mask does not show which lattice of R = {ry}×{rz} (ky×kz) was acquired: two offsets have "
-            f"{hits[best]} and {rival} samples; give the acceleration of this mask"
+            f"{hits[best]} and {rival} samples; declare the acceleration that it has"
         )
     return find_lattice(mask & lattices[best].points(mask.shape), acceleration, shift)
 

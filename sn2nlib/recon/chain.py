@@ -69,11 +69,6 @@ def calibration_lines(scan: Scan, kspace: _Complex, prepare: Preparation) -> _Co
     return kspace[(slice(None), *acs_region(scan.mask))]
 
 
-def needs_kernel(scan: Sampled, acceleration: tuple[int, int]) -> bool:
-    """Whether there is anything to fill for this acceleration of the scan's samples or of a half of them."""
-    return acceleration != (1, 1) and not (acceleration == scan.acceleration and bool(scan.mask.all()))
-
-
 def calibrated(
     scan: Sampled,
     acs: _Complex,

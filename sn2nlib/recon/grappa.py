@@ -198,7 +198,7 @@ def _normal_equations(acs: _Complex, offsets: Offsets, n_unknowns: int) -> NDArr
         raise CalibrationError(
             f"the ACS is too small: (kz, ky, kx) = {acs.shape[1:]} has {counts.prod()} windows of "
             f"{tuple(int(n) + 1 for n in reach)}, but {n_unknowns} are needed for as many unknowns; "
-            "acquire more ACS lines or use a smaller kernel"
+            f"acquire more ACS lines{' or compress to fewer virtual coils' if counts.all() else ''}"
         )
     (first_z, first_y, first_x), (n_z, n_y, n_x) = -offsets.min(axis=0), counts
     n_columns, chunk = len(offsets) * n_coils, int(np.clip(_CHUNK // n_x, 1, n_y))
@@ -247,8 +247,8 @@ def _solve(gram: NDArray[np.complex128], n_unknowns: int, ridge: float) -> tuple
         factor = cho_factor(normal + penalty * np.eye(n_unknowns), lower=False)
     except LinAlgError as error:
         raise CalibrationError(
-            "the GRAPPA equations are singular: the ACS does not determine the kernel; use a larger ridge or "
-            "more ACS lines, and look for coils that repeat each other"
+            "the GRAPPA equations are singular: the ACS does not determine the kernel; acquire more ACS lines or "
+            "compress to fewer virtual coils, and look for coils that repeat each other"
         ) from error
     solution = cho_solve(factor, right)
     # ‖A g - t‖² = ‖t‖² - gᴴAᴴt - penalty·‖g‖², from the equations that g solves

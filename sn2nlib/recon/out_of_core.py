@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.fourier import ifft
 from sn2nlib.parallel import n_threads
-from sn2nlib.recon.chain import Preparation, calibrated, fitted_compression, needs_kernel
+from sn2nlib.recon.chain import Preparation, calibrated, fitted_compression
 from sn2nlib.recon.coils import DEFAULT_WINDOW, BlockWeights, block_weights
 from sn2nlib.recon.compression import CENTRE, Compression, Method
 from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
@@ -43,6 +43,7 @@ from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.recon.workspace import Workspace, default_limit, one_blas_thread, reported
 from sn2nlib.sampling import Mask, acs_region
 from sn2nlib.scans.needs import BLOCK, least_memory
+from sn2nlib.scans.scan import tell_doubts
 from sn2nlib.scans.stream import ScanHeader, read_box, read_header, read_partitions
 
 _Complex = NDArray[np.complex64]
@@ -139,6 +140,7 @@ def image_pair(
     """
     check_method(partial_fourier)
     header = read_header(path)
+    tell_doubts(path, header.doubts)
     taper = raw_filter_window(header.mask, raw_filter, partial_fourier)
     masks = half_masks(header, pairing, has_repeat=header.has_repeat) if halves else None
     with one_blas_thread():
@@ -152,7 +154,7 @@ def image_pair(
         kernels = {
             acceleration: calibrated(header, acs, acceleration, kernel, ridge)
             for acceleration in dict.fromkeys((header.acceleration, masks[2] if masks else header.acceleration))
-            if needs_kernel(header, acceleration)
+            if acceleration != (1, 1)
         }
         del acs
         kernel_original = kernels.get(header.acceleration)

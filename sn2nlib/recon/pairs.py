@@ -19,7 +19,6 @@ from sn2nlib.recon.chain import (
     calibrated,
     calibration_lines,
     filled,
-    needs_kernel,
     preparation,
     transformed,
 )
@@ -37,7 +36,7 @@ from sn2nlib.recon.partial_fourier import (
 )
 from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.sampling import split_kz
-from sn2nlib.scans.scan import Scan
+from sn2nlib.scans.scan import ONE_PARTITION, Scan
 
 Pairing = Literal["kz", "repetitions"]
 OBJECT_THRESHOLD = 0.1  # of the maximum: where the object is
@@ -200,7 +199,7 @@ def reconstruct_with_noise(
     kspace = prepare(scan.kspace)
     warn_if_folded(scan.acceleration, len(kspace))
     grappa = None
-    if needs_kernel(scan, scan.acceleration):
+    if scan.acceleration != (1, 1):
         grappa = calibrated(scan, calibration_lines(scan, kspace, prepare), scan.acceleration, kernel, ridge)
     kspace = filled(kspace, scan.mask, grappa, taper)
     images = transformed(kspace)
@@ -269,7 +268,7 @@ def make_pair(
     kernels = {
         acceleration: calibrated(scan, calibration_lines(scan, kspace, prepare), acceleration, kernel, ridge)
         for acceleration in dict.fromkeys((scan.acceleration, half_acceleration))
-        if needs_kernel(scan, acceleration)
+        if acceleration != (1, 1)
     }
     kernel_original, kernel_half = kernels.get(scan.acceleration), kernels.get(half_acceleration)
     images = transformed(filled(kspace, scan.mask, kernel_original, taper))
@@ -317,23 +316,30 @@ def half_masks(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], tuple[int, int]]:
     """Masks (kz, ky) of the halves, and their acceleration.
 
+    Of one partition, which no network is trained on, two repetitions make halves all the same: their noise is
+    independent, and nothing in them is split.
+
     Raises
     ------
     ScanError
         The scan must not be trained on, has no second repetition, or the pairing is unknown.
     """
-    if scan.not_for_training is not None:
+    (ry, rz), mask, reason = scan.acceleration, scan.mask, scan.not_for_training
+    if reason is not None and (pairing != "repetitions" or reason != ONE_PARTITION):
         raise ScanError(
-            f"no halves can be made of this scan, so that it cannot be trained on: {scan.not_for_training}; "
+            f"no halves can be made of this scan, so that it cannot be trained on: {reason}; "
             "without halves it can be reconstructed and denoised"
+            + (", and two repetitions of it make halves (--pairing repetitions)" if reason == ONE_PARTITION else "")
         )
-    (ry, rz), mask = scan.acceleration, scan.mask
     if pairing == "kz":
         return *split_kz(mask, acceleration=(ry, rz), caipi_shift=scan.caipi_shift), (ry, 2 * rz)
     if pairing != "repetitions":
         raise ScanError(f"pairing is 'kz' or 'repetitions', got {pairing!r}")
     if not has_repeat:
-        raise ScanError("pairing by repetitions needs a scan with a second repetition; --pairing kz splits one")
+        raise ScanError(
+            "pairing by repetitions needs a scan with a second repetition, which --repeat reads from a raw file that "
+            "holds one" + ("; --pairing kz splits one scan" if scan.shape[0] > 1 else "")
+        )
     return mask, mask, (ry, rz)
 
 

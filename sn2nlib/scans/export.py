@@ -4,6 +4,8 @@ An exported ISMRMRD file holds, in this order: noise acquisitions, a separate ca
 by kz, the lines of its second repetition. Counters are those of the matrix with DC at n//2, there is no readout
 oversampling, and noise and lines have the same dwell time and bandwidth, so that nothing is to be scaled. The user
 parameter ``sn2n_scan`` holds what the format has no place for or stores in single precision (`sn2nlib.scans.sidecar`).
+Where field strength and dwell time are unknown, the first, which is optional, is left out, and the second is 0, with
+which acquisition headers begin, and which Gadgetron too takes for unknown. The resonance frequency is always 0.
 The vendor of the scanner is left out on purpose: positions and directions are written as those of the inverse transform
 of `sn2nlib.fourier`, whoever made the scanner, and a reader that finds Siemens there would turn them a second time
 (`sn2nlib.scans.raw.geometry`).
@@ -24,13 +26,13 @@ from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write, check_absent
 from sn2nlib.sampling import acs_region, find_lattice
 from sn2nlib.scans.bart import save_bart
-from sn2nlib.scans.scan import Scan, check_space
+from sn2nlib.scans.scan import Scan, check_space, tell_doubts
 from sn2nlib.scans.sidecar import RECORD, describe
 from sn2nlib.scans.stream import ScanHeader, held, one_partition, read_header
 
 FORMATS = ("ismrmrd", "bart")
-_DWELL_US = 1.0  # nominal: a scan does not know its own, and only its ratio to that of the noise counts
 _LONGEST = 65535  # samples of an acquisition
+_MOST = 1e6  # tesla, or µs between samples: what is more is no measured value
 _LPS = np.array([-1.0, -1.0, 1.0])  # RAS → the patient coordinates of ISMRMRD
 
 
@@ -54,6 +56,8 @@ def export_scan(
     if format not in FORMATS:
         raise ScanError(f"unknown export format {format!r}; known: {', '.join(FORMATS)}")
     source = scan if isinstance(scan, Scan) else read_header(scan)
+    if isinstance(source, ScanHeader):
+        tell_doubts(source.path, source.doubts)
     if format == "bart":
         return save_bart(source, path, overwrite=overwrite)
     save_ismrmrd(source, path, overwrite=overwrite)
@@ -148,7 +152,9 @@ def _xml(ismrmrd: ModuleType, scan: Scan | ScanHeader) -> bytes:
     )
     header = xsd.ismrmrdHeader(
         acquisitionSystemInformation=xsd.acquisitionSystemInformationType(
-            receiverChannels=scan.n_coils, relativeReceiverNoiseBandwidth=1.0
+            receiverChannels=scan.n_coils,
+            relativeReceiverNoiseBandwidth=1.0,
+            systemFieldStrength_T=_known(scan, "field_strength"),
         ),
         experimentalConditions=xsd.experimentalConditionsType(H1resonanceFrequency_Hz=0),  # required; not known
         encoding=[encoding],
@@ -157,6 +163,12 @@ def _xml(ismrmrd: ModuleType, scan: Scan | ScanHeader) -> bytes:
         ),
     )
     return str(xsd.ToXML(header)).encode()
+
+
+def _known(scan: Scan | ScanHeader, name: str) -> float | None:
+    """A number of `Scan.info` above 0, and not too large for single precision; None where it is unknown."""
+    value = scan.info.get(name)
+    return float(value) if isinstance(value, int | float) and 0 < value < _MOST else None
 
 
 def _blocks(ismrmrd: ModuleType, scan: Scan | ScanHeader) -> list[tuple[np.ndarray, Samples]]:
@@ -221,7 +233,7 @@ def _lines(scan: Scan | ScanHeader, name: str, kz: int, ky: np.ndarray) -> Itera
 def _acs_flags(ismrmrd: ModuleType, scan: Scan | ScanHeader) -> np.ndarray:
     """(kz, ky) uint64: which lines of an undersampled scan calibrate, and which of them are on the lattice too."""
     flags = np.zeros(scan.mask.shape, np.uint64)
-    if scan.mask.all() or scan.acceleration == (1, 1):
+    if scan.acceleration == (1, 1):
         return flags
     lattice = find_lattice(scan.mask, scan.acceleration, scan.caipi_shift).points(scan.mask.shape)
     flags[scan.mask & ~lattice] = _flag(ismrmrd.ACQ_IS_PARALLEL_CALIBRATION)
@@ -241,7 +253,7 @@ def _heads(ismrmrd: ModuleType, scan: Scan | ScanHeader, n_lines: int, n_samples
     heads["number_of_samples"] = n_samples
     heads["center_sample"] = n_samples // 2
     heads["available_channels"] = heads["active_channels"] = scan.n_coils
-    heads["sample_time_us"] = _DWELL_US
+    heads["sample_time_us"] = _known(scan, "dwell_us") or 0
     affine = np.asarray(scan.affine, dtype=float)
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     centre = affine[:3, :3] @ [n // 2 for n in scan.shape[::-1]] + affine[:3, 3]

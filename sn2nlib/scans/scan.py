@@ -4,10 +4,12 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -15,9 +17,10 @@ import numpy as np
 
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write, check_absent
-from sn2nlib.sampling import find_lattice
+from sn2nlib.sampling import Mask, find_lattice, without_gaps
 
 FORMAT = "sn2n-scan"
+ONE_PARTITION = "one partition: a 2D scan is neither split into halves nor trained on"  # in files too
 OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
 FORMAT_VERSION = 2  # 1 had no acs, no repeat, no not_for_training
 _FLAT = 1e-3  # volume that the axes of an affine span, over that of a box: below, they lie in a plane
@@ -33,7 +36,7 @@ class Scan:
         Zero where not acquired, which is checked; which samples were acquired is said by `mask` alone.
     mask : (kz, ky) bool
     acceleration
-        (Ry, Rz) of the lattice.
+        (Ry, Rz) of the lattice; (1, 1) of a mask without gaps, whatever is given (`settle_lattice`).
     caipi_shift
         CAIPIRINHA shift of the lattice.
     voxel_size
@@ -50,12 +53,18 @@ class Scan:
     not_for_training
         Why the scan may be denoised but not trained on; None: it may.
     info
-        Provenance: JSON-serialisable, free of patient data.
+        Provenance: JSON-serialisable, free of patient data. Of measured scans among it, where known and else 0,
+        `field_strength` in T and `dwell_us`, the µs from one sample of a line of `kspace` to the next.
 
     Raises
     ------
     ScanError
         If the arrays do not fit the axis contract, hold NaN or Inf, or samples that `mask` says were not acquired.
+
+    Warns
+    -----
+    UserWarning
+        If an acceleration is given with a mask without gaps.
     """
 
     kspace: np.ndarray
@@ -72,10 +81,11 @@ class Scan:
 
     def __post_init__(self) -> None:
         check_shapes(self)
-        try:
-            find_lattice(self.mask, self.acceleration, self.caipi_shift)
-        except SamplingError as error:
-            raise ScanError(f"mask: {error}") from error
+        sampling, doubts = settle_lattice(self.mask, self.acceleration, self.caipi_shift)
+        for doubt in doubts:
+            warnings.warn(doubt, stacklevel=3)
+        for name, value in sampling.items():
+            object.__setattr__(self, name, value)  # the scan is frozen
         _check_values(self)
 
     @property
@@ -87,6 +97,42 @@ class Scan:
     def shape(self) -> tuple[int, int, int]:
         """(kz, ky, kx)."""
         return tuple(int(n) for n in self.kspace.shape[1:])  # type: ignore[return-value]
+
+
+def settle_lattice(
+    mask: Mask, acceleration: tuple[int, int], caipi_shift: int = 0
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The sampling of a scan, from its mask and what is declared of it.
+
+    Of a mask without gaps nothing was left out, whatever acceleration is declared: where the calibration lines of an
+    accelerated protocol cover everything, the scan is fully sampled, and is reconstructed and split as such.
+
+    Parameters
+    ----------
+    mask : (kz, ky) bool
+    acceleration, caipi_shift
+        As declared.
+
+    Returns
+    -------
+    sampling
+        `acceleration` and `caipi_shift` of the `Scan`.
+    doubts
+        The contradiction in a sentence, if there is one.
+
+    Raises
+    ------
+    ScanError
+        If no lattice of the declared acceleration explains the mask.
+    """
+    try:
+        find_lattice(mask, acceleration, caipi_shift)
+    except SamplingError as error:
+        raise ScanError(f"mask: {error}") from error
+    if tuple(acceleration) == (1, 1) or not without_gaps(mask):
+        return {"acceleration": acceleration, "caipi_shift": caipi_shift}, ()
+    told = f"R = {acceleration[0]}×{acceleration[1]} (ky×kz) is declared, but no line is missing between the acquired "
+    return {"acceleration": (1, 1), "caipi_shift": 0}, (f"{told}ones: taken as fully sampled, R = 1×1",)
 
 
 def check_shapes(scan: Any) -> None:
@@ -228,17 +274,34 @@ def load_scan(path: str | os.PathLike[str]) -> Scan:
     ScanError
         If the file is not a scan, is of a newer format, or its content does not fit the axis contract; the message
         names the file.
+
+    Warns
+    -----
+    UserWarning
+        If the file declares an acceleration that its mask contradicts; the message names the file.
     """
     with _opened(path) as file:
-        kspace, mask = file["kspace"], file["mask"]
-        if kspace.dtype != np.complex64:  # told before all of it is read
-            raise ScanError(f"kspace: needs complex64, got {kspace.dtype}")
-        return Scan(
-            kspace=kspace[()],
-            mask=mask[()].astype(bool) if mask.dtype == np.uint8 else mask[()],
-            **{name: file[name][()] for name in OPTIONAL if name in file},
-            **_attributes(file),
-        )
+        mask = file["mask"][()]
+        mask = mask.astype(bool) if mask.dtype == np.uint8 else mask
+        attributes, doubts = _checked_attributes(file, mask, file.get("noise"))  # told before all of it is read
+        arrays = {name: file[name][()] for name in OPTIONAL if name in file}
+        scan = Scan(kspace=file["kspace"][()], mask=mask, **arrays, **attributes)
+    tell_doubts(path, doubts)
+    return scan
+
+
+def tell_doubts(path: str | os.PathLike[str], doubts: Iterable[str]) -> None:
+    """Warn of what is in doubt about a file, which is named."""
+    for doubt in doubts:
+        warnings.warn(f"{Path(path).name}: {doubt}", stacklevel=3)
+
+
+def _checked_attributes(file: h5py.File, mask: np.ndarray, noise: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Attributes of a scan file, checked against its arrays, with the sampling and the doubts of `settle_lattice`."""
+    attributes, extras = _attributes(file), {"acs": file.get("acs"), "repeat": file.get("repeat")}
+    check_shapes(SimpleNamespace(kspace=file["kspace"], mask=mask, noise=noise, **extras, **attributes))
+    sampling, doubts = settle_lattice(mask, attributes["acceleration"], attributes["caipi_shift"])
+    return attributes | sampling, doubts
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:

@@ -6,24 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
 import numpy as np
 
-from sn2nlib.errors import SamplingError, ScanError
+from sn2nlib.errors import ScanError
 from sn2nlib.provenance import atomic_write
-from sn2nlib.sampling import find_lattice
 from sn2nlib.scans.scan import (
     FORMAT,
     FORMAT_VERSION,
     OPTIONAL,
     Scan,
-    _attributes,
+    _checked_attributes,
     _opened,
     check_acquired,
-    check_shapes,
     check_space,
 )
 
@@ -47,6 +44,8 @@ class ScanHeader:
     acs_shape : (kz, ky, kx) or None
         Of the separate calibration scan.
     has_repeat
+    doubts
+        Contradictions in the file, and what was assumed, a sentence each.
     """
 
     path: Path
@@ -63,6 +62,7 @@ class ScanHeader:
     noise: np.ndarray | None
     acs_shape: tuple[int, int, int] | None
     has_repeat: bool
+    doubts: tuple[str, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -80,16 +80,11 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
         If the file is not a scan, or its parts do not fit each other; the message names the file.
     """
     with _opened(path) as file:
-        kspace, mask, attributes = file["kspace"], file["mask"][()].astype(bool), _attributes(file)
+        kspace, mask = file["kspace"], file["mask"][()].astype(bool)
         noise = file["noise"][()] if "noise" in file else None
-        arrays = {"kspace": kspace, "mask": mask, "noise": noise, "acs": file.get("acs"), "repeat": file.get("repeat")}
-        check_shapes(SimpleNamespace(**arrays, **attributes))
+        attributes, doubts = _checked_attributes(file, mask, noise)
         if noise is not None and not np.isfinite(noise).all():
             raise ScanError("noise: the noise scan holds NaN or Inf")
-        try:
-            find_lattice(mask, attributes["acceleration"], attributes["caipi_shift"])
-        except SamplingError as error:
-            raise ScanError(f"mask: {error}") from error
         return ScanHeader(
             path=Path(path),
             version=int(file.attrs["version"]),
@@ -99,6 +94,7 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
             noise=noise,
             acs_shape=tuple(int(n) for n in file["acs"].shape[1:]) if "acs" in file else None,  # type: ignore[arg-type]
             has_repeat="repeat" in file,
+            doubts=doubts,
             **attributes,
         )
 

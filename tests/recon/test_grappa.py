@@ -260,9 +260,9 @@ def test_bad_calibration_data_are_refused() -> None:
         calibrate(_acs().astype(complex), acceleration=(2, 1))
     with pytest.raises(ScanError, match=r"needs the axes \(coil, kz, ky, kx\)"):
         calibrate(_acs()[:, 0], acceleration=(2, 1))
-    with pytest.raises(CalibrationError, match=r"too small: .* has 0 windows of \(2, 3, 3\)"):
+    with pytest.raises(CalibrationError, match=r"too small: .* has 0 windows of \(2, 3, 3\).* more ACS lines$"):
         calibrate(_acs()[:, :, :2], acceleration=(2, 1))
-    with pytest.raises(CalibrationError, match=r"has 8 windows .* 48 are needed"):
+    with pytest.raises(CalibrationError, match=r"has 8 windows .* 48 are .* or compress to fewer virtual coils$"):
         calibrate(_acs()[:, :2, :3], acceleration=(2, 1))
     with pytest.raises(CalibrationError, match="leaves nothing to fill"):
         calibrate(_acs(), acceleration=(1, 1))

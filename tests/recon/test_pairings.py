@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sn2nlib.errors import ScanError
+from sn2nlib.denoiser.slices import training_volume
+from sn2nlib.errors import ImageError, ScanError
 from sn2nlib.recon import image_pair, make_pair, reconstruct
 from sn2nlib.scans import save_scan
+from sn2nlib.scans.scan import ONE_PARTITION
 
 SAMPLING = {"acceleration": (2, 1), "acs": 16}
 
@@ -44,6 +46,32 @@ def test_repetitions_out_of_core_are_those_of_the_whole_scan(phantom, scan_of, t
         for name in ("original", "half_a", "half_b", "noise_sd_half"):
             value, wanted = getattr(pair, name), getattr(expected, name)
             assert np.abs(value - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+@pytest.mark.filterwarnings("ignore:the median g-factor")
+@pytest.mark.parametrize("sampling", [{"acceleration": (2, 1), "acs": 16}, {"acceleration": (1, 1), "acs": None}])
+def test_two_repetitions_of_one_partition_make_halves_but_no_training(sampling, phantom, scan_of, tmp_path) -> None:
+    """Nothing is split: the noise of the halves is independent and of the SD that the map says, as in 3D."""
+    head = phantom((6, 1, 64, 60))
+    scan = replace(repeated(head, scan_of, **sampling), not_for_training=ONE_PARTITION)
+    pair = make_pair(scan, pairing="repetitions")
+    assert np.array_equal(pair.half_a, reconstruct(scan)) and np.array_equal(pair.noise_sd, pair.noise_sd_half)
+    noise = ((pair.half_b - pair.half_a) / np.sqrt(2))[head.head] / pair.noise_sd[head.head]
+    assert np.std(noise.real) == pytest.approx(1, abs=0.06) and np.std(noise.imag) == pytest.approx(1, abs=0.06)
+    save_scan(scan, tmp_path / "scan.h5")
+    disk = image_pair(tmp_path / "scan.h5", pairing="repetitions", memory_limit=0, scratch=tmp_path)
+    for name in ("original", "half_a", "half_b", "noise_sd_half"):
+        value, wanted = getattr(disk, name), getattr(pair, name)
+        assert np.abs(value - wanted).max() < 1e-5 * np.abs(wanted).max()
+    for function, source in ((make_pair, scan), (image_pair, tmp_path / "scan.h5")):
+        with pytest.raises(ScanError, match=r"one partition.*two repetitions of it make halves"):
+            function(source)
+    with pytest.raises(ScanError, match="so that it cannot be trained on: made up; without halves"):
+        make_pair(replace(scan, not_for_training="made up"), pairing="repetitions")
+    with pytest.raises(ScanError, match=r"second repetition, which --repeat reads from a raw file that holds one$"):
+        make_pair(replace(scan, repeat=None), pairing="repetitions")
+    with pytest.raises(ImageError, match="one partition: a 2D scan is not trained on, since the network learns"):
+        training_volume(pair)
 
 
 def test_without_a_second_repetition_there_is_no_pairing_by_repetitions(phantom, scan_of, tmp_path) -> None:

@@ -22,8 +22,8 @@ from sn2nlib.scans.acquire import acquire
 from sn2nlib.scans.bart import load_bart, save_bart
 from sn2nlib.scans.export import export_scan, save_ismrmrd
 from sn2nlib.scans.heads import Head, centred_affine
-from sn2nlib.scans.raw import read_raw
-from sn2nlib.scans.scan import Scan, save_scan
+from sn2nlib.scans.raw import convert_raw, inspect_raw, read_raw
+from sn2nlib.scans.scan import Scan, load_scan, save_scan
 from sn2nlib.scans.sidecar import described, record_of
 
 AFFINE = np.eye(4)  # oblique, voxels of 0.7 × 0.9 × 1.1 mm (x, y, z)
@@ -89,6 +89,17 @@ def test_there_and_back_through_ismrmrd_is_exact(tmp_path: Path, kind: str) -> N
     np.testing.assert_array_equal(scan.kspace, before)
 
 
+def test_a_calibration_scan_off_the_lattice_comes_back_as_one(tmp_path: Path) -> None:
+    scan = make_scan("separate")
+    acs = complex_array((3, 6, 2, 10), np.random.default_rng(1))  # ky 14 and 15 of 30
+    moved = np.roll(scan.mask, 1, axis=1) & ~scan.mask
+    kspace = complex_array((3, 12, 30, 10), np.random.default_rng(2)) * moved[:, :, None]
+    scan = replace(scan, mask=moved, kspace=kspace)
+    assert not moved[:, 14:16].any()
+    save_ismrmrd(replace(scan, acs=acs), tmp_path / "scan.h5")
+    assert_same(replace(scan, acs=acs), read_raw(tmp_path / "scan.h5"))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_and_back_through_bart_is_exact(tmp_path: Path, kind: str) -> None:
     scan = make_scan(kind)
@@ -142,7 +153,7 @@ def test_the_ismrmrd_library_reads_what_was_meant(tmp_path: Path) -> None:
     noise, *image = lines
     assert noise.is_flag_set(ismrmrd.ACQ_IS_NOISE_MEASUREMENT) and len(image) == scan.mask.sum()
     np.testing.assert_array_equal(noise.data, scan.noise)
-    assert noise.sample_time_us == image[0].sample_time_us > 0  # nothing to be scaled
+    assert noise.sample_time_us == image[0].sample_time_us  # nothing to be scaled
     both, only = ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING, ismrmrd.ACQ_IS_PARALLEL_CALIBRATION
     _, region = acs_region(scan.mask)
     for line in image:
@@ -179,6 +190,88 @@ def test_directions_of_siemens_are_turned_once(tmp_path: Path, raw: Any, kind: s
     np.testing.assert_allclose(back.affine, scan.affine, atol=1e-4)
     assert back.voxel_size == pytest.approx(scan.voxel_size)
     np.testing.assert_allclose(turned_twice.affine[:3, :3], -scan.affine[:3, :3], atol=1e-4)  # the test would see it
+
+
+def bare(path: Path) -> Path:
+    """An exported file as one of another program: without our record."""
+    with h5py.File(path, "r+") as file:
+        file["dataset/xml"][0] = re.sub(
+            rb"<userParameters>.*</userParameters>", b"", file["dataset/xml"][0], flags=re.DOTALL
+        )
+    return path
+
+
+@pytest.mark.parametrize("known", [{}, {"field_strength": 2.89362, "dwell_us": 4.8}, {"field_strength": 3},
+                                   {"field_strength": 0.0, "dwell_us": 0.0}, {"dwell_us": "fast"}])  # fmt: skip
+def test_field_strength_and_dwell_time_are_kept_and_never_made_up(tmp_path: Path, known: dict[str, Any]) -> None:
+    scan = replace(make_scan("integrated"), info={"source": "measured", **known})
+    save_ismrmrd(scan, tmp_path / "scan.h5")
+    assert_same(scan, read_raw(tmp_path / "scan.h5"))
+    field = known.get("field_strength") or None
+    dwell = known.get("dwell_us") if known.get("dwell_us") == 4.8 else 0
+    ismrmrd = pytest.importorskip("ismrmrd")
+    with ismrmrd.Dataset(tmp_path / "scan.h5", mode="r") as dataset:
+        xml = dataset.read_xml_header()
+        lines = [dataset.read_acquisition(number) for number in range(dataset.number_of_acquisitions())]
+    assert ismrmrd_header(xml).acquisitionSystemInformation.systemFieldStrength_T == field
+    assert {line.sample_time_us for line in lines} == {np.float32(dwell)}
+    assert (b"systemFieldStrength" in xml) == (field is not None)
+    for path in (tmp_path / "scan.h5", bare(tmp_path / "scan.h5")):
+        told = inspect_raw(path).values
+        assert told["field strength T"] == (round(field, 2) if field else "unknown")
+        assert told["dwell time µs"] == (dwell or "unknown")
+    other = read_raw(tmp_path / "scan.h5")
+    assert other.info["field_strength"] == pytest.approx(field or 0, abs=0.005)
+    assert other.info["dwell_us"] == pytest.approx(dwell, rel=1e-6)
+    np.testing.assert_allclose(other.noise, scan.noise)  # in the units of the lines, whatever is known
+
+
+def test_an_earlier_export_knows_no_dwell_time(tmp_path: Path) -> None:
+    save_ismrmrd(make_scan("integrated"), tmp_path / "scan.h5")
+    with h5py.File(tmp_path / "scan.h5", "r+") as file:
+        data = file["dataset/data"][()]
+        data["head"]["sample_time_us"] = 1
+        file["dataset/data"][...] = data
+    assert inspect_raw(tmp_path / "scan.h5").values["dwell time µs"] == "unknown"
+    assert_same(make_scan("integrated"), read_raw(tmp_path / "scan.h5"))
+
+
+def test_an_earlier_export_of_a_full_scan_may_declare_an_acceleration(tmp_path: Path) -> None:
+    path = tmp_path / "scan.h5"
+    save_ismrmrd(make_scan("full"), path)
+    with h5py.File(path, "r+") as file:
+        xml = file["dataset/xml"][0]
+        record = xml.replace(b"acceleration&quot;: [1, 1]", b"acceleration&quot;: [3, 1]").replace(
+            b'acceleration": [1, 1]', b'acceleration": [3, 1]'
+        )
+        assert record != xml
+        file["dataset/xml"][0] = record.replace(
+            b"<kspace_encoding_step_1>1</kspace_encoding_step_1>", b"<kspace_encoding_step_1>3</kspace_encoding_step_1>"
+        )
+    told = r"^scan\.h5: the header declares R = 3×1 \(ky×kz\), the acquired lines show 1×1"
+    with pytest.warns(UserWarning, match=told):
+        assert_same(make_scan("full"), read_raw(path))
+    with pytest.warns(UserWarning, match=told):
+        convert_raw(path, tmp_path / "kept.h5")
+    assert_same(make_scan("full"), load_scan(tmp_path / "kept.h5"))
+
+
+@pytest.mark.filterwarnings("ignore:.*left and right follow Siemens")
+@pytest.mark.parametrize("kind", ["VB", "VD", "MRD"])
+def test_a_measured_scan_knows_field_strength_and_dwell_time(tmp_path: Path, raw: Any, kind: str) -> None:
+    """Twofold oversampling removed, samples are twice as far apart; field strength and dwell time survive all ways."""
+    kspace = complex_array((3, 4, 10, 16), np.random.default_rng(2))
+    file = raw.File(raw.lines(kspace), kspace.shape[1:], centre=(2, 5), dwell_us=2.4)
+    path = raw.write(tmp_path / "scan", file, kind)
+    scan = read_raw(path)
+    assert scan.info["field_strength"] == 2.89 and scan.info["dwell_us"] == pytest.approx(4.8)
+    assert read_raw(path, remove_oversampling=False).info["dwell_us"] == pytest.approx(2.4)
+    convert_raw(path, tmp_path / "kept.h5")
+    export_scan(tmp_path / "kept.h5", tmp_path / "exported.h5")
+    save_bart(scan, tmp_path / "bart")
+    for back in (load_scan(tmp_path / "kept.h5"), read_raw(tmp_path / "exported.h5"), load_bart(tmp_path / "bart")):
+        assert_same(scan, back)
+    assert read_raw(bare(tmp_path / "exported.h5")).info["dwell_us"] == pytest.approx(4.8)
 
 
 def ismrmrd_header(xml: bytes) -> Any:

@@ -177,6 +177,16 @@ def test_the_plain_layout_is_read_bit_for_bit(tmp_path: Path) -> None:
     assert np.allclose(without.affine @ [7, 11, 6, 1], [0, 0, 0, 1]) and "unknown" in without.info["geometry"]
 
 
+def test_lines_that_are_all_there_are_believed_more_than_a_declared_acceleration(tmp_path: Path) -> None:
+    datasets, attributes = plain(mask=np.ones((12, 22), bool), kspace=fft(coil_images()), acceleration=(3, 2))
+    path = write(tmp_path / "plain.h5", datasets, **attributes)
+    with pytest.warns(UserWarning, match=r"^plain\.h5: R = 3×2 \(ky×kz\) is declared, .*fully sampled, R = 1×1"):
+        assert read_raw(path).acceleration == (1, 1)
+    report = inspect_raw(path)
+    assert report.values["acceleration (Ry, Rz)"] == (1, 1) and report.cannot == ()
+    assert len(report.doubts) == 1 and "R = 3×2 (ky×kz) is declared" in report.doubts[0]
+
+
 def test_a_voxel_size_and_an_affine_may_be_given_where_the_file_has_none(tmp_path: Path) -> None:
     datasets, attributes = plain(voxel_size=None, affine=None)
     path = write(tmp_path / "bare.h5", datasets, **attributes)

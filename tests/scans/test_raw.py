@@ -129,6 +129,27 @@ def test_a_calibration_scan_of_its_own(tmp_path: Path, raw: Any, kind: str, decl
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_acs", [5, 12])  # of 12 lines: some of them, and all
+def test_calibration_lines_between_the_others_are_no_scan_of_their_own(
+    tmp_path: Path, raw: Any, kind: str, n_acs: int
+) -> None:
+    shape = (2, 4, 12, 8)
+    mask, lattice = (lattice_mask(shape[1:3], acceleration=(3, 1), acs=acs) for acs in (n_acs, None))
+    kspace = samples(shape) * mask[:, :, None]
+    lines = [*raw.lines(kspace, lattice, role="both"), *raw.lines(kspace, mask & ~lattice, role="acs")]
+    file = raw.File(lines, shape[1:], centre=(2, 6), oversampling=1.0, acceleration=(3, 1), calibration="separate")
+    path = raw.write(tmp_path / "scan", file, kind)
+    with pytest.warns(UserWarning, match="scan: ") as warned:
+        scan = read_raw(path)
+    assert any("scan: the header calls the calibration separate, yet its lines" in str(w.message) for w in warned)
+    assert np.array_equal(scan.kspace, kspace) and np.array_equal(scan.mask, mask) and scan.acs is None
+    assert scan.acceleration == ((1, 1) if n_acs == 12 else (3, 1))
+    report = inspect_raw(path)
+    assert report.cannot == () and any("calls the calibration separate" in doubt for doubt in report.doubts)
+    assert any("R = 3×1" in doubt for doubt in report.doubts) == (n_acs == 12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_noise_readouts_are_scaled_to_the_lines(tmp_path: Path, raw: Any, kind: str) -> None:
     noise = [raw.Line(samples((3, 64), seed=n), role="noise") for n in (1, 2)]
     file = raw.File([*noise, *raw.lines(samples())], SHAPE[1:], centre=(2, 5), dwell_us=5)
@@ -418,7 +439,8 @@ def test_the_content_tells_the_format_and_not_the_name(tmp_path: Path, raw: Any)
     ours = Scan(samples(), np.ones((4, 10), bool), not_for_training="made up")
     save_scan(ours, tmp_path / "ours.dat")
     assert np.array_equal(read_raw(tmp_path / "ours.dat").kspace, ours.kspace)
-    assert inspect_raw(tmp_path / "ours.dat").cannot == ("training: made up",)
+    refused = ("training: made up", "halves (recon --halves): for the same reason")
+    assert inspect_raw(tmp_path / "ours.dat").cannot == refused
     with pytest.raises(ScanError, match=r"ours\.dat: --repetition: for twix and ISMRMRD files"):
         read_raw(tmp_path / "ours.dat", repetition=1)
 

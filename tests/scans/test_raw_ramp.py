@@ -130,6 +130,7 @@ def test_what_a_constant_gradient_would_have_sampled(
     expected = measured(truth, uniform(n), n) @ cropping(n, kept)
     assert np.allclose(scan.kspace, expected, atol=3e-5)
     assert scan.voxel_size == pytest.approx((4, 20 / 6, FOV / n))
+    assert scan.info["dwell_us"] == 0  # it is not the same for all
     report = inspect_raw(path)
     assert any(f"ramp sampling: {n_samples} samples at unequal distances regridded to {n}" in told
                and "not white" in told for told in report.does)  # fmt: skip

@@ -337,6 +337,33 @@ def test_a_files_content_is_checked_and_the_file_named(saved: Path, name: str, v
         load_scan(saved)
 
 
+def written_by_others(path: Path, mask: np.ndarray) -> Path:
+    """A scan file of this mask that declares R = 2×1, as earlier versions wrote it too."""
+    save_scan(make_scan(), path)
+    with h5py.File(path, "a") as file:
+        file["mask"][...] = mask
+        file["kspace"][...] = np.ones(SHAPE, np.complex64) * mask[:, :, None]
+    return path
+
+
+@pytest.mark.parametrize("first", [0, 5])  # the whole matrix, and a side of ky never acquired
+def test_of_a_mask_without_gaps_a_declared_acceleration_is_not_believed(tmp_path: Path, first: int) -> None:
+    mask = np.zeros(SHAPE[1:3], bool)
+    mask[:, first:] = True
+    with pytest.warns(UserWarning, match=r"^R = 2×1 \(ky×kz\) is declared, .* fully sampled, R = 1×1") as told:
+        scan = make_scan(mask=mask, kspace=np.ones(SHAPE, np.complex64) * mask[:, :, None])
+    assert scan.acceleration == (1, 1) and len(told) == 1 and told[0].filename == __file__
+    path = written_by_others(tmp_path / "scan.h5", mask)
+    with pytest.warns(UserWarning, match=r"^scan\.h5: R = 2×1 \(ky×kz\) is declared, but no line is missing") as told:
+        loaded = load_scan(path)
+    header = read_header(path)
+    assert loaded.acceleration == header.acceleration == (1, 1) and len(told) == 1
+    assert header.doubts == (str(told[0].message).removeprefix("scan.h5: "),)
+    assert replace(loaded, info={}).acceleration == (1, 1)  # and nothing more is in doubt
+    save_scan(loaded, tmp_path / "again.h5")
+    assert load_scan(tmp_path / "again.h5").acceleration == (1, 1)
+
+
 def test_a_mask_stored_as_bytes_is_read(saved: Path) -> None:
     with h5py.File(saved, "a") as file:
         del file["mask"]

@@ -45,6 +45,7 @@ def besides_kspace(source: RawSource, plan: Plan) -> dict[str, Any]:
         "source": source.header.kind,
         "geometry": plan.geometry,
         "field_strength": source.header.field_strength,
+        "dwell_us": plan.dwell_us,
         "done": list(plan.does),
         "notes": [*plan.notes, *plan.doubts],
     }

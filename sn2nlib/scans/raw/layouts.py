@@ -34,8 +34,8 @@ from sn2nlib.scans.raw.layout_samples import (
     to_kspace,
 )
 from sn2nlib.scans.raw.layout_table import Layout, load_layouts
-from sn2nlib.scans.raw.lines import ONE_PARTITION, Lengths, believable
-from sn2nlib.scans.scan import FORMAT, Scan
+from sn2nlib.scans.raw.lines import Lengths, believable
+from sn2nlib.scans.scan import FORMAT, ONE_PARTITION, Scan, settle_lattice, tell_doubts
 
 
 def find_layout(path: str | os.PathLike[str]) -> Layout | None:
@@ -114,6 +114,8 @@ class LayoutFacts:
     acs_size
         (kz, ky) of a separate calibration scan, or None.
     has_repeat
+    doubts
+        Contradictions in the file, and what was assumed, a sentence each.
     """
 
     layout: Layout
@@ -127,6 +129,7 @@ class LayoutFacts:
     noise_samples: int | None
     acs_size: tuple[int, int] | None
     has_repeat: bool
+    doubts: tuple[str, ...]
 
 
 def read_layout(
@@ -153,6 +156,11 @@ def read_layout(
         If an option contradicts the file.
     ScanError
         If the file does not fit the layout, is damaged, or its samples do not fit the axis contract.
+
+    Warns
+    -----
+    UserWarning
+        If the file declares an acceleration that its mask contradicts.
     """
     path, options = Path(path), options or LayoutOptions()
     layout = _chosen(path, layout)
@@ -165,11 +173,14 @@ def read_layout(
         kspace *= mask[:, :, None]
         names = _extras(file, layout, options)
         arrays: dict[str, Any] = {name: read_extra(file, layout.extras[name]) for name in names}
-        return Scan(
-            kspace=kspace, mask=mask, **arrays, **_sampling(file, layout, mask),
-            **_placed(geometry, kspace.shape[1:]), not_for_training=_bar_to_training(file, layout, kspace.shape),
+        sampling, doubts = _sampling(file, layout, mask)
+        scan = Scan(
+            kspace=kspace, mask=mask, **arrays, **sampling, **_placed(geometry, kspace.shape[1:]),
+            not_for_training=_bar_to_training(file, layout, kspace.shape),
             info={"source": layout.name, "geometry": geometry.source},
         )  # fmt: skip
+    tell_doubts(path, doubts)
+    return scan
 
 
 def inspect_layout(
@@ -191,7 +202,7 @@ def inspect_layout(
         _check(file, layout, path)
         n_coils, *shape = target_shape(file, layout)
         mask = probed_mask(file, layout)
-        sampling, extras = _sampling(file, layout, mask), _extras(file, layout, options)
+        (sampling, doubts), extras = _sampling(file, layout, mask), _extras(file, layout, options)
         acs = file[layout.extras["acs"]].shape if "acs" in extras else None
         return LayoutFacts(
             layout, n_coils, tuple(shape), mask, **sampling,  # type: ignore[arg-type]
@@ -200,6 +211,7 @@ def inspect_layout(
             noise_samples=int(file[layout.extras["noise"]].shape[-1]) if "noise" in extras else None,
             acs_size=None if acs is None else (int(acs[1]), int(acs[2])),
             has_repeat="repeat" in extras,
+            doubts=doubts,
         )  # fmt: skip
 
 
@@ -311,13 +323,14 @@ def _bar_to_training(file: h5py.File, layout: Layout, shape: tuple[int, ...]) ->
     return reason or (ONE_PARTITION if shape[1] == 1 else None)
 
 
-def _sampling(file: h5py.File, layout: Layout, mask: np.ndarray) -> dict[str, Any]:
+def _sampling(file: h5py.File, layout: Layout, mask: np.ndarray) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Acceleration and shift, as declared or from the mask, and what is in doubt about them."""
     shift = _attribute(file, layout, "caipi_shift", int) or 0
     given = _attribute(file, layout, "acceleration", lambda value: tuple(int(r) for r in value))
     if given is not None and (len(given) != 2 or min(given) < 1):
         raise ScanError(f"acceleration: needs (Ry, Rz), two whole numbers above 0, the file says {given}")
     try:
-        return {"acceleration": given or infer_lattice(mask, shift).acceleration, "caipi_shift": shift}
+        return settle_lattice(mask, given or infer_lattice(mask, shift).acceleration, shift)
     except SamplingError as error:
         raise ScanError(f"mask: {error}") from error
 

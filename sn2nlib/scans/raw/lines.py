@@ -23,7 +23,6 @@ LINE = np.dtype([
     ("position", "f8", 3), ("directions", "f8", (3, 3)),  # patient coordinates, rows readout, phase, slice
 ])  # fmt: skip
 
-ONE_PARTITION = "one partition: a 2D scan is neither split into halves nor trained on"
 _MOST_EXPANSION = 40  # k-space bytes per byte of the file: R = 4×4 with partial Fourier on both axes
 _ALWAYS_ALLOWED = 2**26
 

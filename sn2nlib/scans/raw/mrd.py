@@ -89,6 +89,8 @@ def open_mrd(path: Path) -> RawSource:
     lines, notes, doubts = _table(heads)
     if header.variant is not None and "kz" in header.variant.image_axes:
         lines["kz"], lines["slice"] = lines["slice"], 0  # slices in the place of partitions
+    if header.record is not None and not _recorded_info(header.record).get("dwell_us"):
+        lines["dwell_us"] = 0  # the record knows none: earlier versions wrote a nominal one
     header = _completed(header, lines, notes, doubts)
     return RawSource(header, lines, partial(_read_samples, path, f"{name}/data", lines), path.stat().st_size)
 
@@ -259,11 +261,15 @@ def _ramps(description: Any, n: int) -> dict[str, float]:
 
 def _unknown(record: str | None) -> str | None:
     """Why the geometry in the headers of an exported file says nothing; None: it does."""
+    return "that of the exported scan was" if "unknown" in str(_recorded_info(record).get("geometry")) else None
+
+
+def _recorded_info(record: str | None) -> dict[str, Any]:
+    """`Scan.info` of an exported file; empty in others' files and in damaged ones, which is told when they are read."""
     try:
-        info = described(record)["info"] if record else {}
-    except ScanError:  # which is told when the scan is read
-        return None
-    return "that of the exported scan was" if "unknown" in str(info.get("geometry")) else None
+        return dict(described(record)["info"]) if record else {}
+    except ScanError:
+        return {}
 
 
 def _completed(header: RawHeader, lines: LineTable, notes: list[str], found: list[str]) -> RawHeader:

@@ -17,12 +17,12 @@ from sn2nlib.scans.raw.geometry import (
     voxel_directions,
 )
 from sn2nlib.scans.raw.given import Geometry, geometry_doubts, settle_geometry
+from sn2nlib.scans.raw.in_words import calibration_told, corners_told, placements_told, repetitions_told
 from sn2nlib.scans.raw.lines import (
     ACS,
     ACS_AND_IMAGE,
     IMAGE,
     NOISE,
-    ONE_PARTITION,
     OTHER,
     Lengths,
     LineTable,
@@ -43,6 +43,7 @@ from sn2nlib.scans.raw.placement import (
     place_readout,
 )
 from sn2nlib.scans.raw.ramp import WHY
+from sn2nlib.scans.scan import ONE_PARTITION
 
 Rows = NDArray[np.int64]
 _SAME_PLACE, _SAME_DIRECTION = 0.1, 1e-3  # mm, and of direction cosines, by which lines of one scan differ at most
@@ -81,6 +82,9 @@ class Plan:
         Lines per position of k-space: their mean is taken.
     readout, ky, kz
         Placement of the samples and of the lines.
+    dwell_us
+        From one sample of a line of the scan to the next, oversampling removed; 0: unknown, or not the same for all
+        (regridded).
     mask : (kz, ky) bool
     acs_box
         Slices (kz, ky) of the separate calibration in the matrix.
@@ -101,6 +105,7 @@ class Plan:
     noise_factor: float
     averages: int
     readout: Readout
+    dwell_us: float
     ky: Axis
     kz: Axis
     mask: NDArray[np.bool_]
@@ -126,8 +131,8 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     """Decide what becomes of the lines.
 
     1. Lines of one slice, contrast, set and phase; of them those of the chosen repetition.
-    2. Calibration lines join the image lines if the header calls them embedded (or, if it is silent, if no image line
-       lies at their places); they are a scan of their own otherwise.
+    2. Calibration lines join the image lines if no image line lies at their places, whatever the header calls them;
+       they are a scan of their own otherwise.
     3. Matrix, centre and readout (`placement`); mask; acceleration from the mask.
     4. Noise readouts of the same number of coils, else of another measurement of the file.
     5. Voxel size and affine.
@@ -146,7 +151,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     notes += told
     rows, repeat_rows, acs_rows, told = _by_role(lines, wanted, counts["repetition"], header, options)
     doubts += told
-    notes += _told_repetitions(counts["repetition"], lines[rows], options)
+    notes += repetitions_told(counts["repetition"], lines[rows], options.repeat)
     readout = place_readout(lines[rows], header, remove_oversampling=options.remove_oversampling)
     placed = lines[np.concatenate([rows, repeat_rows, acs_rows])]
     discarded = check_discarded(placed)
@@ -167,17 +172,18 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
     doubts += told
     noise_from, noise_factor, told_of_noise = _noise(source, rows, readout, averages, options)
-    notes += [] if noise_from else [*told_of_noise, *_told_corners(readout)]
+    notes += [] if noise_from else [*told_of_noise, *corners_told(readout)]
     geometry, told, doubted = _geometry(header, lines[rows], readout, (kz.n, ky.n, readout.n), options)
     notes += told
     doubts += doubted
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
-    does = [*_placements(readout, ky, kz, lines[rows], header), *([] if discarded is None else [discarded])]
-    does += [*(told_of_noise if noise_from else []), *_told_calibration(acs_box)]
+    does = [*placements_told(readout, ky, kz, lines[rows], header), *([] if discarded is None else [discarded])]
+    does += [*(told_of_noise if noise_from else []), *calibration_told(acs_box)]
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
-        averages=averages, readout=readout, ky=ky, kz=kz, mask=mask, acceleration=acceleration,
-        caipi_shift=caipi_shift, acs_box=acs_box, voxel_size=voxel_size, geometry=geometry.source,
+        averages=averages, readout=readout, dwell_us=_dwell(lines[rows], readout), ky=ky, kz=kz, mask=mask,
+        acceleration=acceleration, caipi_shift=caipi_shift, acs_box=acs_box,
+        voxel_size=voxel_size, geometry=geometry.source,
         affine=unknown_affine(voxel_size, (kz.n, ky.n, readout.n)) if geometry.affine is None else geometry.affine,
         not_for_training=ONE_PARTITION if kz.n == 1 else None, counts=counts, does=tuple(does), notes=tuple(notes),
         doubts=tuple(doubts),
@@ -238,7 +244,12 @@ def _by_role(
         embedded = header.calibration != "separate"
     places = {(int(z), int(y)) for z, y in lines[["kz", "ky"]][image & (lines["repetition"] == first)]}
     overlap = sum((int(z), int(y)) in places for z, y in lines[["kz", "ky"]][own])
-    if own.any() and embedded and overlap:
+    fits = own.any() and not overlap and len(np.unique(lines[["coils", "samples"]][image | own])) == 1
+    if fits and not embedded and header.record is None and lines["repetition"][own].min() == first:
+        embedded = True  # a scan of its own would hold lines of the lattice too, unless this package wrote it
+        doubts.append("the header calls the calibration separate, yet its lines lie between those of the image, none "
+                      "was acquired twice: it is taken as part of the image")  # fmt: skip
+    elif own.any() and embedded and overlap:
         embedded = False
         if header.calibration == "embedded":
             doubts.append(f"the header calls the calibration embedded, yet {overlap} of its lines were acquired twice: "
@@ -250,13 +261,6 @@ def _by_role(
     repeat = options.repeat
     repeat_rows = np.flatnonzero(kspace & (lines["repetition"] == repeat)) if repeat is not None else np.empty(0, int)
     return rows, repeat_rows, np.flatnonzero(own) if not embedded else np.empty(0, int), doubts
-
-
-def _told_repetitions(repetitions: list[int], lines: LineTable, options: RawOptions) -> list[str]:
-    if len(repetitions) < 2:
-        return []
-    second = "" if options.repeat is None else f", and {options.repeat} as the second of a pair"
-    return [f"of {len(repetitions)} repetitions, {lines['repetition'][0]} is read{second}"]
 
 
 def _averaged(lines: LineTable, rows: Rows, options: RawOptions) -> tuple[Rows, int, list[str]]:
@@ -347,26 +351,17 @@ def _noise(
         scaling = (f"scaled by {factor:.2f} = √({own:.3g} µs / {image:.3g} µs / {source.header.bandwidth_ratio:.3g}), "
                    "from dwell times and receiver bandwidth")  # fmt: skip
     else:
-        scaling = "not scaled, since the dwell times are unknown"
+        exported = source.header.record is not None  # with its noise in the units of the lines
+        scaling = f"not scaled, since {'it was exported so' if exported else 'the dwell times are unknown'}"
     told = (f"the noise scan of {where} is kept, {len(noise) * samples} samples per coil, {scaling}: reconstruction "
             "pre-whitens with it, the samples themselves are not whitened")  # fmt: skip
     factor *= regridding.noise_gain if regridding is not None else 1
     return where, factor / sqrt(averages), [told]
 
 
-def _told_corners(readout: Readout) -> list[str]:
-    """What regridding does to the noise in the corners of k-space, where it is taken from them."""
-    if readout.regridding is None:
-        return []
-    share = readout.regridding.noise_sd[0] / readout.regridding.noise_gain
-    return [f"in the corners of k-space, regridding leaves {100 * share:.0f} % of the noise's mean SD"]
-
-
-def _told_calibration(acs_box: tuple[slice, slice] | None) -> list[str]:
-    if acs_box is None:
-        return []
-    size = tuple(part.stop - part.start for part in acs_box)
-    return [f"a separate calibration scan of (kz, ky) = {size} lines is taken along"]
+def _dwell(lines: LineTable, readout: Readout) -> float:
+    own = float(np.median(lines["dwell_us"]))
+    return own * readout.full / readout.n if 0 < own < np.inf and readout.regridding is None else 0.0
 
 
 def _geometry(
@@ -406,34 +401,3 @@ def _geometry(
         notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
                      "it: lay the images made of them upon it once")  # fmt: skip
     return settled, notes, doubts
-
-
-def _placements(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:
-    does = []
-    regridding = readout.regridding
-    if regridding is not None:
-        sd, correlation = regridding.noise_sd, regridding.correlation
-        does.append(
-            f"ramp sampling: {readout.samples} samples at unequal distances regridded to {readout.full}; the noise "
-            f"along the readout is then not white (SD {sd.min():.2f} to {sd.max():.2f} of a sample's, "
-            f"{regridding.noise_gain:.2f} on the whole, neighbours correlated up to {correlation:.2f}); between "
-            "lines it is as before"
-        )
-    elif readout.full > readout.samples:
-        does.append(f"asymmetric echo: {readout.full - readout.samples} of {readout.full} samples filled with zeros")
-    if readout.n < readout.full:
-        does.append(
-            f"readout oversampling {header.oversampling:g} (from {header.oversampling_source}) removed: "
-            f"{readout.full} → {readout.n} samples"
-        )
-    for axis, name in ((ky, "ky"), (kz, "kz")):
-        if axis.n == 1:
-            continue
-        if axis.centre != axis.n // 2:
-            does.append(f"central {name} line {axis.centre} moved to {axis.n // 2} of {axis.n}")
-        low, high = int(lines[name].min()) - axis.centre, int(lines[name].max()) - axis.centre
-        if (low, high) != (-(axis.n // 2), (axis.n - 1) // 2):
-            does.append(f"{name} acquired from {low} to {high}, zeros beyond: they count as not sampled")
-    if lines["reversed"].any():
-        does.append(f"{np.count_nonzero(lines['reversed'])} reversed lines flipped")
-    return does

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sn2nlib.errors import ChoiceError, ScanError, Sn2nError
+from sn2nlib.errors import ChoiceError, ScanError, naming
 from sn2nlib.parallel import usable_memory
 from sn2nlib.scans.dicom import is_dicom
 from sn2nlib.scans.images import is_image_name
@@ -23,7 +23,7 @@ from sn2nlib.scans.raw.lines import NOISE, RawSource
 from sn2nlib.scans.raw.mrd_variants import apply_variant
 from sn2nlib.scans.raw.plan import Plan, RawOptions, make_plan
 from sn2nlib.scans.raw.report import RawReport, closed_report, layout_report, raw_report, scan_report, unread_report
-from sn2nlib.scans.scan import FORMAT, Scan, load_scan, save_scan
+from sn2nlib.scans.scan import FORMAT, Scan, load_scan, save_scan, settle_lattice
 from sn2nlib.scans.sidecar import described
 from sn2nlib.scans.stream import read_header, write_partitions
 
@@ -113,14 +113,14 @@ def read_raw(
     if kind in (FORMAT, "layout"):
         _refuse_options(path, kind, options, measurement)
         return load_scan(path) if kind == FORMAT else _read_layout(path, options, largest)
-    with _naming(path):
+    with naming(path):
         source = _open(path, kind, measurement)
         plan = _plan(source, _with_pair(source, options))
         copies = (2 if plan.repeat_rows.size else 1) * (1 if source.header.variant is None else 2)
         needed = 8 * plan.readout.coils * int(np.prod(plan.shape)) * copies
         _check_largest(needed, largest, at_once=source.header.variant is not None)
         scan = _as_variant(assemble(source, plan), source, options)
-        scan = replace(scan, **_recorded(source, options))
+        scan = replace(scan, **_recorded(source, plan, options))
     _warn(path, plan)
     return scan
 
@@ -176,13 +176,13 @@ def convert_raw(
     if kind == "layout":
         save_scan(read_raw(path, measurement=measurement, largest=memory, **options), out, overwrite=True)
         return
-    with _naming(path):
+    with naming(path):
         source = _open(path, kind, measurement)
         if source.header.variant is not None:
             save_scan(read_raw(path, largest=memory, **options), out, overwrite=True)
             return
         plan = _plan(source, _with_pair(source, chosen))
-        known = besides_kspace(source, plan) | _recorded(source, chosen)
+        known = besides_kspace(source, plan) | _recorded(source, plan, chosen)
         if plan.repeat_rows.size:
             known["repeat"] = partitions(source, plan, plan.repeat_rows)
         shape = (plan.readout.coils, *plan.shape)
@@ -229,7 +229,7 @@ def inspect_raw(
         return scan_report(read_header(path), partial_fourier=partial_fourier)
     if kind == "layout":
         return _inspect_layout(path, chosen, partial_fourier)
-    with _naming(path):
+    with naming(path):
         source = _open(path, kind, measurement)
         try:
             plan = _plan(source, _with_pair(source, chosen))
@@ -249,22 +249,8 @@ def _inspect_layout(path: Path, options: RawOptions, partial_fourier: str) -> Ra
         raise
     except ScanError as error:
         return closed_report(layout.title, path, str(error).removeprefix(f"{path}: "))
-    with _naming(path):
+    with naming(path):
         return layout_report(facts, partial_fourier=partial_fourier)
-
-
-class _naming:
-    """Whatever goes wrong with a file becomes a `ScanError` that names it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, Sn2nError):
-            raise (ChoiceError if isinstance(error, ChoiceError) else ScanError)(f"{self.path}: {error}") from error
 
 
 def _of_layout(options: RawOptions) -> layouts.LayoutOptions:
@@ -273,7 +259,7 @@ def _of_layout(options: RawOptions) -> layouts.LayoutOptions:
 
 def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
     layout = layouts.find_layout(path)
-    with _naming(path):
+    with naming(path):
         _check_largest(layouts.kspace_bytes(path, layout), largest, at_once=True)
     scan = layouts.read_layout(path, layout, _of_layout(options))
     if "unknown" in scan.info["geometry"]:
@@ -378,7 +364,7 @@ def _plan(source: RawSource, options: RawOptions) -> Plan:
     does = [f"read as {variant.title}: signs, channel noise and axes already in image space set right"]
     if variant.training == "if_white":
         does.append("the noise along kz is measured with the samples: training is possible only if it is white")
-    reason = plan.not_for_training or variant.reason_against_training
+    reason = variant.reason_against_training or plan.not_for_training
     return replace(plan, does=(*plan.does, *does), not_for_training=reason)
 
 
@@ -397,11 +383,12 @@ def _as_variant(scan: Scan, source: RawSource, options: RawOptions) -> Scan:
     return replace(scan, kspace=kspace, acs=None, repeat=None, not_for_training=scan.not_for_training or reason)
 
 
-def _recorded(source: RawSource, options: RawOptions) -> dict[str, Any]:
+def _recorded(source: RawSource, plan: Plan, options: RawOptions) -> dict[str, Any]:
     """What the record of an exported file says more exactly than its headers; what the user gives still counts."""
     if source.header.record is None:
         return {}
     known = dict(described(source.header.record))
+    known |= settle_lattice(plan.mask, known["acceleration"], known["caipi_shift"])[0]  # the plan tells of doubts
     if options.voxel_size is not None or options.affine is not None or options.affine_from is not None:
         known = {name: value for name, value in known.items() if name not in ("voxel_size", "affine", "info")}
     return known

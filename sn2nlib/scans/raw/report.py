@@ -14,7 +14,7 @@ from sn2nlib.scans.needs import COPIES, MANY_COILS, least_memory, most_disk, sec
 from sn2nlib.scans.raw.layouts import LayoutFacts
 from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, Lengths, RawSource, Sizes, listed
 from sn2nlib.scans.raw.plan import Plan
-from sn2nlib.scans.scan import FORMAT
+from sn2nlib.scans.scan import FORMAT, ONE_PARTITION
 from sn2nlib.scans.stream import ScanHeader
 
 _FILLING = {
@@ -22,6 +22,8 @@ _FILLING = {
     "homodyne": "is filled by homodyne, with one phase map of the original for the halves too",
     "pocs": "is filled by projections (POCS), with one phase map of the original for the halves too",
 }  # of partial Fourier
+_LABELS = {"noise_sd": "noise SD, share of brightness", "added_noise_sigma": "added noise, multiples of SD"}  # of info
+_PAIR = "its two repetitions make them (--pairing repetitions)"
 _UNREAD = "reading, and so reconstruction and training: "
 
 
@@ -62,33 +64,40 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
     """Of a scan file, from its header."""
     info = dict(scan.info)
     source, done, notes = str(info.pop("geometry", "as stored")), info.pop("done", ()), info.pop("notes", ())
+    field, dwell = info.pop("field_strength", 0), info.pop("dwell_us", 0)
     mebibytes = scan.nbytes / 2**20
     acs_size = None if scan.acs_shape is None else scan.acs_shape[:2]
     values = {
         "format": f"{FORMAT} version {scan.version}",
         "made of": str(info.pop("source", "unknown")),
-        **{name.replace("_", " "): value for name, value in info.items() if isinstance(value, str | int | float)},
+        **{
+            _LABELS.get(name, name.replace("_", " ")): value
+            for name, value in info.items() if isinstance(value, str | int | float)
+        },
         "coils": scan.n_coils,
         **geometry_values(scan.shape, None if source == "unknown" else scan.voxel_size, scan.affine, source),
         **sampling_values(scan.mask, scan.acceleration, scan.caipi_shift, acs_size=acs_size),
         "noise scan": "none" if scan.noise is None else f"{scan.noise.shape[1]} samples per coil",
         "repetitions": 1 + scan.has_repeat,
+        "field strength T": _known(field),
+        "dwell time µs": _known(dwell),
         "k-space MiB": round(mebibytes, 1),
         **needed_values(scan.shape, scan.n_coils, scan_file=True),
     }
     reasons = cannot(
         scan.mask, scan.acceleration, scan.caipi_shift, has_acs=acs_size is not None,
-        not_for_training=scan.not_for_training, geometry=source, given_later=False,
+        not_for_training=scan.not_for_training, pairs=_PAIR if scan.has_repeat else None, geometry=source,
+        given_later=False,
     )  # fmt: skip
     does = tuple(f"when it was made: {told}" for told in done)
     return RawReport(
-        values, (*does, *filling(scan.mask, scan.acceleration, partial_fourier)), reasons, (), tuple(notes)
+        values, (*does, *filling(scan.mask, scan.acceleration, partial_fourier)), reasons, scan.doubts, tuple(notes)
     )
 
 
 def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") -> RawReport:
     """Of a raw file, from its line table and the plan; no samples are read."""
-    header, lines, readout = source.header, source.lines, plan.readout
+    header, readout = source.header, plan.readout
     mebibytes = 8 * readout.coils * float(np.prod(plan.shape)) / 2**20
     working = mebibytes * readout.full / readout.n
     acs_size = None if plan.acs_box is None else tuple(part.stop - part.start for part in plan.acs_box)
@@ -105,15 +114,15 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         "declared acceleration": header.acceleration or "not declared",
         "noise scan": plan.noise_from or "none",
         **{f"{name}s": len(plan.counts[name]) for name in ("repetition", "average", "contrast", "slice")},
-        "field strength T": header.field_strength or "unknown",
-        "dwell time µs": round(float(np.median(lines["dwell_us"][plan.rows])), 3) or "unknown",
+        "field strength T": _known(header.field_strength),
+        "dwell time µs": _dwell(float(np.median(source.lines["dwell_us"][plan.rows])), plan),
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + bool(plan.repeat_rows.size)) + min(192, 3 * working)),
         **needed_values(plan.shape, readout.coils),
     }
     reasons = cannot(
         plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
-        not_for_training=plan.not_for_training, geometry=plan.geometry,
+        not_for_training=plan.not_for_training, pairs=_pairs(source, plan), geometry=plan.geometry,
     )  # fmt: skip
     does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier))
     return RawReport(values, does, reasons, plan.doubts, plan.notes)
@@ -138,9 +147,10 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
     }
     reasons = cannot(
         mask, facts.acceleration, facts.caipi_shift, has_acs=facts.acs_size is not None,
-        not_for_training=facts.not_for_training, geometry=geometry.source,
+        not_for_training=facts.not_for_training, pairs=_PAIR if facts.has_repeat else None, geometry=geometry.source,
     )  # fmt: skip
-    return RawReport(values, (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier)), reasons)
+    does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier))
+    return RawReport(values, does, reasons, facts.doubts)
 
 
 def closed_report(kind: str, path: Path, reason: str) -> RawReport:
@@ -167,7 +177,7 @@ def unread_report(source: RawSource, reason: str) -> RawReport:
         "noise scan": "this measurement" if (lines["role"] == NOISE).any()
         else "none" if source.noise is None else "another measurement",
         **{f"{name}s": len(np.unique(image[name])) for name in ("repetition", "average", "contrast", "slice")},
-        "field strength T": header.field_strength or "unknown",
+        "field strength T": _known(header.field_strength),
         "file MiB": round(source.file_bytes / 2**20, 1),
     }  # fmt: skip
     return RawReport(values, (), (_UNREAD + reason,), header.doubts, header.notes)
@@ -184,7 +194,7 @@ def geometry_values(
         "field of view (z, y, x) mm": "unknown" if lengths is None else _rounded(lengths),
         "voxel size (z, y, x) mm": "unknown" if voxel_size is None else _rounded(voxel_size),
         "geometry": source,
-        "affine rows": [_rounded(row) for row in affine[:3]] if known and affine is not None else "unknown",
+        "affine rows mm": [_rounded(row) for row in affine[:3]] if known and affine is not None else "unknown",
     }
 
 
@@ -247,20 +257,23 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str
 
 def cannot(
     mask: Mask, acceleration: tuple[int, int], caipi_shift: int, *, has_acs: bool, not_for_training: str | None,
-    geometry: str = "", given_later: bool = True,
+    pairs: str | None = None, geometry: str = "", given_later: bool = True,
 ) -> tuple[str, ...]:  # fmt: skip
     """What the scan cannot serve for, with the reason, a sentence each.
 
-    `given_later`: whether the geometry can still be given, as for the scanner's files.
+    `pairs`: how two repetitions of the scan make halves; None: there is but one. `given_later`: whether the geometry
+    can still be given, as for the scanner's files.
     """
-    told = []
-    if not_for_training:
-        told.append(f"training: {not_for_training}")
-    else:
+    told, reason = [], not_for_training
+    if reason is None:
         try:
             split_kz(mask, acceleration=acceleration, caipi_shift=caipi_shift)
         except SamplingError as error:
-            told.append(f"training: {error}")
+            reason = str(error)
+    if reason is not None:
+        split = "halves (recon --halves): for the same reason"
+        mended = pairs is not None and not_for_training in (None, ONE_PARTITION)
+        told += [f"training: {reason}", f"{split}; but {pairs}" if mended else split]
     if acceleration != (1, 1) and not has_acs and _calibration(mask, None) == "none":
         told.append("reconstruction: undersampled, without calibration lines at the centre of k-space")
     if "unknown" in geometry:
@@ -268,6 +281,15 @@ def cannot(
         how = "unless given (--voxel-size, --affine-from)" if given_later else "which were not given when it was made"
         told.append(f"{what} of the images, {how}")
     return tuple(told)
+
+
+def _pairs(source: RawSource, plan: Plan) -> str | None:
+    """How two repetitions of the file make halves; None: there is but one."""
+    read = int(source.lines["repetition"][plan.rows[0]])
+    others = [repetition for repetition in plan.counts["repetition"] if repetition != read]
+    if plan.repeat_rows.size or not others:
+        return _PAIR if plan.repeat_rows.size else None
+    return f"two of its {len(others) + 1} repetitions make them (--repeat {others[0]} --pairing repetitions)"
 
 
 def _layout_does(facts: LayoutFacts) -> tuple[str, ...]:
@@ -316,6 +338,17 @@ def _share(acquired: np.ndarray, n: int, step: int) -> float:
         return 1.0
     reach = n / 2 if n / 2 - wide <= step else wide
     return round((reach + narrow) / (2 * reach), 2)
+
+
+def _dwell(own: float, plan: Plan) -> str | float:
+    """Dwell time as sampled and, if oversampling is removed, from one sample that is left to the next."""
+    kept = _known(plan.dwell_us)
+    return _known(own) if kept in (_known(own), "unknown") else f"{_known(own)}, {kept} without oversampling"
+
+
+def _known(value: Any) -> str | float:
+    """A number above 0, rounded to be read; other values say that it is unknown."""
+    return round(value, 3) if isinstance(value, int | float) and 0 < value < np.inf else "unknown"
 
 
 def _rounded(values: Any) -> tuple[float, ...]:
