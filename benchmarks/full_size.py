@@ -29,6 +29,7 @@ from scipy.linalg import blas
 
 from sn2nlib.fourier import pad
 from sn2nlib.recon import image_pair
+from sn2nlib.recon.replicas import white_noise
 from sn2nlib.sampling import acs_region, lattice_mask
 from sn2nlib.scans import acquire, digital_head
 from sn2nlib.scans.coils import noise_correlation
@@ -65,7 +66,7 @@ def simulate(path: Path, _: int, matrix: tuple[int, int, int]) -> dict[str, floa
     colour = np.linalg.cholesky(noise_correlation(COILS, [n * size for n in matrix], 0)).astype(np.complex64)
     colour *= np.float32(NOISE_SD)
     rng = np.random.default_rng(0)
-    noise = colour @ normal(rng, (COILS, 16384))
+    noise = colour @ white_noise((COILS, 16384), rng)
     write_partitions(
         path, (COILS, *matrix), partitions(scan.kspace, matrix, mask, colour, rng), mask=mask, acceleration=(2, 1),
         voxel_size=(size,) * 3, noise=noise, info={"source": "simulated for benchmarks/full_size.py"},
@@ -85,7 +86,7 @@ def partitions(
         inside = 0 <= kz - first < coarse.shape[1]
         partition = pad(gain * coarse[:, kz - first], (ny, nx)) if inside else np.zeros((COILS, ny, nx), np.complex64)
         rows = np.flatnonzero(mask[kz])
-        noise = colour @ normal(rng, (COILS, len(rows) * nx))
+        noise = colour @ white_noise((COILS, len(rows) * nx), rng)
         sampled = np.zeros_like(partition)
         sampled[:, rows] = partition[:, rows] + noise.reshape(COILS, len(rows), nx)
         yield sampled
@@ -183,7 +184,7 @@ def bare_transforms(shape: tuple[int, int, int], n_columns: int) -> np.ndarray:
     """Readouts once; (kz, ky) of three images."""
     (nz, ny, nx), workers = shape, os.cpu_count()
     rng = np.random.default_rng(0)
-    lines, planes = normal(rng, (VIRTUAL, n_columns, nx)), normal(rng, (VIRTUAL, nz, ny))
+    lines, planes = white_noise((VIRTUAL, n_columns, nx), rng), white_noise((VIRTUAL, nz, ny), rng)
     return timed(lambda: scipy.fft.ifft(lines, workers=workers), nz) + timed(
         lambda: scipy.fft.ifft2(planes, workers=workers), 3 * nx
     )
@@ -193,19 +194,21 @@ def bare_products(shape: tuple[int, int, int], mask: np.ndarray) -> np.ndarray:
     """Compression, normal equations of both kernels, filling of three images, Walsh's local covariances."""
     (nz, ny, nx), n_columns, rng = shape, int(mask.any(axis=0).sum()), np.random.default_rng(0)
     taps, sources = KERNEL[0], KERNEL[1] * KERNEL[2]
-    raw, matrix = normal(rng, (COILS, n_columns * nx)), normal(rng, (VIRTUAL, COILS))
+    raw, matrix = white_noise((COILS, n_columns * nx), rng), white_noise((VIRTUAL, COILS), rng)
     seconds = timed(lambda: matrix @ raw, nz)
     acs_z, acs_y = (part.stop - part.start for part in acs_region(mask))
     for n_targets, span in ((1, (2, 3)), (3, (4, 3))):
         n_windows = (acs_z - span[0] + 1) * (acs_y - span[1]) * (nx - taps + 1)
-        columns = np.asfortranarray(normal(rng, (4096, (sources * taps + n_targets) * VIRTUAL)).astype(np.complex128))
+        n_unknowns = (sources * taps + n_targets) * VIRTUAL
+        columns = np.asfortranarray(white_noise((4096, n_unknowns), rng).astype(np.complex128))
         gram = np.zeros((columns.shape[1],) * 2, np.complex128, order="F")
         seconds += timed(lambda a=columns, g=gram: blas.zherk(1.0, a, beta=1.0, c=g, trans=2, overwrite_c=1),  # type: ignore[misc]
                          -(-n_windows // 4096))
     for n_targets, cells, images in ((1, nz * ny // 2, 1), (3, nz * ny // 4, 2)):
-        weights, plane = normal(rng, (n_targets * VIRTUAL, sources * VIRTUAL)), normal(rng, (sources * VIRTUAL, cells))
+        weights = white_noise((n_targets * VIRTUAL, sources * VIRTUAL), rng)
+        plane = white_noise((sources * VIRTUAL, cells), rng)
         seconds += timed(lambda w=weights, p=plane: w @ p, images * nx)  # type: ignore[misc]
-    blocks = normal(rng, (-(-nz // 3) * -(-ny // 3), VIRTUAL, 27))
+    blocks = white_noise((-(-nz // 3) * -(-ny // 3), VIRTUAL, 27), rng)
     return seconds + timed(lambda: blocks @ blocks.conj().swapaxes(1, 2), -(-nx // 3))
 
 

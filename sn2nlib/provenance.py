@@ -81,20 +81,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # the suffix is kept whole, since nibabel and others decide the format by it
-        prefix, suffix = f".{path.name.split('.')[0]}-", "".join(path.suffixes)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if disk_is_full(error):
-            message = f"The disk is full; {path} was not written. Free some space and run again"
-            raise OSError(errno.ENOSPC, message) from error
-        raise
+        with _telling_a_full_disk(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # the suffix is kept whole, since nibabel and others decide the format by it
+            prefix, suffix = f".{path.name.split('.')[0]}-", "".join(path.suffixes)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=suffix)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -118,24 +114,31 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-"))
     try:
-        new, old = temporary / "new", temporary / "old"
-        new.mkdir()
-        yield new
-        if path.exists():
-            os.replace(path, old)
-        try:
-            os.replace(new, path)
-        except OSError:
-            if old.exists():
-                os.replace(old, path)
-            raise
+        with _telling_a_full_disk(path):
+            new, old = temporary / "new", temporary / "old"
+            new.mkdir()
+            yield new
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(new, path)
+            except OSError:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _telling_a_full_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if disk_is_full(error):
             message = f"The disk is full; {path} was not written. Free some space and run again"
             raise OSError(errno.ENOSPC, message) from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _umask() -> int:
@@ -148,6 +151,24 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, sort_keys=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a JSON file holds; empty where there is no such file."""
+    path = Path(path)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Sha256 of a file, as 64 hex digits."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def check_absent(path: Path, *, overwrite: bool) -> None:
+    """Raise FileExistsError if there is such a file and it may not be overwritten."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting (--overwrite)")
 
 
 def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settings: Any) -> Path:

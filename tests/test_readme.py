@@ -1,5 +1,6 @@
-"""The numbers of the README's prose are those of the committed report's tables, sentence by sentence."""
+"""The numbers of the README's prose, and of docs/, are those of the committed report's tables, sentence by sentence."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,11 +162,21 @@ def a_class() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "told",
-    [gains_in_psnr, verdicts, volumetry_gains, volumes, shares, what_can_be_removed, truth, vessel_walls, a_class],
+    ("told", "where"),
+    [
+        (gains_in_psnr, "README.md"),
+        (verdicts, "README.md"),
+        (volumetry_gains, "README.md"),
+        (shares, "README.md"),
+        (vessel_walls, "README.md"),
+        (a_class, "README.md"),
+        (volumes, "docs/evidence.md"),
+        (what_can_be_removed, "docs/evidence.md"),
+        (truth, "docs/evidence.md"),
+    ],
 )
-def test_the_readme_tells_the_numbers_of_the_report(told: Callable[[], list[str]]) -> None:
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+def test_the_readme_tells_the_numbers_of_the_report(told: Callable[[], list[str]], where: str) -> None:
+    text = " ".join((ROOT / where).read_text(encoding="utf-8").split())
     missing = [sentence for sentence in told() if sentence not in text]
     assert not missing, missing
 
@@ -173,3 +184,21 @@ def test_the_readme_tells_the_numbers_of_the_report(told: Callable[[], list[str]
 def test_every_gain_in_volumetry_has_a_share() -> None:
     gains = table("volumetry_gains")
     assert np.isfinite(chosen(gains, reference="full_sampled")["share"]).all()
+
+
+def anchors(page: Path) -> set[str]:
+    """Names that links into a page may end in, as GitHub makes them of its headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("where", ["README.md", "docs/evidence.md", "docs/raw_data.md"])
+def test_every_link_leads_somewhere(where: str) -> None:
+    page = ROOT / where
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    inside = [link.partition("#") for link in links if not link.startswith("https://")]
+    assert inside
+    for path, _, anchor in inside:
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"

@@ -6,7 +6,6 @@ two files that do not belong together are noticed. The state of a running traini
 `checkpoint.json` repeats that header for the reader.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sn2nlib.errors import CheckpointError, Sn2nError
-from sn2nlib.provenance import atomic_write, write_json
+from sn2nlib.provenance import atomic_write, sha256_of, write_json
 
 from .unet import UNet25D
 
@@ -142,7 +141,7 @@ def save_model(folder: Path, weights: Mapping[str, torch.Tensor], description: M
     """Write `model.safetensors` and `model.json` (the description and the checksum of the weights)."""
     path = folder / "model.safetensors"
     save_tensors(path, weights, {"architecture": description["architecture"]})
-    write_json(folder / "model.json", {**description, "weights_sha256": _sha256(path)})
+    write_json(folder / "model.json", {**description, "weights_sha256": sha256_of(path)})
 
 
 def read_description(folder: str | Path) -> dict[str, Any]:
@@ -189,7 +188,7 @@ def load_model(folder: str | Path) -> tuple[UNet25D, dict[str, Any]]:
             f"{folder / 'model.json'} describes a network that this version does not know ({error})"
         ) from error
     fill_network(network, weights, path)
-    if description.get("weights_sha256") not in (None, _sha256(path)):
+    if description.get("weights_sha256") not in (None, sha256_of(path)):
         raise CheckpointError(
             f"{path} is not the file that {folder / 'model.json'} describes; copy both again or train anew"
         )
@@ -233,8 +232,3 @@ def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,9 +3,8 @@
 A chapter whose material is missing says so and names the notebook that makes it.
 """
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,21 @@ from typing import Any
 import pandas as pd
 
 from sn2nlib.evaluation.metrics import CONVENTIONS
+from sn2nlib.provenance import read_json
 from sn2nlib.reporting import page
 from sn2nlib.reporting.demographics import table1, table1_html, table1_tests
 from sn2nlib.reporting.html import (
     CEILING,
     DIGITAL,
     NAMES,
-    NOTHING,
     PAPER,
     REAL,
     gains_html,
     own_noise_shares,
-    signed,
     table2_html,
 )
 from sn2nlib.reporting.published import Published
+from sn2nlib.reporting.wording import NOTHING, signed
 
 Chapter = tuple[str, str, str]
 
@@ -109,8 +108,12 @@ class Material:
     @property
     def unavailable(self) -> dict[str, str]:
         """Participants that could not be had, and why, as notebook 01 has noted."""
-        path = self.folder / "scans" / "unavailable.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        return read_json(self.folder / "scans" / "unavailable.json")
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The model's description; empty before there is one."""
+        return read_json(self.folder / "model" / "model.json")
 
     @property
     def left_over(self) -> list[Path]:
@@ -300,6 +303,11 @@ def _bias_tables(material: Material) -> str:
         caption = f"Mean bias in percent of the head’s mean. {NAMES.get(str(name), str(name))}, n = {n}"
         content += page.table(pd.DataFrame(shown), caption=caption, numbers=list(shown))
     return content
+
+
+def lacking_of(material: Material, tables: Sequence[str], notebook: str) -> str:
+    """Paragraphs for those of a notebook's tables that are missing; "" if none is."""
+    return "".join(lacking(name, notebook) for name in tables if name not in material.tables)
 
 
 def lacking(table: str, notebook: str) -> str:

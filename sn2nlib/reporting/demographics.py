@@ -8,8 +8,9 @@ import pandas as pd
 from great_tables import GT
 
 from sn2nlib.evaluation.statistics import GroupTest, anova, anova_from_summaries, chi2_from_counts
-from sn2nlib.reporting.html import DIGITAL, NOTHING, PAPER, format_p, provenance_note
+from sn2nlib.reporting.html import DIGITAL, PAPER, provenance_note
 from sn2nlib.reporting.published import Published
+from sn2nlib.reporting.wording import NOTHING, format_p, mean_sd, sentence
 
 SET_NAMES = {
     "training": "Training",
@@ -149,7 +150,7 @@ def _condition_rows(name: str, rows: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {
             "group": f"{SET_NAMES[name]}: conditions (numbers of participants)",
-            "row": str(condition)[:1].upper() + str(condition)[1:],
+            "row": sentence(str(condition)),
             "cohort": NOTHING if pd.isna(both["cohort"]) else f"{both['cohort']:.0f}",
             "published": NOTHING if pd.isna(both["published"]) else f"{both['published']:.0f}",
         }
@@ -179,9 +180,7 @@ def _number(row: pd.Series) -> str:
 
 
 def _age(row: pd.Series) -> str:
-    if math.isnan(row["age_mean"]):
-        return "not stated"
-    return f"{row['age_mean']:.0f}" + ("" if math.isnan(row["age_sd"]) else f" ± {row['age_sd']:.0f}")
+    return "not stated" if math.isnan(row["age_mean"]) else mean_sd(row["age_mean"], row["age_sd"], 0)
 
 
 def _sexes(row: pd.Series) -> str:

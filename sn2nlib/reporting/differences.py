@@ -1,8 +1,6 @@
 """What differs from the paper, and why: rows of the manifest, filled in with what this study did."""
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -12,6 +10,7 @@ from sn2nlib.reporting import page
 from sn2nlib.reporting.chapters import Chapter, Material
 from sn2nlib.reporting.demographics import SET_NAMES
 from sn2nlib.reporting.volumetry_chapter import engines
+from sn2nlib.reporting.wording import listed
 from sn2nlib.scans.black_blood import AT_REST, VOXEL
 from sn2nlib.scans.details import load_lesions, load_structures
 from sn2nlib.scans.manifest import manifest_folder
@@ -73,11 +72,11 @@ def facts(material: Material) -> dict[str, str]:
     manifest = manifest_folder()
     put = [each.name.replace("_", " ") for each in load_structures(manifest) if each.use == "inserted"]
     inserted = list(dict.fromkeys(put))
-    alpha = _described(material.folder).get("alpha")
+    alpha = material.model.get("alpha")
     return {
         "participants": ", ".join(f"{SET_NAMES.get(str(name), str(name)).lower()} {n}" for name, n in counts.items()),
         "real": f", and the image of a real head ({', '.join(real)})" if real else "",
-        "inserted": _listed(inserted),
+        "inserted": listed(inserted),
         "lesions": str(sum(name in set(people["participant"]) for name in load_lesions(manifest))),
         "readers": _readers(material.tables),
         "matrix": _by(scanner["matrix"]),
@@ -113,11 +112,6 @@ def facts(material: Material) -> dict[str, str]:
     }
 
 
-def _described(folder: Path) -> dict[str, Any]:
-    path = folder / "model" / "model.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 def _readers(tables: Mapping[str, pd.DataFrame]) -> str:
     if "readers" not in tables:
         return _NOT_YET
@@ -136,10 +130,6 @@ def _engines(tables: Mapping[str, pd.DataFrame]) -> str:
 def _weights(tables: Mapping[str, pd.DataFrame], settings: Mapping[str, Any]) -> str:
     found = tables["kappa"]["weights"].dropna() if "kappa" in tables else pd.Series(dtype=str)
     return str(found.iloc[0]) if len(found) else str(settings["readers"]["weights"])
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:-1]) + f" and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def _between(values: Any, word: str) -> str:

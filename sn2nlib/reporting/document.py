@@ -23,6 +23,7 @@ from sn2nlib.reporting.readers import (
     to_html,
 )
 from sn2nlib.reporting.tables import save_csv
+from sn2nlib.reporting.wording import listed
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _FONT, _SIZE, _NOTE_SIZE, _THIN, _THICK = "Arial", 7.5, 7, "6", "12"  # points; rules in eighths of a point
@@ -47,11 +48,11 @@ def methods_paragraph(summary: Summary, criteria: Criteria, *, versions: Mapping
     for group, readers in summary.readers.items():
         titles = list(summary.comparison.loc[summary.comparison["group"] == group, "title"].unique())
         who = f"{_number(len(readers))} {'synthetic ' if synthetic else ''}reader{'s' if len(readers) > 1 else ''}"
-        what = f", in {_number(len(titles))} parameter{'s' if len(titles) > 1 else ''} ({_listed(titles)})"
+        what = f", in {_number(len(titles))} parameter{'s' if len(titles) > 1 else ''} ({_named(titles)})"
         what = "" if titles == [GROUP_TITLES[group]] else what
         sentences.append(f"{GROUP_TITLES[group]} was scored by {who} in {summary.n_cases[group]} cases{what}.")
     sentences += [
-        f"Each reader scored both images of a case ({_listed(criteria.arms)}) on a "
+        f"Each reader scored both images of a case ({_named(criteria.arms)}) on a "
         f"{_number(len(criteria.scores))}-point scale, on which {criteria.scores[-1]} is best.",
         "The two images were compared for each reader and parameter with the Wilcoxon signed-rank test (two-sided "
         "asymptotic p, zero differences dropped, correction for ties, no continuity correction, as in SPSS); the "
@@ -75,7 +76,7 @@ def methods_paragraph(summary: Summary, criteria: Criteria, *, versions: Mapping
     sentences.append("P < 0.05 was taken as significant.")
     if versions:
         named = [f"{name} {versions[name]}" for name in ("python", "scipy", "pandas", "sn2n") if name in versions]
-        sentences.append(f"Computed with {_listed(named)}.".replace("python", "Python").replace("scipy", "SciPy"))
+        sentences.append(f"Computed with {_named(named)}.".replace("python", "Python").replace("scipy", "SciPy"))
     return " ".join(sentences)
 
 
@@ -322,6 +323,6 @@ def _number(count: int) -> str:
     return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
-def _listed(names: Sequence[str]) -> str:
-    words = [name[:1].lower() + name[1:] if name[1:2].islower() else name for name in map(str, names)]
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+def _named(names: Sequence[str]) -> str:
+    """Names without the capital of a title; abbreviations keep theirs."""
+    return listed([name[:1].lower() + name[1:] if name[1:2].islower() else name for name in map(str, names)])

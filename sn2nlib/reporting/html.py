@@ -16,6 +16,7 @@ from sn2nlib.evaluation.metrics import CONVENTIONS
 from sn2nlib.provenance import atomic_write
 from sn2nlib.reporting.published import Published
 from sn2nlib.reporting.tables import ARMS, METRICS
+from sn2nlib.reporting.wording import NOTHING, format_p, mean_sd, signed
 
 DIGITAL = (
     "Digital heads are not patients: their scans are simulated, their ages, sexes and conditions invented; "
@@ -49,7 +50,6 @@ _GAIN_DIGITS = {"PSNR_dB": 2, "SSIM": 4, "NRMSE_percent": 1}
 _GAIN_NAMES = {
     "PSNR_dB": "PSNR, dB higher", "SSIM": "SSIM, higher", "NRMSE_percent": "NRMSE, % of the original’s lower",
 }  # fmt: skip
-NOTHING = "–"  # stands where a table has no value
 
 
 def table2_html(
@@ -251,15 +251,9 @@ def _notes(table: GT, provenance: Mapping[str, Any], *, set_name: str, published
     return table
 
 
-def _mean_sd(row: pd.Series, digits: int) -> str:
-    if math.isinf(row["mean"]):
-        return "∞"
-    return f"{row['mean']:.{digits}f}" + ("" if math.isnan(row["sd"]) else f" ± {row['sd']:.{digits}f}")
-
-
 def _cells(part: pd.DataFrame, metric: str, level: float) -> dict[str, str]:
     rows = part[(part["metric"] == metric) & (part["noise_sigma"] == level)].set_index("arm")
-    found = {arm: _mean_sd(row, _DIGITS[metric]) for arm, row in rows.iterrows()}
+    found = {arm: mean_sd(row["mean"], row["sd"], _DIGITS[metric]) for arm, row in rows.iterrows()}
     texts = {arm: found.get(arm, NOTHING) for arm in ARMS}
     return texts | {"p": format_p(float(rows["p_value"].get("sN2N", math.nan)))}
 
@@ -269,22 +263,8 @@ def _published_cells(published: Published, metric: str, level: float) -> dict[st
     if not ((rows["metric"] == metric) & (rows["noise_sigma"] == level)).any():
         return {"p_original": NOTHING, "p_sN2N": NOTHING, "p_p": NOTHING}
     arms = {arm: published.value(metric, arm, level) for arm in ("original", "sN2N")}
-    texts = {f"p_{arm}": _mean_sd(row, _DIGITS[metric]) for arm, row in arms.items()}
+    texts = {f"p_{arm}": mean_sd(row["mean"], row["sd"], _DIGITS[metric]) for arm, row in arms.items()}
     return texts | {"p_p": str(arms["sN2N"]["p_value"])}
-
-
-def format_p(value: float) -> str:
-    """P-value for a table: three digits, "<0.001" below, a dash where there is none."""
-    if math.isnan(value):
-        return NOTHING
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def signed(value: float, digits: int) -> str:
-    """A gain or a bias for a table: with its sign, a dash where there is none."""
-    if math.isnan(value):
-        return NOTHING
-    return f"{value:+.{digits}f}".replace("-", "−").replace("+inf", "∞")
 
 
 def _bar(value: float, digits: int) -> str:

@@ -14,8 +14,9 @@ from great_tables import GT
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.readers.summary import ALL, AVERAGING, BOTH, FAMILY, POOLING, Summary
 from sn2nlib.evaluation.signed_rank import ONE_TEST
-from sn2nlib.reporting.html import NOTHING, PAPER, format_p, signed
+from sn2nlib.reporting.html import PAPER
 from sn2nlib.reporting.published import Published
+from sn2nlib.reporting.wording import NOTHING, fixed, format_p, mean_sd, signed
 
 SYNTHETIC = "Synthetic readers: a model observer gave these scores, no person did; p-values and κ describe the model."
 MPRAGE = ("image_quality", "fine_structures")
@@ -305,10 +306,7 @@ def _table(
 
 
 def _mean_sd(row: pd.Series, arm: str) -> str:
-    mean, sd = row[f"{arm}_mean"], row[f"{arm}_sd"]
-    if math.isnan(mean):
-        return NOTHING
-    return f"{mean:.1f}" + ("" if math.isnan(sd) else f"{_PLUS_MINUS}{sd:.1f}")
+    return mean_sd(row[f"{arm}_mean"], row[f"{arm}_sd"], 1, between=_PLUS_MINUS)
 
 
 def _row(table: pd.DataFrame, **values: str) -> pd.Series:
@@ -367,22 +365,18 @@ def _kappa_cells(row: pd.Series) -> dict[str, str]:
         "n": str(row["n"]), "same": f"{row['percent_agreement']:.0f}",
         "kappa": _kappa(row) if math.isnan(row["kappa"]) else f"{_kappa(row)} {_interval(row['low'], row['high'])}",
         "bootstrap": _interval(row["boot_low"], row["boot_high"]), "p": format_p(row["p"]), "band": row["band"],
-        "ac2": f"{_two(row['ac2'])} {_interval(row['ac2_low'], row['ac2_high'])}",
+        "ac2": f"{fixed(row['ac2'], 2)} {_interval(row['ac2_low'], row['ac2_high'])}",
     }  # fmt: skip
 
 
 def _kappa(row: pd.Series) -> str:
     if math.isnan(row["kappa"]):
         return "undefined*"
-    return _two(row["kappa"], 3) + ("*" if row["doubtful"] else "")
+    return fixed(row["kappa"], 3) + ("*" if row["doubtful"] else "")
 
 
 def _interval(low: float, high: float) -> str:
-    return NOTHING if math.isnan(low) else f"[{_two(low)}, {_two(high)}]"
-
-
-def _two(value: float, digits: int = 2) -> str:
-    return NOTHING if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+    return NOTHING if math.isnan(low) else f"[{fixed(low, 2)}, {fixed(high, 2)}]"
 
 
 def _range_notes(part: pd.DataFrame, published: Published | None, groups: Sequence[str]) -> list[str]:
@@ -392,7 +386,7 @@ def _range_notes(part: pd.DataFrame, published: Published | None, groups: Sequen
     kappas = part.loc[part["arm"] == BOTH, "kappa"].dropna()
     quantity = next(_PUBLISHED_KAPPA[group] for group in groups if group in _PUBLISHED_KAPPA)
     theirs = _published_row(published, quantity)
-    here = f"from {_two(kappas.min(), 3)} to {_two(kappas.max(), 3)}" if len(kappas) else "undefined throughout"
+    here = f"from {fixed(kappas.min(), 3)} to {fixed(kappas.max(), 3)}" if len(kappas) else "undefined throughout"
     return [
         f"κ over the parameters, both arms pooled: {here}; published: from {theirs['low']} to {theirs['high']} "
         f"({theirs['detail']}). (Whether the paper pooled the arms is not stated in it; we chose.)"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from sn2nlib.reporting import page
-from sn2nlib.reporting.chapters import Chapter, Material, lacking, plain_table
+from sn2nlib.reporting.chapters import Chapter, Material, lacking_of, plain_table
 from sn2nlib.reporting.readers import NAMES, SYNTHETIC
 
 TABLES = (
@@ -25,9 +25,8 @@ _MEASURES = {
 
 def readers(material: Material) -> Chapter:
     """Scores, agreement, what was looked at, and the methods paragraph."""
-    missing = [name for name in TABLES if name not in material.tables]
-    if missing:
-        return *_ANCHOR, "".join(lacking(name, "08_readers") for name in missing)
+    if missing := lacking_of(material, TABLES, "08_readers"):
+        return *_ANCHOR, missing
     tables, folder = material.tables, material.folder / FOLDER
     synthetic = set(tables["readers"]["source"]) == {"synthetic"}
     content = page.paragraph(SYNTHETIC, kind="missing") if synthetic else ""

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import ipywidgets as widgets
 import numpy as np
 from ipyevents import Event
-from nibabel.affines import voxel_sizes
 
 from sn2nlib.errors import ReadingError, Sn2nError
 from sn2nlib.evaluation.readers.criteria import SCORES
@@ -22,6 +21,7 @@ from sn2nlib.evaluation.readers.session import SIDES, Session, open_image
 from sn2nlib.reporting.figures.planes import window
 from sn2nlib.reporting.reading_parts import ELSEWHERE, KEYS, STYLE, criteria_table, make_box, make_html
 from sn2nlib.reporting.reading_slices import Circle, Look, along, draw_slice, offset, slice_count
+from sn2nlib.scans.images import voxel_size_of
 
 PLANES = ("axial", "coronal", "sagittal")
 SECONDS_BETWEEN_LOOKS = 0.5  # at the log, which another page of the same reader may have lengthened
@@ -341,8 +341,7 @@ class ReadingRoom:
         self._shown = self.session.place
         self._volumes = {side: volume for side, (volume, _) in opened.items()}
         self._affine = opened["left"][1]
-        x, y, z = (float(size) for size in voxel_sizes(self._affine))
-        self._voxel_size = z, y, x
+        self._voxel_size = voxel_size_of(self._affine)
         top = float(np.mean([window(volume[::3, ::3, ::3]) for volume in self._volumes.values()]))
         self._window = 0.0, top
         self._indices = {plane: slice_count(self._volumes["left"], plane) // 2 for plane in PLANES}

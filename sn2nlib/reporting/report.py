@@ -132,8 +132,8 @@ def _run_record(
         "title": title,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **material.provenance,
-        "alpha": _model(material.folder).get("alpha"),
-        "training_precision": _model(material.folder).get("training", {}).get("precision"),
+        "alpha": material.model.get("alpha"),
+        "training_precision": material.model.get("training", {}).get("precision"),
         "gains": _gains_record(material.tables.get("table2_gains")),
         "volumetry": _volumetry_record(material.tables),
         "vessel_wall": _records(material.tables["vessel_wall_bars"]) if "vessel_wall_bars" in material.tables else [],
@@ -141,12 +141,6 @@ def _run_record(
         "seconds": dict(seconds),
         "settings": dict(material.settings),
     }
-
-
-def _model(out: Path) -> dict[str, Any]:
-    """The model's description; empty before there is one."""
-    path = out / "model" / "model.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _gains_record(gains: pd.DataFrame | None) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pandas as pd
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.signed_rank import wilcoxon
 from sn2nlib.evaluation.statistics import paired_t
+from sn2nlib.reporting.wording import NOTHING, format_p, rounded
 
 ARMS = ("original", "sN2N", "fine_tuned", "vwi_only", "blur", "noise_free")
 ARM_NAMES = {
@@ -199,7 +200,7 @@ def _comment(measure: str, wide: Mapping[str, pd.DataFrame], learnt: Mapping[str
     arms = [arm for arm in ("original", "sN2N", "fine_tuned", "noise_free") if not math.isnan(means[arm])]
     told = ", ".join(f"{ARM_NAMES[arm]} {means[arm]:.4g}" for arm in arms)
     if measure in _DARK and lumen["original"] > lumen["noise_free"]:
-        floor = f"lumen at {_number(lumen['original'])} in the original, {_number(lumen['noise_free'])} without noise"
+        floor = f"lumen at {rounded(lumen['original'])} in the original, {rounded(lumen['noise_free'])} without noise"
         return f"{told}; {floor}. We suppose that it learns this floor, which its labels, magnitudes too, share"
     if learnt is None:
         return f"{told}. We suppose that it has too little to learn from"
@@ -250,22 +251,18 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
         row = {"Measure": MEASURES[str(measure)][0]}
         cells: dict[Any, Any] = part.set_index("arm").to_dict("index")
         for arm in ARMS:
-            row[ARM_NAMES[arm]] = _cell(cells[arm]) if arm in cells else "–"
-        row["Geometry"] = _number(cells["geometry"]["mean"]) if "geometry" in cells else "–"
+            row[ARM_NAMES[arm]] = _cell(cells[arm]) if arm in cells else NOTHING
+        row["Geometry"] = rounded(cells["geometry"]["mean"]) if "geometry" in cells else NOTHING
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _cell(row: Mapping[str, float]) -> str:
-    spread = "" if math.isnan(row["sd"]) else f" ± {_number(row['sd'])}"
+    spread = "" if math.isnan(row["sd"]) else f" ± {rounded(row['sd'])}"
     tests = [f"{name} {_p(row[column])}" for name, column in (("t", "p_value"), ("W", "p_wilcoxon"))]
     tested = "" if math.isnan(row["p_wilcoxon"]) else f" ({', '.join(tests)})"
-    return f"{_number(row['mean'])}{spread}{tested}"
-
-
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3g}"
+    return f"{rounded(row['mean'])}{spread}{tested}"
 
 
 def _p(value: float) -> str:
-    return "–" if math.isnan(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return format_p(value).replace("<", "< ")

@@ -3,9 +3,10 @@
 import pandas as pd
 
 from sn2nlib.reporting import page
-from sn2nlib.reporting.chapters import Chapter, Material, lacking
-from sn2nlib.reporting.html import DIGITAL, NOTHING
+from sn2nlib.reporting.chapters import Chapter, Material, lacking_of
+from sn2nlib.reporting.html import DIGITAL
 from sn2nlib.reporting.vessel_wall import ARM_NAMES, not_better, not_shown, readable
+from sn2nlib.reporting.wording import rounded
 from sn2nlib.scans.black_blood import VOXEL
 
 TABLES = ("vessel_wall", "vessel_wall_per_scan", "vessel_wall_bars")
@@ -25,9 +26,8 @@ _ANCHOR = "vessel-wall", "Generalisation to vessel wall imaging (Figure 6)"
 
 def vessel_wall(material: Material) -> Chapter:
     """Images of a sequence that the network never saw: measures, tests, what was asked, and views."""
-    missing = [name for name in TABLES if name not in material.tables]
-    if missing:
-        return *_ANCHOR, "".join(lacking(name, "07_vessel_wall") for name in missing)
+    if missing := lacking_of(material, TABLES, "07_vessel_wall"):
+        return *_ANCHOR, missing
     table, values, asked = (material.tables[name] for name in TABLES)
     n = values["scan"].nunique()
     voxel = " × ".join(f"{size:g}" for size in VOXEL)
@@ -50,10 +50,10 @@ def _verdicts(asked: pd.DataFrame) -> str:
     for arm, part in asked.groupby("arm", sort=False):
         rows = pd.DataFrame({
             "What is asked": part["bar"],
-            "Found": [_shown(value) for value in part["value"]],
+            "Found": [rounded(value) for value in part["value"]],
             "Limit": [f"{value:.3g}" for value in part["limit"]],
-            "p against sN2N, t": [_shown(value) for value in part["p_sN2N"]],
-            "W": [_shown(value) for value in part["p_sN2N_wilcoxon"]],
+            "p against sN2N, t": [rounded(value) for value in part["p_sN2N"]],
+            "W": [rounded(value) for value in part["p_sN2N_wilcoxon"]],
             "Verdict": part["verdict"],
         }).drop(columns=[] if part["p_sN2N"].notna().any() else ["p against sN2N, t", "W"])  # fmt: skip
         content += page.table(rows, caption=f"{ARM_NAMES[str(arm)]}: bars", numbers=list(rows.columns[1:-1]))
@@ -70,7 +70,3 @@ def _unbroken(text: str) -> str:
     for sign in ("± ", "(t ", "W ", "< "):
         text = text.replace(sign, sign.replace(" ", "\u00a0"))
     return text
-
-
-def _shown(value: float) -> str:
-    return NOTHING if pd.isna(value) else f"{value:.3g}"

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from sn2nlib.reporting import page
-from sn2nlib.reporting.chapters import Chapter, Material, lacking
+from sn2nlib.reporting.chapters import Chapter, Material, lacking_of
 from sn2nlib.reporting.html import NAMES
 from sn2nlib.reporting.volumetry import excluded_sentence
 from sn2nlib.reporting.volumetry_html import dsc_html, row_name, surfaces_html, truth_html, volumes_html
@@ -20,9 +20,8 @@ _ANCHOR = "volumetry", "Volumetry (Table 2)"
 
 def volumetry(material: Material) -> Chapter:
     """The DSC rows of Table 2, volumes, structures, and labels on images."""
-    missing = [name for name in TABLES if name not in material.tables]
-    if missing:
-        return *_ANCHOR, "".join(lacking(name, "06_volumetry") for name in missing)
+    if missing := lacking_of(material, TABLES, "06_volumetry"):
+        return *_ANCHOR, missing
     tables = material.tables
     table, gains, volumes = (tables[name] for name in TABLES[:3])
     told = engines(tables["volumetry_engines"])

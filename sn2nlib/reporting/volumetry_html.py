@@ -10,9 +10,10 @@ from great_tables import GT
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.volumetry.measures import INSIDE
 from sn2nlib.evaluation.volumetry.tissue import MarkovTissues
-from sn2nlib.reporting.html import DIGITAL, NAMES, NOTHING, PAPER, REAL, format_p, provenance_note, signed
+from sn2nlib.reporting.html import DIGITAL, NAMES, PAPER, REAL, provenance_note
 from sn2nlib.reporting.published import Published
 from sn2nlib.reporting.volumetry import DIGITAL_ATLAS, DSC_METRICS, ENOUGH, SECOND_METRIC, TISSUE_NAMES, crossings
+from sn2nlib.reporting.wording import NOTHING, format_p, mean_sd, signed
 
 _KIND = {metric: kind for kind, metric in DSC_METRICS.items()} | {SECOND_METRIC: "subcortical_second"}
 ROW_NAMES = {
@@ -247,9 +248,7 @@ def row_name(metric: str, engines: Mapping[str, str]) -> str:
 
 def _mean_sd(cell: pd.DataFrame, arm: str) -> str:
     mean, sd = (float(cell[column].get(arm, math.nan)) for column in ("mean", "sd"))
-    if math.isnan(mean):
-        return NOTHING
-    return f"{mean:.3f}" + ("" if math.isnan(sd) else f" ± {sd:.3f}")
+    return mean_sd(mean, sd, 3)
 
 
 def _gain_cells(gains: pd.DataFrame, set_name: str, metric: str, level: float) -> dict[str, str]:

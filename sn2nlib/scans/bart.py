@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ScanError
-from sn2nlib.provenance import atomic_write
+from sn2nlib.provenance import atomic_write, check_absent
 from sn2nlib.scans.scan import OPTIONAL, Scan, check_space
 from sn2nlib.scans.sidecar import describe, described
 from sn2nlib.scans.stream import ScanHeader, coil_by_coil, held
@@ -59,8 +59,8 @@ def save_bart(scan: Scan | ScanHeader, basename: str | os.PathLike[str], *, over
     if scan.noise is not None:
         shapes["noise"] = (scan.n_coils, 1, 1, scan.noise.shape[1])
     existing = [path for path in bart_files(base) if path.exists()]
-    if existing and not overwrite:
-        raise FileExistsError(f"{existing[0]} exists; choose another name or ask for overwriting (--overwrite)")
+    for path in existing:
+        check_absent(path, overwrite=overwrite)
     with ExitStack() as files:  # renamed in reverse order: the description, which makes the set complete, is the last
         record = files.enter_context(atomic_write(_beside(base, ".json")))
         check_space(record, 8 * sum(int(np.prod(shape)) for shape in shapes.values()))

@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 
 from sn2nlib.errors import SamplingError, ScanError
-from sn2nlib.provenance import atomic_write
+from sn2nlib.provenance import atomic_write, check_absent
 from sn2nlib.sampling import acs_region, find_lattice
 from sn2nlib.scans.bart import save_bart
 from sn2nlib.scans.scan import Scan, check_space, tell_doubts
@@ -92,8 +92,7 @@ def save_ismrmrd(scan: Scan | ScanHeader, path: str | os.PathLike[str], *, overw
     """
     ismrmrd = _library()
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting (--overwrite)")
+    check_absent(path, overwrite=overwrite)
     if max(held(scan)["kspace"]) > _LONGEST:
         raise ScanError(f"kspace: ISMRMRD counts to {_LONGEST} at most, the shape is {held(scan)['kspace']}")
     header = _xml(ismrmrd, scan)

@@ -66,8 +66,13 @@ class Geometry:
     @property
     def voxel_size(self) -> tuple[float, float, float]:
         """(z, y, x) in mm."""
-        x, y, z = (float(size) for size in nib.affines.voxel_sizes(self.affine))
-        return z, y, x
+        return voxel_size_of(self.affine)
+
+
+def voxel_size_of(affine: np.ndarray) -> tuple[float, float, float]:
+    """(z, y, x) in mm of an image whose affine, stored as (x, y, z), is given."""
+    x, y, z = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
+    return float(z), float(y), float(x)
 
 
 def read_image(path: str | os.PathLike[str], *, as_acquired: bool = False) -> tuple[np.ndarray, Geometry]:

@@ -224,13 +224,8 @@ def load_sources(folder: str | os.PathLike[str]) -> dict[str, Source]:
         Naming every bad entry.
     """
     path = Path(folder, "sources.yaml")
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ManifestError(f"{path} cannot be read: {error}") from error
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise ManifestError(f"{path} must be a list of entries with the keys {', '.join(_SOURCES.columns)}")
     columns = list(_SOURCES.columns)
+    entries = read_entries(path, columns)
     unknown = [
         (row, f"unknown key {key!r}")
         for row, entry in enumerate(entries) for key in entry if key not in columns
@@ -308,12 +303,7 @@ def load_howto(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
         Naming every bad entry.
     """
     path = Path(folder, "howto.yaml")
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ManifestError(f"{path} cannot be read: {error}") from error
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ManifestError(f"{path} must be a list of entries with the keys {', '.join(HOWTO_KEYS)}")
+    entries = read_entries(path, HOWTO_KEYS, may_be_empty=True)
     known = {layout.name for layout in load_layouts()}
     problems = [
         (row, f"the keys must be {', '.join(HOWTO_KEYS)}, each with words, not {', '.join(map(str, entry))}")
@@ -326,6 +316,33 @@ def load_howto(folder: str | os.PathLike[str]) -> list[dict[str, str]]:
     ]  # fmt: skip
     _raise(path, problems, unit="entry", first=1)
     return [{key: " ".join(words.split()) for key, words in entry.items()} for entry in entries]
+
+
+def read_entries(path: Path, keys: Sequence[str], *, may_be_empty: bool = False) -> list[dict[Any, Any]]:
+    """The entries of a YAML file that is a list of them; their keys are not checked.
+
+    Parameters
+    ----------
+    path
+        The file.
+    keys
+        What the entries are to have, as the error message says.
+    may_be_empty
+        Whether a list without entries will do.
+
+    Raises
+    ------
+    ManifestError
+        If the file cannot be read, or is no such list.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ManifestError(f"{path} cannot be read: {error}") from error
+    is_list = isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)
+    if not is_list or not (entries or may_be_empty):
+        raise ManifestError(f"{path} must be a list of entries with the keys {', '.join(keys)}")
+    return list(entries)
 
 
 def _read_csv(path: Path, schema: pa.DataFrameSchema) -> pd.DataFrame:

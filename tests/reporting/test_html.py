@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sn2nlib.errors import StudyError
-from sn2nlib.reporting.html import format_p, gains_html, own_noise_shares, provenance_note, save_html, table2_html
+from sn2nlib.reporting.html import gains_html, own_noise_shares, provenance_note, save_html, table2_html
 from sn2nlib.reporting.published import Published, load_published
 from sn2nlib.reporting.tables import gains, per_scan, table2
 
@@ -147,14 +147,6 @@ def test_page_is_the_same_every_time(values: pd.DataFrame, published: Published)
     table = table2(values)
     first, second = (table2_html(table, published, provenance=PROVENANCE).as_raw_html() for _ in range(2))
     assert first == second
-
-
-@pytest.mark.parametrize(
-    ("p", "shown"),
-    [(0.0, "<0.001"), (0.00099, "<0.001"), (0.001, "0.001"), (0.0123, "0.012"), (math.nan, "–")],
-)
-def test_p_values(p: float, shown: str) -> None:
-    assert format_p(p) == shown
 
 
 def test_provenance_says_what_it_knows() -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from sn2nlib.errors import ManifestError
+from sn2nlib.provenance import sha256_of
 from sn2nlib.scans import manifest, sources
 from sn2nlib.scans.sources import Source, SourceUnavailable
 
@@ -123,7 +124,7 @@ def test_installed_packages_hold_the_listed_files(cache: Path) -> None:
 def test_local_copies_are_the_listed_files(require: Callable[..., Path], name: str) -> None:
     path = require("data", LISTED[name].file)
     assert path.stat().st_size == LISTED[name].size
-    assert sources.sha256_of(path) == LISTED[name].sha256
+    assert sha256_of(path) == LISTED[name].sha256
 
 
 def test_real_head_is_the_listed_file() -> None:

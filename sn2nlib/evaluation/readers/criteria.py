@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sn2nlib.errors import ManifestError
-from sn2nlib.scans.manifest import manifest_folder
+from sn2nlib.scans.manifest import manifest_folder, read_entries
 
 ARMS = ("original", "sN2N")
 GROUPS = ("image_quality", "fine_structures", "lesions", "vessel_wall")
@@ -124,13 +122,7 @@ def load_criteria(folder: str | os.PathLike[str] | None = None) -> Criteria:
 
 def _entries(path: Path, keys: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The entries of a YAML list that have these keys, and no others."""
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ManifestError(f"{path} cannot be read: {error}") from error
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise ManifestError(f"{path} must be a list of entries with the keys {', '.join(keys)}")
-    problems = []
+    entries, problems = read_entries(path, keys), []
     for number, entry in enumerate(entries, 1):
         problems += [f"entry {number}: no value for {key!r}" for key in keys if not entry.get(key)]
         problems += [f"entry {number}: unknown key {key!r}" for key in entry if key not in keys + optional]

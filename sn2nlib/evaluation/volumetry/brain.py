@@ -14,6 +14,7 @@ from scipy.ndimage import binary_dilation, label
 
 from sn2nlib.errors import SegmentationError
 from sn2nlib.evaluation.volumetry.mixture import Mixture, even_out, refined
+from sn2nlib.scans.images import voxel_size_of
 
 LITRES = (0.9, 2.2)  # of a believable brain with its inner CSF
 _SECOND = 0.05  # largest share of the brain that a second object may have
@@ -184,7 +185,7 @@ def correct_bias(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tup
     ----------
     .. [1] Tustison NJ et al. N4ITK: improved N3 bias correction. IEEE Trans Med Imaging 2010;29:1310–1320.
     """
-    sizes = voxel_sizes(affine)
+    sizes = voxel_size_of(affine)
     box = box_of(mask, sizes)
     signal, inside = np.maximum(image[box], 0), mask[box]
     even = signal / _coarse_field(signal, inside, affine, sizes)
@@ -214,12 +215,6 @@ def _coarse_field(
         return_bias_field=True,
     ).numpy()
     return refined(field[2:-2, 2:-2, 2:-2], steps, image.shape)
-
-
-def voxel_sizes(affine: np.ndarray) -> tuple[float, float, float]:
-    """(z, y, x) in mm of an image whose affine, stored as (x, y, z), is given."""
-    x, y, z = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
-    return float(z), float(y), float(x)
 
 
 def bounding_box(mask: np.ndarray, *, margin: int | Sequence[int] = 1) -> tuple[slice, ...]:

@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 import psutil
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sn2nlib.errors import ProfileError, SegmentationError
-from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES
+from sn2nlib.evaluation.volumetry.checked_yaml import read_yaml
+from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES, last_line
 from sn2nlib.evaluation.volumetry.grids import read_labels
 from sn2nlib.scans.images import write_image
 
@@ -111,15 +111,7 @@ def load_template(path: str | os.PathLike[str]) -> Template:
         If there is no such file, or something in it is wrong; every fault is listed.
     """
     path = Path(path)
-    try:
-        return Template.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise ProfileError(f"there is no command template {path}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ProfileError(f"{path}: not a YAML file: {error}") from error
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
-        raise ProfileError(f"{path}: {faults}") from error
+    return read_yaml(path, Template, missing=f"there is no command template {path}", raised=ProfileError)
 
 
 class CommandSegmenter:
@@ -177,7 +169,7 @@ class CommandSegmenter:
                 _kill(running.pid)
                 raise SegmentationError(f"{self.name} did not end within {self.template.minutes:g} min") from error
         if running.returncode != 0:
-            last = ((complaint.strip() or said.strip() or "it said nothing").splitlines())[-1][:_TOLD]
+            last = last_line(said, complaint)[:_TOLD]
             raise SegmentationError(f"{self.name} failed with code {running.returncode}: {last}")
 
 

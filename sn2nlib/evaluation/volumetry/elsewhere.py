@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from sn2nlib.errors import SegmentationError
+from sn2nlib.evaluation.volumetry.checked_yaml import read_yaml
 from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES, Segmentation, judge
 from sn2nlib.evaluation.volumetry.experiment import TRUTH, Case, save_segmentation
 from sn2nlib.evaluation.volumetry.grids import read_labels
@@ -103,15 +103,8 @@ def _adopted(path: Path, case: Case, shape: tuple[int, ...], kind: str, engine: 
 
 
 def _read_engines(path: Path) -> dict[str, _Engine]:
-    try:
-        found = _Engines.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))).root
-    except FileNotFoundError as error:
-        raise SegmentationError(f"{path} is missing: it names the engine and the version of each kind") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SegmentationError(f"{path}: not a YAML file: {error}") from error
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}".lstrip(": ") for e in error.errors())
-        raise SegmentationError(f"{path}: {faults}") from error
+    missing = f"{path} is missing: it names the engine and the version of each kind"
+    found = read_yaml(path, _Engines, missing=missing, raised=SegmentationError).root
     if not found:
         raise SegmentationError(f"{path} names no engine; it needs tissue, subcortical or both")
     return {str(kind): engine for kind, engine in found.items()}

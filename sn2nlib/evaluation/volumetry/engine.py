@@ -193,6 +193,11 @@ def _checked(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32)
 
 
+def last_line(said: str, complaint: str) -> str:
+    """The last line of what a program that failed wrote, of its complaints first."""
+    return (complaint.strip() or said.strip() or "it said nothing").splitlines()[-1]
+
+
 def _checked_affine(affine: np.ndarray) -> np.ndarray:
     affine = np.asarray(affine, dtype=float)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():

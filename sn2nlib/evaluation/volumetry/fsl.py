@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import SegmentationError
-from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES
+from sn2nlib.evaluation.volumetry.engine import SUBCORTICAL, TISSUES, last_line
 from sn2nlib.evaluation.volumetry.grids import read_labels
 from sn2nlib.scans.images import write_image
 
@@ -147,8 +147,7 @@ def _run(program: str, *arguments: str, **options: Any) -> None:
     except (OSError, RuntimeError) as error:
         raise SegmentationError(f"the FSL program {program} could not be run: {error}") from error
     if code != 0:
-        last = (complaint.strip() or said.strip() or "it said nothing").splitlines()[-1]
-        raise SegmentationError(f"the FSL program {program} failed with code {code}: {last}")
+        raise SegmentationError(f"the FSL program {program} failed with code {code}: {last_line(said, complaint)}")
 
 
 def _output(base: Path, program: str) -> Path:

@@ -8,9 +8,10 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filt
 from scipy.special import expit
 
 from sn2nlib.errors import SegmentationError
-from sn2nlib.evaluation.volumetry.brain import box_of, find_brain, voxel_sizes
+from sn2nlib.evaluation.volumetry.brain import box_of, find_brain
 from sn2nlib.evaluation.volumetry.engine import TISSUES
 from sn2nlib.evaluation.volumetry.mixture import Mixture
+from sn2nlib.scans.images import voxel_size_of
 
 BETA = 0.3  # weight of a neighbour; 0.22 and 0.4 agree less with the truth of noisy development heads
 _RIM = 1.5  # mm around the brain that deepbet cuts out, or one voxel, in which CSF is looked for
@@ -88,7 +89,7 @@ class MarkovTissues:
         """Labels (z, y, x) uint8 of a whole-head image; see `Segmenter`."""
         brain = find_brain(image, affine)
         labels = np.zeros(image.shape, np.uint8)
-        sizes = voxel_sizes(affine)
+        sizes = voxel_size_of(affine)
         box = box_of(brain.mask, sizes)
         labels[box] = classify(brain.image[box], brain.mask[box], brain.tissues, sizes=sizes, beta=self.beta)
         return labels

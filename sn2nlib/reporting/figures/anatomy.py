@@ -24,7 +24,8 @@ from sn2nlib.reporting.figures.planes import (
     window,
     write_on,
 )
-from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, SIDE, TOP, WIDTH, Sheet, sentence, signed
+from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, SIDE, TOP, WIDTH, Sheet
+from sn2nlib.reporting.wording import sentence, signed
 
 Voxel = tuple[float, float, float]
 ARMS = {"original": "Original", "sN2N": "sN2N"}

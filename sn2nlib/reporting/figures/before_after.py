@@ -15,7 +15,8 @@ from sn2nlib.reporting.figures.planes import (
     view,
     window,
 )
-from sn2nlib.reporting.figures.sheet import BOTTOM, SIDE, SMALL, TOP, WIDTH, Sheet, sentence
+from sn2nlib.reporting.figures.sheet import BOTTOM, SIDE, SMALL, TOP, WIDTH, Sheet
+from sn2nlib.reporting.wording import sentence
 
 PLANES = ("sagittal", "coronal", "axial")
 _GAP = 1.0  # mm between panels

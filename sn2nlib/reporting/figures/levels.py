@@ -7,14 +7,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from sn2nlib.errors import StudyError
-from sn2nlib.reporting.figures.sheet import ARM_STYLES, GREY, LINE, VERMILION, Sheet, add_legend, sentence, signed
+from sn2nlib.reporting.figures.sheet import ARM_STYLES, GREY, LINE, PUBLISHED_STYLE, VERMILION, Sheet, add_legend
 from sn2nlib.reporting.html import NAMES
 from sn2nlib.reporting.published import LOWER_IS_BETTER, Published
 from sn2nlib.reporting.tables import METRICS
+from sn2nlib.reporting.wording import sentence, signed
 
 _PAPER, _INSIDE = ("full_sampled", "volume"), ("noise_free", "head")  # what is compared, and where
 _GAIN_AXIS = {"PSNR_dB": "PSNR gain (dB)", "SSIM": "SSIM gain", "NRMSE_percent": "NRMSE reduction (%)"}
-_OPEN: dict[str, Any] = {"linestyle": "none", "fillstyle": "none", "color": GREY, "markersize": 5}
 
 
 def noise_level_curves(
@@ -97,7 +97,7 @@ def _draw_quality(axes: Axes, rows: pd.DataFrame, published: Published, metric: 
     for arm in ("original", "sN2N"):
         theirs = _means(published.table2, metric, arm)
         marker = ARM_STYLES[arm]["marker"]
-        axes.plot(theirs.index, theirs, label="published", marker=marker, **_OPEN)
+        axes.plot(theirs.index, theirs, label="published", marker=marker, **PUBLISHED_STYLE)
     axes.set_ylabel(NAMES[metric], size=8)
 
 
@@ -111,7 +111,7 @@ def _draw_gain(axes: Axes, rows: pd.DataFrame, metric: str, *, bar: pd.DataFrame
         axes.plot(ceiling.index, ceiling, label="truth", **ARM_STYLES["truth"], **LINE)
     if published is not None:
         theirs = _gain(published.table2, metric, "sN2N")
-        axes.plot(theirs.index, theirs, label="published", marker="o", **_OPEN)
+        axes.plot(theirs.index, theirs, label="published", marker="o", **PUBLISHED_STYLE)
         shown.append(theirs)
     flat: dict[str, Any] = {
         "marker": "_",

@@ -21,8 +21,8 @@ from sn2nlib.reporting.figures.sheet import (
     VERMILION,
     WIDTH,
     Sheet,
-    sentence,
 )
+from sn2nlib.reporting.wording import sentence
 
 IMAGES = ("half_a", "half_b", "output_a", "original", "output", "sN2N")
 LOSSES = {"l2": "mean squared error", "l1": "mean absolute error"}

@@ -14,7 +14,8 @@ from sn2nlib.recon.grappa import GrappaKernel, fill
 from sn2nlib.recon.noise import whiten
 from sn2nlib.recon.pairs import Pair
 from sn2nlib.reporting.figures.planes import GREY_TOP, PERCENTILE, Plane, cut, draw, head_box, shape_ratio, view, window
-from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, GREY, SIDE, SMALL, TOP, WIDTH, Sheet, sentence
+from sn2nlib.reporting.figures.sheet import BOTTOM, DIGITAL_LABEL, GREY, SIDE, SMALL, TOP, WIDTH, Sheet
+from sn2nlib.reporting.wording import sentence
 from sn2nlib.scans.scan import Scan
 
 Voxel = tuple[float, float, float]

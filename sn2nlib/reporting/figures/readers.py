@@ -12,7 +12,8 @@ from matplotlib.patches import Ellipse, Patch
 from sn2nlib.errors import StudyError
 from sn2nlib.evaluation.readers.criteria import ARMS, LESION
 from sn2nlib.reporting.figures.planes import AXES, Plane, draw, pixel_size, view, write_on
-from sn2nlib.reporting.figures.sheet import BOTTOM, GREY, NORMAL, SIDE, SMALL, TOP, VERMILION, WIDTH, Sheet, sentence
+from sn2nlib.reporting.figures.sheet import BOTTOM, GREY, NORMAL, SIDE, SMALL, TOP, VERMILION, WIDTH, Sheet
+from sn2nlib.reporting.wording import mean_sd, sentence
 
 # from bad (dark, warm) to good (dark, cold), told apart with any colour vision and by their place in a bar
 SCORE_COLOURS = ("#8C510A", "#D8A54A", "#E8E3D3", "#8CC4D6", "#0F5A8A")
@@ -260,10 +261,9 @@ def _finish_bars(axes: Axes, height: float) -> None:
 def _write_numbers(sheet: Sheet, found: pd.DataFrame, left: float, middle: float) -> None:
     for row in found.to_dict("records"):
         for number, arm in enumerate(ARMS):
-            sd = row[f"{arm}_sd"]
-            spread = "" if math.isnan(sd) else f" ± {sd:.1f}"
             place = middle + (number - 0.5) * (_BAR + 0.3)
-            sheet.write(left, place, f"{row[f'{arm}_mean']:.1f}{spread}", va="center", size=NORMAL)
+            told = mean_sd(row[f"{arm}_mean"], row[f"{arm}_sd"], 1)
+            sheet.write(left, place, told, va="center", size=NORMAL)
         sheet.write(left + 15.5, middle, stars(float(row["p"])), va="center", size=NORMAL)
 
 

@@ -26,6 +26,7 @@ GREY = "#444444"
 # Okabe & Ito: told apart with any colour vision; line style and marker say the same once more
 BLUE, ORANGE, GREEN, PURPLE, VERMILION, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#000000"
 LINE: dict[str, Any] = {"linewidth": 1.3, "markersize": 4}
+PUBLISHED_STYLE: dict[str, Any] = {"linestyle": "none", "fillstyle": "none", "color": GREY, "markersize": 5}
 ARM_STYLES: dict[str, dict[str, Any]] = {
     "original": {"color": ORANGE, "linestyle": "--", "marker": "s"},
     "sN2N": {"color": BLUE, "linestyle": "-", "marker": "o"},
@@ -190,16 +191,6 @@ def add_legend(axes: Axes, *, of: Axes | None = None, beside: bool = False) -> N
         return
     style |= {"ncols": max(len(labels), 1), "columnspacing": 1.0}
     axes.legend(handles, labels, loc="lower right", bbox_to_anchor=(1.0, 1.0), **style).set_in_layout(False)
-
-
-def signed(value: float, digits: int) -> str:
-    """A number with its sign, as printed in text."""
-    return f"{value:+.{digits}f}".replace("-", "−")
-
-
-def sentence(text: str) -> str:
-    """The text with a capital first letter."""
-    return text[:1].upper() + text[1:]
 
 
 def save_figure(figure: Sheet, path: str | os.PathLike[str], *, stamp: str) -> Path:

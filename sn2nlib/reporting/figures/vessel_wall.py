@@ -36,10 +36,10 @@ from sn2nlib.reporting.figures.sheet import (
     WIDTH,
     Sheet,
     add_legend,
-    sentence,
-    signed,
 )
 from sn2nlib.reporting.vessel_wall import ARM_NAMES, EDGE_WIDER, MEASURES, SD_LESS
+from sn2nlib.reporting.wording import sentence, signed
+from sn2nlib.scans.images import voxel_size_of
 from sn2nlib.scans.vessels import voxel_positions
 
 _STYLES: dict[str, tuple[str, str]] = {
@@ -91,8 +91,7 @@ def vessel_views(
     shown = {**images, "noise_free": reference}
     if any(np.shape(image) != np.shape(reference) for image in images.values()):
         raise StudyError("the images of the vessel wall figure differ in shape")
-    x, y, z = (float(size) for size in np.linalg.norm(affine[:3, :3], axis=0))
-    voxel_size = (z, y, x)
+    voxel_size = voxel_size_of(affine)
     width = (WIDTH - 2 * SIDE - (len(shown) - 1) * _GAP) / len(shown)
     rows = [_Row(plane, site, reference.shape, affine, voxel_size) for plane, site in marks.items()]
     heights = [width * shape_ratio(box, row.plane, voxel_size) for row in rows for box in (row.whole, row.part)]

@@ -23,6 +23,7 @@ from sn2nlib.reporting.figures.sheet import (
     GREY,
     LINE,
     ORANGE,
+    PUBLISHED_STYLE,
     PURPLE,
     SIDE,
     SMALL,
@@ -31,16 +32,14 @@ from sn2nlib.reporting.figures.sheet import (
     WIDTH,
     Sheet,
     add_legend,
-    sentence,
-    signed,
 )
 from sn2nlib.reporting.html import NAMES
 from sn2nlib.reporting.published import Published
 from sn2nlib.reporting.volumetry import DSC_METRICS
+from sn2nlib.reporting.wording import sentence, signed
 
 _KINDS = {"tissue": "GM, WM, CSF", "subcortical": "15 subcortical structures"}
 _ARMS = ("original", "sN2N")
-_OPEN: dict[str, Any] = {"linestyle": "none", "fillstyle": "none", "color": GREY, "markersize": 5}
 _SKY, _YELLOW, _WHITE = "#56B4E9", "#F0E442", "#FFFFFF"
 _TISSUE_COLOURS = {"CSF": _SKY, "GM": _YELLOW, "WM": VERMILION}
 # one colour for both sides of a structure
@@ -48,6 +47,7 @@ _DEEP_COLOURS = {
     "thalamus": _SKY, "caudate": ORANGE, "putamen": GREEN, "pallidum": _YELLOW, "brainstem": _WHITE,
     "hippocampus": VERMILION, "amygdala": PURPLE, "accumbens": BLUE,
 }  # fmt: skip
+_COLOURS = {"tissue": _TISSUE_COLOURS, "subcortical": _DEEP_COLOURS}
 _ENOUGH = 3  # scans that limits of agreement need
 _PITCH, _LETTERS = 4.0, 128  # mm, and letters that fit, of a line below the graphs
 _PLANES = {"tissue": "axial", "subcortical": "coronal"}
@@ -257,44 +257,34 @@ def label_overlay(
     lines = _engine_lines({kind: engine})
     if kind == "subcortical" and reference_labels.any():
         box = _around(np.asarray(reference_labels.any(axis=AXES[plane])).T[::-1, ::-1])
-    left, gap, columns = SIDE + 7, 1.0, (*_ARMS, "full_sampled")
+    left, gap = SIDE + 7, 1.0
     width = (WIDTH - left - SIDE - 2 * gap) / 3
     height = width * shape_ratio(box, plane, voxel_size)
-    colours = _TISSUE_COLOURS if kind == "tissue" else _DEEP_COLOURS
     sheet = Sheet(
         f"Labels of {_KINDS[kind]} on original, sN2N and fully sampled image, {plane}",
         label=f"{label}; grey from 0 to the fully sampled image’s {GREY_TOP}",
         height=TOP + 6 + len(images) * (height + gap) + 8 + _PITCH * len(lines) + BOTTOM,
     )
     _write_lines(sheet, lines)
-    for column, name in enumerate(columns):
+    for column, name in enumerate((*_ARMS, "full_sampled")):
         sheet.write(left + column * (width + gap) + width / 2, TOP + 1.5, _title(name), ha="center")
-    top_grey, failed = window(reference), []
+    limits, failed = (0.0, window(reference)), []
     outlined: set[str] = set()
     for row, (level, arms) in enumerate(images.items()):
         if set(_ARMS) - set(arms):
             raise StudyError(f"the images at {level:g} σ lack an arm; needed are {', '.join(_ARMS)}")
+        shown = {name: (arms[name], labels.get(level, {}).get(name)) for name in _ARMS}
+        shown["full_sampled"] = reference, reference_labels
         top = TOP + 6 + row * (height + gap)
         sheet.write(SIDE, top + height / 2, f"+{level:g} σ", rotation=90, va="center")
-        for column, name in enumerate(columns):
-            image, found = (reference, reference_labels) if name == "full_sampled" else (
-                arms[name], labels.get(level, {}).get(name)
-            )  # fmt: skip
+        for column, (name, (image, found)) in enumerate(shown.items()):
             axes = sheet.panel(left + column * (width + gap), top, width, height)
-            shown = view(image, plane, index=index)[box]
-            draw(axes, shown, plane=plane, voxel_size=voxel_size, limits=(0, top_grey))
+            draw(axes, view(image, plane, index=index)[box], plane=plane, voxel_size=voxel_size, limits=limits)
             if found is None or not found.any():
                 failed.append(f"{_title(name)} at {level:g} σ")
             else:
-                outlined |= _contours(axes, view(found, plane, index=index)[box], kind, colours)
-    colours = {name: colour for name, colour in colours.items() if name in outlined}
-    sheet.line_colours = tuple(colours.values())
-    handles = [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in colours.items()]
-    sheet.legend(
-        handles=handles, ncols=len(handles), loc="lower left",
-        bbox_to_anchor=(SIDE / WIDTH, (BOTTOM + _PITCH * len(lines) + 0.5) / sheet.height),
-        fontsize=SMALL, frameon=True, facecolor="#888888", labelcolor="white", handlelength=1.2, columnspacing=1.2,
-    )  # fmt: skip
+                outlined |= _contours(axes, view(found, plane, index=index)[box], kind)
+    _colour_legend(sheet, kind, outlined, bottom=BOTTOM + _PITCH * len(lines) + 0.5)
     without = f" Without labels, since the segmentation was not plausible: {', '.join(failed)}." if failed else ""
     sheet.caption = (
         f"{sentence(label)}, {plane} plane. Every image with the labels found in itself alone; the fully sampled "
@@ -355,14 +345,14 @@ def _draw_dsc(axes: Axes, rows: pd.DataFrame, published: Published, metric: str)
     for arm in _ARMS:
         theirs = published.table2[(published.table2["metric"] == metric) & (published.table2["arm"] == arm)]
         marker = ARM_STYLES[arm]["marker"]
-        axes.plot(theirs["noise_sigma"], theirs["mean"], label="published", marker=marker, **_OPEN)
+        axes.plot(theirs["noise_sigma"], theirs["mean"], label="published", marker=marker, **PUBLISHED_STYLE)
     axes.set_ylabel("DSC", size=8)
 
 
 def _draw_share(axes: Axes, gains: pd.DataFrame) -> None:
     axes.axhline(0, color=GREY, linewidth=0.6)
     axes.plot(gains["noise_sigma"], gains["share"], label="sN2N", **ARM_STYLES["sN2N"], **LINE)
-    axes.plot(gains["noise_sigma"], gains["published_share"], label="published", marker="o", **_OPEN)
+    axes.plot(gains["noise_sigma"], gains["published_share"], label="published", marker="o", **PUBLISHED_STYLE)
     flat: dict[str, Any] = {"marker": "_", "markersize": 9, "markeredgewidth": 1.6, "linestyle": "none"}
     axes.plot(gains["noise_sigma"], gains["share_bar"], label="bar", color=VERMILION, **flat)
     axes.set_ylabel("% of 1 − DSC", size=8)
@@ -397,9 +387,10 @@ def _draw_differences(axes: Axes, rows: pd.DataFrame, levels: Sequence[float]) -
     return told
 
 
-def _contours(axes: Axes, labels: Plane, kind: str, colours: Mapping[str, str]) -> set[str]:
+def _contours(axes: Axes, labels: Plane, kind: str) -> set[str]:
     """Outline what the plane holds; returns whose colours were needed."""
     names, outlined = TISSUES if kind == "tissue" else SUBCORTICAL, set()
+    colours = _COLOURS[kind]
     for number, name in names.items():
         mask = labels == number
         # the outer tissues' inner boundary is their neighbour's own: three lines, not five
@@ -410,6 +401,17 @@ def _contours(axes: Axes, labels: Plane, kind: str, colours: Mapping[str, str]) 
             axes.contour(mask.astype(float), levels=[0.5], colors=[colours[whose]], linewidths=0.8)
             outlined.add(whose)
     return outlined
+
+
+def _colour_legend(sheet: Sheet, kind: str, outlined: set[str], *, bottom: float) -> None:
+    """Whose outlines have which colour, `bottom` mm above the lower edge."""
+    colours = {name: colour for name, colour in _COLOURS[kind].items() if name in outlined}
+    sheet.line_colours = tuple(colours.values())
+    handles = [Line2D([], [], color=colour, linewidth=2, label=name) for name, colour in colours.items()]
+    sheet.legend(
+        handles=handles, ncols=len(handles), loc="lower left", bbox_to_anchor=(SIDE / WIDTH, bottom / sheet.height),
+        fontsize=SMALL, frameon=True, facecolor="#888888", labelcolor="white", handlelength=1.2, columnspacing=1.2,
+    )  # fmt: skip
 
 
 def _busiest(labels: Plane, plane: str, kind: str, usual: int) -> int:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 
 from sn2nlib.errors import ImageError
-from sn2nlib.scans.images import turn_to_acquired
+from sn2nlib.scans.images import turn_to_acquired, voxel_size_of
 from sn2nlib.scans.silence import silenced
 
 from .derive import is_derived
@@ -57,8 +56,7 @@ class DicomSeries:
     @property
     def voxel_size(self) -> tuple[float, float, float]:
         """(z, y, x) in mm."""
-        x, y, z = (float(size) for size in nib.affines.voxel_sizes(self.affine))
-        return z, y, x
+        return voxel_size_of(self.affine)
 
 
 def read_dicom(

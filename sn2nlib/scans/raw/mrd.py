@@ -175,8 +175,8 @@ def _table(heads: np.ndarray) -> tuple[LineTable, list[str], list[str]]:
     return lines, notes, doubts
 
 
-def _header(xml: str) -> RawHeader:
-    """The header without what only the lines tell."""
+def _parsed(xml: str) -> tuple[Any, Any]:
+    """The header as the library reads it, and its first encoding."""
     try:
         from ismrmrd.xsd import CreateFromDocument
     except ImportError as error:
@@ -184,27 +184,21 @@ def _header(xml: str) -> RawHeader:
     try:
         with silenced("xsdata.logger"):  # every value is checked afterwards
             header = CreateFromDocument(xml)
-        encoding = header.encoding[0]
-        space, limits, parallel = encoding.encodedSpace, encoding.encodingLimits, encoding.parallelImaging
-        recon = encoding.reconSpace
+        return header, header.encoding[0]
     except Exception:  # the parser raises many kinds, and quotes the header, which may hold the patient's name
         raise ScanError("the XML header of the file is damaged, or not that of ISMRMRD 1") from None
+
+
+def _header(xml: str) -> RawHeader:
+    """The header without what only the lines tell."""
+    header, encoding = _parsed(xml)
+    space, limits, parallel = encoding.encodedSpace, encoding.encodingLimits, encoding.parallelImaging
     matrix, fov = _sizes(space), _lengths(space)
     system = header.acquisitionSystemInformation
     bandwidth = _number(getattr(system, "relativeReceiverNoiseBandwidth", None), 0.0, 2.0)
     doubts = [] if bandwidth else ["the receiver's relative noise bandwidth is not in the header: taken as 1"]
-    oversampling, source = 1.0, "encodedSpace and reconSpace"
-    recon_fov = _lengths(recon)
-    if fov[2] and recon_fov[2]:
-        oversampling = fov[2] / recon_fov[2]
-        by_matrix = matrix[2] / max(1, _sizes(recon)[2])
-        if by_matrix and abs(by_matrix / oversampling - 1) > 0.01:
-            doubts.append(
-                f"encoded over reconstructed is {oversampling:g} in the field of view, {by_matrix:g} in the matrix "
-                "(interpolation, or a contradiction): the field of view is believed"
-            )
-    else:
-        doubts.append("the header lacks a field of view along the readout: its oversampling is unknown, taken as 1")
+    oversampling, told = _oversampling(space, encoding.reconSpace)
+    doubts += told
     factors = getattr(parallel, "accelerationFactor", None)
     reduction = tuple(_count(getattr(factors, f"kspace_encoding_step_{n}", None)) for n in (1, 2))
     variant = mrd_variant(header)
@@ -222,7 +216,7 @@ def _header(xml: str) -> RawHeader:
         matrix=matrix,
         fov=fov if unknown is None else (0.0, 0.0, 0.0),
         oversampling=oversampling,
-        oversampling_source=source,
+        oversampling_source="encodedSpace and reconSpace",
         centre=centre,
         acceleration=(reduction[0], reduction[1]) if all(1 <= r <= 8 for r in reduction) else None,
         calibration={"embedded": "embedded", "separate": "separate", "external": "separate"}.get(str(mode)),
@@ -237,6 +231,21 @@ def _header(xml: str) -> RawHeader:
         parameters=user_parameters(header) if variant is not None else {},
         doubts=tuple(doubts),
     )
+
+
+def _oversampling(space: Any, recon: Any) -> tuple[float, list[str]]:
+    """Oversampling of the readout, and what is in doubt about it."""
+    encoded, reconstructed = _lengths(space)[2], _lengths(recon)[2]
+    if not encoded or not reconstructed:
+        return 1.0, ["the header lacks a field of view along the readout: its oversampling is unknown, taken as 1"]
+    oversampling = encoded / reconstructed
+    by_matrix = _sizes(space)[2] / max(1, _sizes(recon)[2])
+    if not by_matrix or abs(by_matrix / oversampling - 1) <= 0.01:
+        return oversampling, []
+    return oversampling, [
+        f"encoded over reconstructed is {oversampling:g} in the field of view, {by_matrix:g} in the matrix "
+        "(interpolation, or a contradiction): the field of view is believed"
+    ]
 
 
 def _ramps(description: Any, n: int) -> dict[str, float]:

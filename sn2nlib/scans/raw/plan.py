@@ -17,6 +17,7 @@ from sn2nlib.scans.raw.geometry import (
     voxel_directions,
 )
 from sn2nlib.scans.raw.given import Geometry, geometry_doubts, settle_geometry
+from sn2nlib.scans.raw.in_words import calibration_told, corners_told, placements_told, repetitions_told
 from sn2nlib.scans.raw.lines import (
     ACS,
     ACS_AND_IMAGE,
@@ -146,18 +147,14 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     header, lines = source.header, source.lines
     _refuse_other_sampling(header, options)
     notes, doubts = [*header.notes], [*header.doubts]
-    does: list[str] = []
     wanted, counts, told = _selected(lines, options)
     notes += told
     rows, repeat_rows, acs_rows, told = _by_role(lines, wanted, counts["repetition"], header, options)
     doubts += told
-    if len(counts["repetition"]) > 1:
-        notes.append(f"of {len(counts['repetition'])} repetitions, {lines['repetition'][rows[0]]} is read"
-                     + ("" if options.repeat is None else f", and {options.repeat} as the second of a pair"))
+    notes += repetitions_told(counts["repetition"], lines[rows], options.repeat)
     readout = place_readout(lines[rows], header, remove_oversampling=options.remove_oversampling)
     placed = lines[np.concatenate([rows, repeat_rows, acs_rows])]
-    if (discarded := check_discarded(placed)) is not None:
-        does.append(discarded)
+    discarded = check_discarded(placed)
     kz = place_axis(placed["kz"], declared=header.matrix[0], centre=header.centre[0], name="kz")
     ky = place_axis(placed["ky"], declared=header.matrix[1], centre=header.centre[1], name="ky")
     doubts += [*readout.doubts, *ky.doubts, *kz.doubts]
@@ -174,25 +171,14 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     doubts += disagreement
     acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
     doubts += told
-    noise_from, noise_factor, told = _noise(source, rows, readout, averages, options)
-    (does if noise_from else notes).extend(told)
-    if readout.regridding is not None and noise_from is None:
-        share = readout.regridding.noise_sd[0] / readout.regridding.noise_gain
-        notes.append(f"in the corners of k-space, regridding leaves {100 * share:.0f} % of the noise's mean SD")
-    if acs_box is not None:
-        size = tuple(part.stop - part.start for part in acs_box)
-        does.append(f"a separate calibration scan of (kz, ky) = {size} lines is taken along")
-    geometry, told = _geometry(header, lines[rows], readout, (kz.n, ky.n, readout.n), options)
-    doubts += told
-    if header.forward_transform and geometry.source.startswith("from the header"):
-        notes.append("voxels follow each other against the directions that Siemens writes down: seen from back to "
-                     "front, along the lines of two phantoms of one slice; the other axes follow the same rule")
-        doubts += [UNVERIFIED_SIDES] if kz.n > 1 else []
-    if options.affine_from is not None:
-        notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
-                     "it: lay the images made of them upon it once")  # fmt: skip
+    noise_from, noise_factor, told_of_noise = _noise(source, rows, readout, averages, options)
+    notes += [] if noise_from else [*told_of_noise, *corners_told(readout)]
+    geometry, told, doubted = _geometry(header, lines[rows], readout, (kz.n, ky.n, readout.n), options)
+    notes += told
+    doubts += doubted
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
-    does = [*_placements(readout, ky, kz, lines[rows], header), *does]
+    does = [*placements_told(readout, ky, kz, lines[rows], header), *([] if discarded is None else [discarded])]
+    does += [*(told_of_noise if noise_from else []), *calibration_told(acs_box)]
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
         averages=averages, readout=readout, dwell_us=_dwell(lines[rows], readout), ky=ky, kz=kz, mask=mask,
@@ -380,9 +366,10 @@ def _dwell(lines: LineTable, readout: Readout) -> float:
 
 def _geometry(
     header: RawHeader, lines: LineTable, readout: Readout, shape: Sizes, options: RawOptions
-) -> tuple[Geometry, list[str]]:
-    """Geometry of the scan, and what is in doubt about it."""
+) -> tuple[Geometry, list[str], list[str]]:
+    """Geometry of the scan, what is to be known about it, and what is in doubt."""
     unknown, known, line, doubts = header.geometry_unknown, Geometry(None, None, "unknown"), lines[0], []
+    notes = []
     if unknown is None and not (all(0 < length < 1e4 for length in header.fov)):
         unknown = "the header has no field of view"
     z, y, x = header.fov
@@ -405,35 +392,12 @@ def _geometry(
         known, shape=shape, voxel_size=options.voxel_size, affine=options.affine, affine_from=options.affine_from
     )
     declared = (z, y, x * shape[2] / readout.full)
-    return settled, [*doubts, *geometry_doubts(settled, unknown, shape=shape, declared=declared)]
-
-
-def _placements(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:
-    does = []
-    regridding = readout.regridding
-    if regridding is not None:
-        sd, correlation = regridding.noise_sd, regridding.correlation
-        does.append(
-            f"ramp sampling: {readout.samples} samples at unequal distances regridded to {readout.full}; the noise "
-            f"along the readout is then not white (SD {sd.min():.2f} to {sd.max():.2f} of a sample's, "
-            f"{regridding.noise_gain:.2f} on the whole, neighbours correlated up to {correlation:.2f}); between "
-            "lines it is as before"
-        )
-    elif readout.full > readout.samples:
-        does.append(f"asymmetric echo: {readout.full - readout.samples} of {readout.full} samples filled with zeros")
-    if readout.n < readout.full:
-        does.append(
-            f"readout oversampling {header.oversampling:g} (from {header.oversampling_source}) removed: "
-            f"{readout.full} → {readout.n} samples"
-        )
-    for axis, name in ((ky, "ky"), (kz, "kz")):
-        if axis.n == 1:
-            continue
-        if axis.centre != axis.n // 2:
-            does.append(f"central {name} line {axis.centre} moved to {axis.n // 2} of {axis.n}")
-        low, high = int(lines[name].min()) - axis.centre, int(lines[name].max()) - axis.centre
-        if (low, high) != (-(axis.n // 2), (axis.n - 1) // 2):
-            does.append(f"{name} acquired from {low} to {high}, zeros beyond: they count as not sampled")
-    if lines["reversed"].any():
-        does.append(f"{np.count_nonzero(lines['reversed'])} reversed lines flipped")
-    return does
+    doubts += geometry_doubts(settled, unknown, shape=shape, declared=declared)
+    if header.forward_transform and settled.source.startswith("from the header"):
+        notes.append("voxels follow each other against the directions that Siemens writes down: seen from back to "
+                     "front, along the lines of two phantoms of one slice; the other axes follow the same rule")
+        doubts += [UNVERIFIED_SIDES] if shape[0] > 1 else []
+    if options.affine_from is not None:
+        notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
+                     "it: lay the images made of them upon it once")  # fmt: skip
+    return settled, notes, doubts

@@ -9,11 +9,11 @@ from scipy.ndimage import gaussian_filter
 from sn2nlib.errors import SegmentationError
 from sn2nlib.evaluation.metrics import dice
 from sn2nlib.evaluation.volumetry import tissue
-from sn2nlib.evaluation.volumetry.brain import voxel_sizes
 from sn2nlib.evaluation.volumetry.engine import TISSUES, segment
 from sn2nlib.evaluation.volumetry.mixture import Mixture, even_out
 from sn2nlib.evaluation.volumetry.tissue import MarkovTissues, around, bone_beside, classify, require
 from sn2nlib.evaluation.volumetry.truth import true_labels
+from sn2nlib.scans.images import voxel_size_of
 
 if TYPE_CHECKING:
     from conftest import SmallHead
@@ -225,7 +225,7 @@ def test_the_rim_does_not_depend_on_the_direction_of_the_axes() -> None:
         for _ in range(20):
             affine = np.eye(4)
             affine[:3, :3] = size * np.linalg.qr(rng.normal(size=(3, 3)))[0]
-            np.testing.assert_array_equal(around(mask, voxel_sizes(affine)), expected)
+            np.testing.assert_array_equal(around(mask, voxel_size_of(affine)), expected)
     faces = around(mask, (4.3, 3.4, 3.4))  # coarse voxels: those that touch the brain, on all sides
     assert all(faces[place] for place in ((5, 8, 8), (10, 8, 8), (8, 5, 8), (8, 11, 8), (8, 8, 5), (8, 8, 12)))
     assert not faces[5, 5, 8]
