@@ -1,5 +1,6 @@
 """The steps that reconstructions are made of: whitened (and compressed) k-space, calibration, filling, transform."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +79,21 @@ def calibrated(
 ) -> GrappaKernel:
     """GRAPPA kernel for this acceleration on the scan's lattice."""
     return calibrate(acs, acceleration=acceleration, caipi_shift=scan.caipi_shift, kernel=kernel, ridge=ridge)
+
+
+def calibrated_for(
+    accelerations: Iterable[tuple[int, int]],
+    scan: Sampled,
+    acs: _Complex,
+    kernel: tuple[int, int, int],
+    ridge: float,
+) -> dict[tuple[int, int], GrappaKernel]:
+    """One kernel for each of the accelerations that leave something to fill."""
+    return {
+        acceleration: calibrated(scan, acs, acceleration, kernel, ridge)
+        for acceleration in dict.fromkeys(accelerations)
+        if acceleration != (1, 1)
+    }
 
 
 def filled(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.fourier import ifft
 from sn2nlib.parallel import n_threads
-from sn2nlib.recon.chain import Preparation, calibrated, fitted_compression
+from sn2nlib.recon.chain import Preparation, calibrated_for, fitted_compression
 from sn2nlib.recon.coils import DEFAULT_WINDOW, BlockWeights, block_weights
 from sn2nlib.recon.compression import CENTRE, Compression, Method
 from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
@@ -36,9 +36,8 @@ from sn2nlib.recon.pairs import (
     intensity_scale,
     warn_if_folded,
     warn_if_noisy,
-    with_phase,
 )
-from sn2nlib.recon.partial_fourier import PartialFourier, check_method, known_region, noise_factor, phase_map
+from sn2nlib.recon.partial_fourier import PartialFourier, check_method, fill_volumes
 from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.recon.workspace import Workspace, default_limit, one_blas_thread, reported
 from sn2nlib.sampling import Mask, acs_region
@@ -151,14 +150,11 @@ def image_pair(
     with Workspace(max(0, limit - least_memory(header.shape, header.n_coils, n_coils)), scratch) as space:
         job = _Job(header, prepare, n_coils, kernel[0] if header.shape[2] > 1 else 1, space, progress)
         samples, acs = job.samples("kspace")
-        kernels = {
-            acceleration: calibrated(header, acs, acceleration, kernel, ridge)
-            for acceleration in dict.fromkeys((header.acceleration, masks[2] if masks else header.acceleration))
-            if acceleration != (1, 1)
-        }
+        half_acceleration = masks[2] if masks else header.acceleration
+        kernels = calibrated_for((header.acceleration, half_acceleration), header, acs, kernel, ridge)
         del acs
         kernel_original = kernels.get(header.acceleration)
-        kernel_half = kernels.get(masks[2]) if masks else None
+        kernel_half = kernels.get(half_acceleration) if masks else None
         images = job.coil_images(HybridFill(samples, header.mask, kernel_original, taper))
         weights = block_weights(_Planes(images), window=window)
         mask_a, mask_b = masks[:2] if masks else (header.mask, header.mask)
@@ -178,9 +174,10 @@ def image_pair(
         volumes["half_a"] = volumes["original"]
     if halves and noise_maps:
         warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(volumes["original"]))
-    estimator = _finish_partial_fourier(
-        volumes, header.mask, mask_a, mask_b, kernel_original, kernel_half, partial_fourier, taper
-    )
+    made_of = {
+        "original": (header.mask, kernel_original), "half_a": (mask_a, kernel_half), "half_b": (mask_b, kernel_half)
+    }  # fmt: skip
+    _, estimator = fill_volumes(volumes, made_of, partial_fourier, taper)
     return ImagePair(
         original=volumes["original"],
         half_a=volumes.get("half_a"),
@@ -362,30 +359,3 @@ class _Job:
 def _transformed(plane: _Complex) -> _Complex:
     images: _Complex = scipy.fft.ifft2(plane, norm="ortho", overwrite_x=True)
     return images
-
-
-def _finish_partial_fourier(
-    volumes: dict[str, NDArray[Any]],
-    mask: Mask,
-    mask_a: Mask,
-    mask_b: Mask,
-    kernel_original: GrappaKernel | None,
-    kernel_half: GrappaKernel | None,
-    method: PartialFourier,
-    window: NDArray[np.float32] | None,
-) -> str:
-    """Fill the missing side of k-space in all volumes, in place; what the noise maps then describe."""
-    known = known_region(mask, kernel_original)
-    factor, estimator = noise_factor(known, mask, kernel_original, method, window)
-    if method == "zero":
-        return estimator
-    phase = phase_map(volumes["original"], known)
-    sampling = {"original": (mask, kernel_original), "half_a": (mask_a, kernel_half), "half_b": (mask_b, kernel_half)}
-    for name in sampling.keys() & volumes.keys():
-        volumes[name] = with_phase(volumes[name], *sampling[name], phase, method)
-    if "noise_sd" in volumes:
-        volumes["noise_sd"] *= np.float32(factor)
-    if "noise_sd_half" in volumes:
-        half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, method, window)
-        volumes["noise_sd_half"] *= np.float32(half_factor)
-    return estimator

@@ -6,7 +6,7 @@ Fourier). `out_of_core` runs the same chain on scan files that are larger than m
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from sn2nlib.recon.chain import (
     Sampled,
     apply_chain,
     calibrated,
+    calibrated_for,
     calibration_lines,
     filled,
     preparation,
@@ -30,9 +31,8 @@ from sn2nlib.recon.partial_fourier import (
     PartialFourier,
     check_method,
     fill_partial,
+    fill_volumes,
     known_region,
-    noise_factor,
-    phase_map,
 )
 from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.sampling import split_kz
@@ -204,14 +204,12 @@ def reconstruct_with_noise(
     kspace = filled(kspace, scan.mask, grappa, taper)
     images = transformed(kspace)
     weights = walsh(images, window=window)
-    image = combine(images, weights)
+    volumes: dict[str, Any] = {"original": combine(images, weights)}
     del images, kspace
-    known = known_region(scan.mask, grappa)
-    factor, estimator = noise_factor(known, scan.mask, grappa, partial_fourier, taper)
-    noise_sd = np.float32(factor) * noise_map(grappa, weights, mask=scan.mask, window=taper) if noise_maps else None
-    if partial_fourier != "zero":
-        image = fill_partial(image, known, phase_map(image, known), partial_fourier)
-    return image, noise_sd, estimator
+    if noise_maps:
+        volumes["noise_sd"] = noise_map(grappa, weights, mask=scan.mask, window=taper)
+    _, estimator = fill_volumes(volumes, {"original": (scan.mask, grappa)}, partial_fourier, taper)
+    return volumes["original"], volumes.get("noise_sd"), estimator
 
 
 def make_pair(
@@ -265,11 +263,10 @@ def make_pair(
     prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
     kspace = prepare(scan.kspace)
     warn_if_folded(scan.acceleration, len(kspace))
-    kernels = {
-        acceleration: calibrated(scan, calibration_lines(scan, kspace, prepare), acceleration, kernel, ridge)
-        for acceleration in dict.fromkeys((scan.acceleration, half_acceleration))
-        if acceleration != (1, 1)
-    }
+    accelerations = scan.acceleration, half_acceleration
+    kernels = {}
+    if any(acceleration != (1, 1) for acceleration in accelerations):
+        kernels = calibrated_for(accelerations, scan, calibration_lines(scan, kspace, prepare), kernel, ridge)
     kernel_original, kernel_half = kernels.get(scan.acceleration), kernels.get(half_acceleration)
     images = transformed(filled(kspace, scan.mask, kernel_original, taper))
     weights = walsh(images, window=window)
@@ -281,22 +278,18 @@ def make_pair(
     else:
         half_a, half_b = (apply_chain(kspace, mask, kernel_half, weights, taper) for mask in (mask_a, mask_b))
     del kspace
-    known = known_region(scan.mask, kernel_original)
-    phase = None if partial_fourier == "zero" else phase_map(original, known)
-    noise_sd = noise_map(kernel_original, weights, mask=scan.mask, window=taper)
-    noise_sd_half = noise_map(kernel_half, weights, mask=mask_a, window=taper)
-    warn_if_noisy(noise_sd_half, mask_a, np.abs(original))
-    factor, estimator = noise_factor(known, scan.mask, kernel_original, partial_fourier, taper)
-    half_factor, _ = noise_factor(known_region(mask_a, kernel_half), mask_a, kernel_half, partial_fourier, taper)
-    original = with_phase(original, scan.mask, kernel_original, phase, partial_fourier)
+    volumes: dict[str, Any] = {"original": original, "half_a": half_a, "half_b": half_b}
+    volumes["noise_sd"] = noise_map(kernel_original, weights, mask=scan.mask, window=taper)
+    volumes["noise_sd_half"] = noise_map(kernel_half, weights, mask=mask_a, window=taper)
+    warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(original))
+    made_of = {
+        "original": (scan.mask, kernel_original), "half_a": (mask_a, kernel_half), "half_b": (mask_b, kernel_half)
+    }  # fmt: skip
+    phase, estimator = fill_volumes(volumes, made_of, partial_fourier, taper)
     return Pair(
-        original=original,
-        half_a=with_phase(half_a, mask_a, kernel_half, phase, partial_fourier),
-        half_b=with_phase(half_b, mask_b, kernel_half, phase, partial_fourier),
+        **volumes,
         weights=weights,
-        noise_sd=np.float32(factor) * noise_sd,
-        noise_sd_half=np.float32(half_factor) * noise_sd_half,
-        scale=intensity_scale(np.abs(original)),
+        scale=intensity_scale(np.abs(volumes["original"])),
         mask_a=mask_a,
         mask_b=mask_b,
         kernel_original=kernel_original,
@@ -343,17 +336,6 @@ def half_masks(
     return mask, mask, (ry, rz)
 
 
-def with_phase(
-    image: NDArray[np.complex64],
-    mask: NDArray[np.bool_],
-    kernel: GrappaKernel | None,
-    phase: NDArray[np.float32] | None,
-    method: PartialFourier,
-) -> NDArray[np.complex64]:
-    """The image with its missing side of k-space filled; without a phase map, the image itself."""
-    return image if phase is None else fill_partial(image, known_region(mask, kernel), phase, method)
-
-
 def apply_halves(kspace: NDArray[np.complex64], pair: Pair) -> tuple[NDArray[np.complex64], NDArray[np.complex64]]:
     """Half images (z, y, x) of another k-space, for example noise alone, through the frozen chain of `pair`.
 
@@ -362,17 +344,12 @@ def apply_halves(kspace: NDArray[np.complex64], pair: Pair) -> tuple[NDArray[np.
     kspace : (coil, kz, ky, kx) complex64
         Whitened with `pair.whitening` (and compressed, see `Preparation`), sampled at least where the pair's scan was.
     """
-    half_a, half_b = (
-        with_phase(
-            apply_chain(kspace, mask, pair.kernel_half, pair.weights, pair.window),
-            mask,
-            pair.kernel_half,
-            pair.phase,
-            pair.partial_fourier,
-        )
-        for mask in (pair.mask_a, pair.mask_b)
-    )
-    return half_a, half_b
+    masks = pair.mask_a, pair.mask_b
+    halves = [apply_chain(kspace, mask, pair.kernel_half, pair.weights, pair.window) for mask in masks]
+    if pair.phase is not None:
+        halves = [fill_partial(half, known_region(mask, pair.kernel_half), pair.phase, pair.partial_fourier)
+                  for half, mask in zip(halves, masks, strict=True)]  # fmt: skip
+    return halves[0], halves[1]
 
 
 def systematic_difference(noise_free: NDArray[np.complex64], pair: Pair) -> NDArray[np.complex64]:

@@ -7,7 +7,8 @@ Both need the phase of the object, φ, and both are linear in the data once φ i
 image, whose coil weights vary too slowly to move samples across k-space.
 """
 
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +125,47 @@ def fill_partial(image: _Complex, known: Mask, phase: _Real, method: PartialFour
         estimate[known] = measured[known]
         filled = ifft(estimate, axes=(0, 1))
     return filled
+
+
+def fill_volumes(
+    volumes: dict[str, Any],
+    made_of: Mapping[str, tuple[Mask, GrappaKernel | None]],
+    method: PartialFourier,
+    window: _Real | None = None,
+) -> tuple[_Real | None, str]:
+    """Fill the missing side of k-space in all images of one scan, and scale their noise maps: in place.
+
+    Parameters
+    ----------
+    volumes
+        "original", "half_a", "half_b" : (z, y, x) complex64, zero-filled; "noise_sd" and "noise_sd_half" : (z, y, x)
+        float32; the original, and of the others as many as there are.
+    made_of
+        Acquired samples (kz, ky) of the images, and the kernel that filled in others.
+    method : "zero", "homodyne" or "pocs"
+    window : (kz, ky) float32, optional
+        Raw filter.
+
+    Returns
+    -------
+    phase : (z, y, x) float32 or None
+        Phase map of the original that was used for all images.
+    noise_estimator : str
+        The reconstruction that the noise maps describe.
+    """
+    known = known_region(*made_of["original"])
+    factor, estimator = noise_factor(known, *made_of["original"], method, window)
+    if method == "zero":
+        return None, estimator
+    phase = phase_map(volumes["original"], known)
+    for name in made_of.keys() & volumes.keys():
+        volumes[name] = fill_partial(volumes[name], known_region(*made_of[name]), phase, method)
+    if "noise_sd" in volumes:
+        volumes["noise_sd"] *= np.float32(factor)
+    if "noise_sd_half" in volumes:
+        half_factor, _ = noise_factor(known_region(*made_of["half_a"]), *made_of["half_a"], method, window)
+        volumes["noise_sd_half"] *= np.float32(half_factor)
+    return phase, estimator
 
 
 def noise_factor(
