@@ -14,13 +14,14 @@ from typing import Annotated, Any
 
 import typer
 
+from sn2nlib import cli_commands, cli_reading, cli_scores, denoiser, evaluation, recon, reporting, scans
 from sn2nlib import cli_options as option
 from sn2nlib import cli_outputs as outputs
-from sn2nlib import cli_reading, cli_scores, denoiser, evaluation, recon, reporting, scans
 from sn2nlib.errors import ImageError, Sn2nError
 from sn2nlib.provenance import atomic_write
 
 app = typer.Typer(
+    cls=cli_commands.Commands,
     help="Self-supervised denoising of 3D MRI (MR-self Noise2Noise), from k-space to the study's tables.",
     no_args_is_help=True,
     add_completion=False,
@@ -148,8 +149,9 @@ def export(
 
     For BART, OUT is the k-space, OUT_mask what was acquired, OUT_noise the noise scan, OUT.json geometry and sampling.
     """
-    kind = outputs.ISMRMRD if format == "ismrmrd" else None  # BART's endings are added to the name
-    outputs.check_new(out, kind, overwrite=overwrite or kind is None, source=scan)
+    files, kind = ([out], outputs.ISMRMRD) if format == "ismrmrd" else (scans.bart_files(out), outputs.BART)
+    for path in files:
+        outputs.check_new(path, kind, overwrite=overwrite, source=scan)
     source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory), copies=2), **reading)
     written = scans.export.export_scan(source, out, format=format, overwrite=overwrite)
     print("\n".join(f"Scan: {path}" for path in written))
@@ -238,7 +240,7 @@ def train(
     width: option.Width = None,
     depth: option.Depth = None,
     batch: Annotated[int, typer.Option(min=1, help="Windows per step.")] = 8,
-    patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels.")] = 96,
+    patch: Annotated[int, typer.Option(min=8, help="Width of a window in voxels, at most a scan's.")] = 96,
     seed: option.Seed = 0,
     start_from: option.StartFrom = None,
     learning_rate: option.LearningRate = None,
@@ -330,7 +332,10 @@ def denoise(
     if images.is_image_name(image):
         given, geometry = images.read_image(image, as_acquired=axis is None)
         outputs.warn_of_denoising(image, geometry.denoised)
-        planes = _told_planes(denoiser.PARTITIONS if geometry.partitions else axis, given.shape, geometry.voxel_size)
+        planes = outputs.told_planes(
+            denoiser.PARTITIONS if geometry.partitions else axis, given.shape, geometry.voxel_size
+        )
+        outputs.tell_alpha(network, alpha)
         better = denoiser.denoise_image(network, given, voxel_size=geometry.voxel_size, alpha=alpha, axis=planes)
         told = images.DENOISED + denoiser.short_derivation(network, alpha, planes)
         images.write_image(better, out, like=geometry, description=told, overwrite=overwrite)
@@ -347,7 +352,8 @@ def denoise(
             partial_fourier=partial_fourier,
             progress=True,
         )
-        planes = _told_planes(denoiser.PARTITIONS, made.original.shape, made.voxel_size)
+        planes = outputs.told_planes(denoiser.PARTITIONS, made.original.shape, made.voxel_size)
+        outputs.tell_alpha(network, alpha)
         better = denoiser.denoise_image(
             network, abs(made.original), voxel_size=made.voxel_size, alpha=alpha, axis=planes
         )
@@ -391,6 +397,7 @@ def evaluate(
         table = csv.DictWriter(file, EVALUATION_COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
+    outputs.tell_alpha(network, alpha)
     print(f"Table: {out}")
 
 
@@ -401,12 +408,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     try:
         with warnings.catch_warnings():  # which restores showwarning
-            warnings.showwarning = _show_warning
+            warnings.showwarning = cli_commands.show_warning
             app(args=arguments, prog_name="sn2n")
     except (Sn2nError, OSError, MemoryError) as error:
         if os.environ.get("SN2N_DEBUG"):
             raise
-        print(f"sn2n: {_sentence(error)}", file=sys.stderr)
+        print(f"sn2n: {cli_commands.sentence(error)}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -419,31 +426,12 @@ def _denoise_dicom(
     network = denoiser.Denoiser.load(model)
     given, found = scans.read_dicom(image, series=series, volume=volume)
     outputs.warn_of_denoising(image, found.denoised)
-    planes = _told_planes(axis, given.shape, found.voxel_size)
+    planes = outputs.told_planes(axis, given.shape, found.voxel_size)
+    outputs.tell_alpha(network, alpha)
     better = denoiser.denoise_image(network, given, voxel_size=found.voxel_size, alpha=alpha, axis=planes)
     told = denoiser.derivation(network, alpha, planes)
     scans.write_dicom(better, out, like=found, derivation=told, overwrite=overwrite)
     print(f"Series: {out}")
-
-
-def _told_planes(axis: str | None, shape: Sequence[int], voxel_size: tuple[float, float, float]) -> str:
-    """The planes that the network slides over, printed."""
-    planes = denoiser.settled_planes(axis, voxel_size=voxel_size, shape=shape)
-    why = "chosen from the geometry; --axis chooses others" if axis is None else "as asked"
-    print("Planes: " + ("the partitions, as in training" if planes == denoiser.PARTITIONS else f"{planes}, {why}"))
-    return planes
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, FileNotFoundError) and error.strerror and error.filename:
-        return f"there is no file {error.filename}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"sn2n: warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""Outputs: names that are refused before anything is computed for them, and what was not made as asked for."""
+"""Outputs: names that are refused before anything is computed for them, and what is told of how they are made."""
 
 import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from sn2nlib import denoiser
 from sn2nlib.errors import ChoiceError
 
 SCAN = ("a scan file", (".h5",))
 TABLE = ("a table", (".csv",))
 IMAGE = ("an image", (".nii", ".nii.gz"))
+BART = ("a file for BART", (".cfl", ".hdr", ".json"))
 ISMRMRD = ("an ISMRMRD file", (".h5", ".mrd", ".hdf5"))
 _ROUNDING = 0.06  # of a voxel size, to a field of view of whole voxels of the head
 
@@ -23,7 +25,7 @@ def check_new(
     ----------
     path
     kind
-        What it will be, and how the names of such files end.
+        What it will be if it is a file, and how the names of such files end; None: a folder.
     overwrite
         Whether it may exist.
     source
@@ -33,6 +35,8 @@ def check_new(
     ------
     FileExistsError
         If it exists, or is the input.
+    IsADirectoryError
+        If it is a folder where a file is to be written, which nothing replaces.
     FileNotFoundError
         If its folder does not exist.
     PermissionError
@@ -46,27 +50,43 @@ def check_new(
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; make it first, or mend its name")
     if not os.access(path.resolve().parent, os.W_OK):
         raise PermissionError(f"the folder {path.parent} cannot be written to; choose another one for {path.name}")
+    if kind is not None and path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, where {kind[0]} is to be written; choose another name")
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
 
 
-def check_folder(path: Path) -> None:
-    """Whether a folder may be written, or written to if it is there.
+def check_folder(path: Path, *, overwrite: bool = True) -> None:
+    """Whether a folder may be written, or, with `overwrite`, written to if it is there.
 
     Raises
     ------
     FileExistsError
-        If it is a file.
+        If it is a file, or exists.
     FileNotFoundError
         If its own folder does not exist.
     PermissionError
         If it cannot be written to.
     """
-    check_new(path, overwrite=True)
-    if path.is_dir() and not os.access(path, os.W_OK):
-        raise PermissionError(f"the folder {path} cannot be written to; choose another one")
     if path.exists() and not path.is_dir():
         raise FileExistsError(f"{path} is a file, where a folder is to be written; choose another name")
+    check_new(path, overwrite=overwrite)
+    if path.is_dir() and not os.access(path, os.W_OK):
+        raise PermissionError(f"the folder {path} cannot be written to; choose another one")
+
+
+def told_planes(axis: str | None, shape: Sequence[int], voxel_size: tuple[float, float, float]) -> str:
+    """The planes that the network slides over, printed; arguments as for `denoiser.settled_planes`."""
+    planes = denoiser.settled_planes(axis, voxel_size=voxel_size, shape=shape)
+    why = "chosen from the geometry; --axis chooses others" if axis is None else "as asked"
+    print("Planes: " + ("the partitions, as in training" if planes == denoiser.PARTITIONS else f"{planes}, {why}"))
+    return planes
+
+
+def tell_alpha(network: "denoiser.Denoiser", alpha: float | None) -> None:
+    """Print how much of the original stays in what a `Denoiser` makes, and who chose so: `--alpha`, model or paper."""
+    own = "the model's own" if network.alpha is not None else "the paper's, since none was chosen for the model"
+    print(f"α = {network.settled_alpha(alpha):g}, {own if alpha is None else 'as asked'}")
 
 
 def check_filtered(raw_filter: float, g_factor: Path | None) -> None:

@@ -103,7 +103,7 @@ def report(
     numbers_*.csv, the unrounded numbers behind them (comparison, pooled, agreement, intra_reader, counts,
     cases_needed).
     """
-    outputs.check_new(out, overwrite=overwrite)
+    outputs.check_folder(out, overwrite=overwrite)
     known = evaluation.readers.load_criteria(criteria)
     table = evaluation.readers.read_scores(scores, criteria=known, **_expected(cases, reader, unfinished))
     published = reporting.load_published(scans.manifest.manifest_folder()) if beside_paper else None

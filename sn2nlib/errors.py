@@ -58,6 +58,10 @@ class ReadingError(Sn2nError):
     """A study to be read, a reading room, its score log or its key cannot be used."""
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl+C ended work that can go on: the message says where it was, and what is kept."""
+
+
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     """Whatever goes wrong with a file is told with its name, once."""

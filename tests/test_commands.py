@@ -1,8 +1,10 @@
 """The commands, as typed: one small head through all of them, and what they say when something is wrong."""
 
 import errno
+import itertools
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -239,6 +241,24 @@ def test_train_from_a_model_with_coarser_copies_and_extra_noise(
     assert sorted(path.name for path in out.iterdir()) == ["history.csv", "model.json", "model.safetensors"]
 
 
+def test_windows_that_are_smaller_than_asked_for_are_told(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    size = ("--width", 2, "--depth", 1, "--batch", 1, "--steps", 1)
+    for name, options, told in (
+        (
+            "whole",
+            ("--patch", 64),
+            "Windows of 48 × 48 voxels, not the 64 × 64 asked for: of the scans learnt from, the smallest has "
+            "partitions of 48 × 48 (y, x)\n",
+        ),
+        ("coarse", ("--patch", 48, "--coarser", 0.8), "Windows of 38 × 38 voxels, not the 48 × 48 asked for: "),
+        ("fitting", ("--patch", 48), ""),
+    ):
+        capsys.readouterr()
+        assert sn2n("train", folder / "scan.h5", "--out", tmp_path / name, *options, *size) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(told) and ("Windows" in said) == bool(told)
+
+
 def test_what_is_not_there_is_told(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "out.nii.gz"
     for option, value, told in (
@@ -281,6 +301,23 @@ def test_denoise_keeps_the_geometry_of_an_image(folder: Path, tmp_path: Path) ->
     # the same anatomy, whether it came as an image or as a raw scan, and however the image was stored
     again = nib.as_closest_canonical(scan).get_fdata()
     assert np.allclose(written.get_fdata(), again, rtol=1e-3, atol=1e-3 * again.max())
+
+
+def test_the_share_of_the_original_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own, without = folder / "model", tmp_path / "model"
+    shutil.copytree(own, without)
+    description = json.loads((own / "model.json").read_text(encoding="utf-8"))
+    (without / "model.json").write_text(json.dumps(description | {"alpha": None}), encoding="utf-8")
+    for model, options, told in (
+        (own, (), f"α = {description['alpha']:g}, the model's own\n"),
+        (own, ("--alpha", 0.125), "α = 0.125, as asked\n"),
+        (without, (), "α = 0.3, the paper's, since none was chosen for the model\n"),
+    ):
+        for given in ("image.nii.gz", "scan.h5"):
+            capsys.readouterr()
+            out = tmp_path / "out.nii.gz"
+            assert sn2n("denoise", folder / given, out, "--model", model, *options, "--overwrite") == 0
+            assert told in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("default")
@@ -518,6 +555,80 @@ def test_a_full_disk_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def stopped(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """What a command says that Ctrl+C stops: one sentence."""
+    capsys.readouterr()
+    assert sn2n(*arguments) == 130
+    told = capsys.readouterr().err
+    assert told.startswith(f"sn2n: {arguments[0]} was stopped ") and told.count("\n") == 1
+    return told.strip()
+
+
+def test_ctrl_c_leaves_nothing_half_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ismrmrd")
+    head, scan, image, model = (folder / name for name in ("head.nii.gz", "scan.h5", "image.nii.gz", "model"))
+    other, old = tmp_path / "other.mrd", tmp_path / "old.nii.gz"
+    assert sn2n("export", scan, other) == 0
+    old.write_text("of an earlier run")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sn2nlib.provenance.os.replace", pressed)  # the last moment: all is written, nothing named
+    monkeypatch.setattr(evaluation, "measure_scan", lambda *_, **__: [], raising=False)
+    for arguments in (
+        ("simulate", head, tmp_path / "a.h5", *GRID),
+        ("convert", other, tmp_path / "a.h5"),
+        ("export", scan, tmp_path / "a", "--format", "bart"),
+        ("recon", scan, tmp_path / "a.nii.gz", "--halves", "--memory", 0),
+        ("recon", scan, old, "--overwrite"),
+        ("denoise", image, tmp_path / "a b.nii", "--model", model),
+        ("evaluate", head, "--model", model, "--out", tmp_path / "a.csv", *GRID),
+    ):
+        told = stopped(capsys, *arguments)
+        assert f"{arguments[0]} was stopped and leaves nothing half-written; to run it again: " in told
+        assert shlex.split(told.split(": ")[-1]) == ["sn2n", *map(str, arguments)]
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_stopped_training_says_what_is_kept_and_goes_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    scan, options = folder / "scan.h5", [*training(folder), "--overwrite"]
+    options[1] = model
+    loop, volumes, apply = (sys.modules[f"sn2nlib.denoiser.{name}"] for name in ("train", "volumes", "apply"))
+
+    def presses(module: Any, name: str, when: int) -> None:
+        """Ctrl+C at a call of a function, counted from 1."""
+        own, calls = getattr(module, name), itertools.count(1)
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == when:
+                raise KeyboardInterrupt
+            return own(*arguments, **named)
+
+        patched.setattr(module, name, counted)
+
+    for module, name, when, kept in (
+        (volumes, "make_pair", 2, "while scan 2 of 2 was reconstructed, and nothing of it is kept"),
+        (loop, "_step", 1, f"after step 0 of 12, and {model} keeps nothing of it"),
+        (apply, "sweep_alpha", 1, f"while α was chosen, and {model} keeps the trained network"),
+    ):
+        with monkeypatch.context() as patched:
+            presses(module, name, when)
+            told = stopped(capsys, "train", scan, *options)
+        going_on = shlex.split(told.split("; to go on: ")[-1])
+        assert f"train was stopped {kept}; " in told and "--overwrite" not in going_on
+    assert sn2n(*going_on[1:]) == 0
+    told = capsys.readouterr().out
+    assert f"{model} holds the finished training already" in told and "α = " in told
+    assert (model / "model.safetensors").read_bytes() == (folder / "model" / "model.safetensors").read_bytes()
+
+
 @pytest.mark.filterwarnings("default")
 def test_a_warning_is_one_line_too(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -543,6 +654,24 @@ def test_wrong_options_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> N
     evaluate = ("evaluate", "a.nii", "b.nii", "--model", "m", "--out", "t.csv", "--name", "A")
     assert sn2n(*evaluate) == 2 and sn2n(*evaluate, "--name", "A") == 2
     assert "2 heads need as many names, all different, got A, A" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_option_of_several_numbers_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    simulate, evaluate = ("simulate", "a.nii", "b.h5"), ("evaluate", "a.nii", "--model", "m", "--out", "t.csv")
+    for arguments, told in (
+        ((*simulate, "--acceleration", 2), "2 numbers with spaces between them, RY RZ, such as --acceleration 2 1"),
+        ((*simulate, "--acceleration=2", "--coils", 4), "RY RZ, such as --acceleration 2 1"),
+        ((*simulate, "--acceleration", "2x1", "--coils", 4), "RY RZ, such as --acceleration 2 1"),
+        ((*simulate, "--matrix", 128, 160, "--seed", 2), "3 numbers with spaces between them, Z Y X, such as --matrix"),
+        ((*simulate, "--partial-fourier", 0.7), "2 numbers with spaces between them, KY KZ, such as"),
+        ((*simulate, "--voxel-size", 1), "Z Y X, such as --voxel-size 1.35 1.35 1.35"),
+        ((*evaluate, "--matrix", "128,160,160"), "3 numbers with spaces between them, Z Y X"),
+        (("recon", "a.h5", "b.nii", "--voxel-size", 1, "--halves"), "3 numbers with spaces between them, Z Y X"),
+    ):
+        assert sn2n(*arguments) == 2
+        assert told in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert sn2n(*simulate, "--acceleration=2", 1, "--voxel-size", 1, "-1e0", 1) == 1  # the image is what is missing
+    assert "there is no image a.nii" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("format", ["ismrmrd", "bart"])

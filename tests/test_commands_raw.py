@@ -479,6 +479,34 @@ def test_the_ending_of_an_output_says_what_it_is(tmp_path: Path, capsys: pytest.
     assert list(tmp_path.iterdir()) == [given]
 
 
+def test_a_folder_in_the_place_of_a_file_is_told_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("given.h5").write_text("read by none of these commands before they refuse")
+    model = ("--model", "model")
+    for folder, what, *arguments in (
+        ("a.h5", "a scan file", "simulate", "given.h5", "a.h5"),
+        ("a.h5", "a scan file", "convert", "given.h5", "a.h5"),
+        ("a.mrd", "an ISMRMRD file", "export", "given.h5", "a.mrd"),
+        ("b_mask.hdr", "a file for BART", "export", "given.h5", "b", "--format", "bart"),
+        ("a.nii", "an image", "recon", "given.h5", "a.nii"),
+        ("b_half_b.nii.gz", "an image", "recon", "given.h5", "b.nii.gz", "--halves"),
+        ("sd.nii", "an image", "recon", "given.h5", "b.nii", "--noise-map", "sd.nii"),
+        ("a.nii", "an image", "denoise", "given.h5", "a.nii", *model),
+        ("a.csv", "a table", "evaluate", "given.h5", *model, "--out", "a.csv"),
+        ("a.csv", "a table", "scores", "import", "given.h5", "a.csv"),
+        ("a.csv", "a table", "reading", "key", "room", "--key", "given.h5", "--out", "a.csv"),
+    ):
+        Path(folder).mkdir(exist_ok=True)
+        for asked in ((), ("--overwrite",)):
+            assert sn2n(*arguments, *asked) == 1
+            told = f"sn2n: {folder} is a folder, where {what} is to be written; choose another name\n"
+            assert capsys.readouterr().err == told
+    assert sn2n("scores", "report", "given.h5", "--out", "given.h5", "--overwrite") == 1
+    assert "given.h5 is a file, where a folder is to be written" in capsys.readouterr().err
+
+
 def in_clear(path: Path) -> bytes:
     """What a file holds, unpacked if it is packed, and its name."""
     content = path.read_bytes()

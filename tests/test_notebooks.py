@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -333,7 +335,11 @@ def test_your_own_scan(reports: Path) -> None:
     parameters = {"reports_dir": str(reports)}
     run_notebook(ROOT / "notebooks" / executed.name, executed, parameters, cwd=ROOT / "notebooks")
     out = reports / "smoke" / "your_own_scan"
-    assert {"original.nii.gz", "sn2n.nii.gz", "before_after.png"} <= {path.name for path in out.iterdir()}
+    images = {"original.nii.gz", "sn2n.nii.gz", "noise_sd.nii.gz"}
+    assert {*images, "before_after.png"} <= {path.name for path in out.iterdir()}
+    noise_map, denoised = (nib.load(out / name) for name in ("noise_sd.nii.gz", "sn2n.nii.gz"))
+    assert noise_map.header["descrip"].item().decode() == "noise SD per component; zero filling"
+    assert noise_map.shape == denoised.shape and np.array_equal(noise_map.affine, denoised.affine)
     assert (out / "before_after.png").stat().st_size > 20_000
     said = executed.read_text(encoding="utf-8")
     assert "What was taken away has an SD of" in said
@@ -348,8 +354,14 @@ def test_your_own_scan_names_no_patient(reports: Path, require: Callable[..., Pa
     }  # fmt: skip
     run_notebook(ROOT / "notebooks" / executed.name, executed, parameters, cwd=ROOT / "notebooks")
     made = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"original.nii.gz", "sn2n.nii.gz", executed.name} <= {path.name for path in made}
-    assert "contradicts itself" in executed.read_text(encoding="utf-8")
+    assert {"original.nii.gz", "sn2n.nii.gz", "noise_sd.nii.gz", executed.name} <= {path.name for path in made}
+    said = executed.read_text(encoding="utf-8")
+    assert "contradicts itself" in said and "not for training: one partition" in said  # and yet there is a noise map
+    [noise_map] = [nib.load(path) for path in made if path.name == "noise_sd.nii.gz"]
+    assert noise_map.shape[2] == 1 and (noise_map.get_fdata() > 0).all()
+    [drawn] = [path for path in made if path.name == "before_after.png"]
+    with Image.open(drawn) as figure:
+        assert figure.height < figure.width  # the one plane that there is
     for secret in (b"ISMRM, DS-Test", b"19920206", b"213010"):
         assert secret in raw.read_bytes()
         contents = {path: path.read_bytes() for path in made}

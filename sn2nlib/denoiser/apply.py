@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sn2nlib.errors import ImageError
+from sn2nlib.errors import ImageError, Stopped
 from sn2nlib.provenance import write_json
 from sn2nlib.recon.pairs import intensity_scale
 
@@ -106,9 +106,11 @@ class Denoiser:
         ImageError
             If the volume is not 3D, is complex, empty, without signal, or holds NaN or Inf.
         """
-        if alpha is None:
-            alpha = PAPER_ALPHA if self.alpha is None else self.alpha
-        return blend(volume, self.network_output(volume, scale=scale), alpha)
+        return blend(volume, self.network_output(volume, scale=scale), self.settled_alpha(alpha))
+
+    def settled_alpha(self, alpha: float | None) -> float:
+        """The α that `denoise` takes: the one given, else the model's own, else the paper's."""
+        return next(value for value in (alpha, self.alpha, PAPER_ALPHA) if value is not None)
 
     def network_output(self, volume: np.ndarray, *, scale: float | None = None) -> np.ndarray:
         """The network's own answer, that is α = 0; negative values, which a magnitude cannot have, become 0.
@@ -276,23 +278,35 @@ def fit_alpha(folder: str | Path, pairs: Mapping[str, Any], *, alphas: Sequence[
     Returns
     -------
     The chosen α.
+
+    Raises
+    ------
+    Stopped
+        At Ctrl+C; the model keeps the α it had.
     """
-    denoiser, tables = Denoiser.load(folder), []
-    for name, pair in pairs.items():
-        images = {key: np.abs(getattr(pair, key)) / np.float32(pair.scale) for key in ("original", "half_a", "half_b")}
-        answers = {
-            key: denoiser.network_output(images[source], scale=1.0)
-            for key, source in (("output", "original"), ("output_a", "half_a"), ("output_b", "half_b"))
-        }
-        table = sweep_alpha(name, alphas=alphas, **images, **answers)
-        if getattr(pair, "pairing", "kz") == "repetitions":
-            # the original is half A itself: as noisy as the halves, so that half_to_half is not biased, and no bracket
-            halves = table[table["definition"] == "half_to_half"]
-            table = pd.concat([halves.assign(definition=definition) for definition in BRACKET], ignore_index=True)
-        tables.append(table)
+    denoiser = Denoiser.load(folder)
+    try:
+        tables = [_curves(denoiser, name, pair, alphas) for name, pair in pairs.items()]
+    except KeyboardInterrupt as stopped:
+        raise Stopped(f"while α was chosen, and {folder} keeps the trained network") from stopped
     alpha = choose_alpha(pd.concat(tables, ignore_index=True))
     set_alpha(folder, alpha)
     return alpha
+
+
+def _curves(denoiser: Denoiser, name: str, pair: Any, alphas: Sequence[float]) -> pd.DataFrame:
+    """`sweep_alpha` of a pair, by the definitions of the bracket."""
+    images = {key: np.abs(getattr(pair, key)) / np.float32(pair.scale) for key in ("original", "half_a", "half_b")}
+    answers = {
+        key: denoiser.network_output(images[source], scale=1.0)
+        for key, source in (("output", "original"), ("output_a", "half_a"), ("output_b", "half_b"))
+    }
+    table = sweep_alpha(name, alphas=alphas, **images, **answers)
+    if getattr(pair, "pairing", "kz") == "repetitions":
+        # the original is half A itself: as noisy as the halves, so that half_to_half is not biased, and no bracket
+        halves = table[table["definition"] == "half_to_half"]
+        table = pd.concat([halves.assign(definition=definition) for definition in BRACKET], ignore_index=True)
+    return table
 
 
 def _check_alpha(alpha: float) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from sn2nlib import __version__
 from sn2nlib.errors import ImageError
 
-from .apply import PAPER_ALPHA, Denoiser
+from .apply import Denoiser
 
 Axis = Literal["sagittal", "coronal", "axial"]
 AXES: tuple[Axis, ...] = ("sagittal", "coronal", "axial")  # the planes across z, y, and x
@@ -165,7 +165,7 @@ def short_derivation(denoiser: Denoiser, alpha: float | None, planes: str) -> st
     planes
         From `settled_planes`.
     """
-    share = next(value for value in (alpha, denoiser.alpha, PAPER_ALPHA) if value is not None)
+    share = denoiser.settled_alpha(alpha)
     taken = planes if planes == PARTITIONS else f"{planes} planes"
     return f"{share:.2f} x original + {1 - share:.2f} x output of a network over {taken}"
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -77,3 +79,27 @@ def deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(enabled, warn_only=warns)
         memory.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
         cudnn.deterministic, cudnn.benchmark = chosen, benchmark
+
+
+@contextlib.contextmanager
+def stops_between_steps(*, world: int) -> Iterator[threading.Event]:
+    """Inside the block, the first Ctrl+C only sets the event, so that no step is stopped halfway; the second one acts.
+
+    Where Ctrl+C does something else already, outside the main thread, and in one of several processes, which wait for
+    each other within a step, it acts at once.
+    """
+    asked = threading.Event()
+    main = threading.current_thread() is threading.main_thread()
+    if world > 1 or not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield asked
+        return
+
+    def ask(*_: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import distributed, nn
 
-from sn2nlib.errors import CheckpointError, ImageError, Sn2nError
+from sn2nlib.errors import CheckpointError, ImageError, Sn2nError, Stopped
 from sn2nlib.provenance import provenance
 
 from .apply import Denoiser
@@ -41,7 +41,7 @@ from .history import (
     validation_batches,
     write_history,
 )
-from .processes import agreed, deterministic, has_bfloat16, processes, total
+from .processes import agreed, deterministic, has_bfloat16, processes, stops_between_steps, total
 from .slices import SliceWindows, TrainingVolume
 from .unet import UNet25D
 
@@ -75,7 +75,7 @@ def train(
     out
         Model folder. Receives `model.safetensors`, `model.json`, `history.csv`, and a checkpoint while training.
     steps, batch, patch
-        Length of the training, windows per step, width of a window in voxels.
+        Length of the training, windows per step, width of a window in voxels, at most that of the smallest scan.
     validation
         Scans for the validation columns of the history; they do not influence the training.
     width, depth, slices, unshuffle, bias
@@ -111,7 +111,7 @@ def train(
     metadata
         Stored in `model.json`.
     progress
-        Print a line every 20 seconds.
+        Print a line every 20 seconds, and beforehand one if the windows are smaller than asked for.
 
     Returns
     -------
@@ -127,6 +127,8 @@ def train(
     Sn2nError
         If there are no scans or they are no training volumes, an option is not one of those above, or the loss becomes
         NaN or infinite.
+    Stopped
+        At Ctrl+C, after the step that was running and a checkpoint of it; a second Ctrl+C does not wait for them.
 
     References
     ----------
@@ -162,6 +164,8 @@ def train(
             raise Sn2nError(f"a batch of {batch} cannot be shared by {world} processes; use a multiple")
         fresh = agreed(_starts_anew(out, settings, resume) if rank == 0 else None, world=world)
         if fresh or not (out / "model.json").is_file():
+            if progress and rank == 0:
+                _tell_of_smaller_windows(windows, patch)
             state = _begin(architecture, seed=seed, start_from=start_from, device=place, world=world)
             if not fresh:
                 _continue(state, out, rank=rank)
@@ -179,6 +183,16 @@ def train(
         elif progress and rank == 0:
             print(f"{out} holds the finished training already")
     return Denoiser.load(out, device=device)
+
+
+def _tell_of_smaller_windows(windows: SliceWindows, patch: int) -> None:
+    """Say so where a scan is narrower than the windows that were asked for."""
+    if windows.patch < patch:
+        rows, columns = min((volume.half_a.shape[1:] for volume in windows.volumes), key=min)
+        print(
+            f"Windows of {windows.patch} × {windows.patch} voxels, not the {patch} × {patch} asked for: of the scans "
+            f"learnt from, the smallest has partitions of {rows} × {columns} (y, x)", flush=True,
+        )
 
 
 def _check(settings: Settings, checkpoint_every: int) -> None:
@@ -254,21 +268,30 @@ def _run(
     state: TrainingState, windows: SliceWindows, held_out: Sequence[Batch], settings: Settings, *, out: Path,
     checkpoint_every: int, rank: int, world: int, progress: bool,
 ) -> None:
-    steps = settings["steps"]
+    steps, kept = settings["steps"], state.step
     report = Progress(state, steps, enabled=progress)
     begun = time.monotonic() - state.seconds
-    while state.step < steps:
-        rate = _learning_rate(state.step, steps, settings["learning_rate"])
-        first = state.step * settings["batch"]
-        batch = windows.batch(range(first + rank, first + settings["batch"], world))
-        _step(state, batch, settings, rate)
-        state.seconds = time.monotonic() - begun
-        if is_due(state.step, steps, ROWS):
-            _log(state, settings, rate, held_out, world=world)
-        report(state)
-        if rank == 0 and (state.step % checkpoint_every == 0 or state.step == steps):
-            save_state(state, settings, out)
-            write_history(state, out)
+    try:
+        with stops_between_steps(world=world) as asked_to_stop:
+            while state.step < steps:
+                rate = _learning_rate(state.step, steps, settings["learning_rate"])
+                first = state.step * settings["batch"]
+                batch = windows.batch(range(first + rank, first + settings["batch"], world))
+                _step(state, batch, settings, rate)
+                state.seconds = time.monotonic() - begun
+                if is_due(state.step, steps, ROWS):
+                    _log(state, settings, rate, held_out, world=world)
+                report(state)
+                stop = asked_to_stop.is_set()
+                if rank == 0 and (state.step % checkpoint_every == 0 or state.step == steps or stop):
+                    save_state(state, settings, out)
+                    write_history(state, out)
+                    kept = state.step
+                if stop:
+                    raise KeyboardInterrupt
+    except KeyboardInterrupt as stopped:
+        found = f"step {kept}" if kept else "nothing of it"
+        raise Stopped(f"after step {state.step} of {steps}, and {out} keeps {found}") from stopped
 
 
 def _learning_rate(step: int, steps: int, highest: float) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sn2nlib.errors import ImageError, ScanError, naming
+from sn2nlib.errors import ImageError, ScanError, Stopped, naming
 from sn2nlib.provenance import atomic_folder
 from sn2nlib.recon.any_size import fits_memory, largest_kspace
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
@@ -133,6 +133,8 @@ def prepare_scans(
         As `make_pair`.
     ImageError
         If a share is out of range.
+    Stopped
+        At Ctrl+C; what was stored in `folder` is found again.
     """
     for share in coarser:
         check_share(share)
@@ -146,12 +148,23 @@ def prepare_scans(
     sizes = [_nbytes(header, own) for header, own in zip(headers, shares, strict=True) if header is not None]
     # how large a file of the scanner's becomes is known when it is read
     small = all(header is not None and fits_memory(header, limit) for header in headers)
-    if small and 2 * sum(sizes) <= limit:
-        return [_at_once(Path(path), options, own) for path, own in zip(paths, shares, strict=True)]
-    return [
-        _stored(Path(path), header, Path(folder), limit, progress, reading, options, own)
-        for path, header, own in zip(paths, headers, shares, strict=True)
-    ]
+    in_memory = small and 2 * sum(sizes) <= limit
+    absent = [place for place in (Path(folder), Path(folder).parent) if not place.exists()]
+    made: list[PreparedScan] = []
+    try:
+        for path, header, own in zip(paths, headers, shares, strict=True):
+            made.append(
+                _at_once(Path(path), options, own) if in_memory
+                else _stored(Path(path), header, Path(folder), limit, progress, reading, options, own)
+            )
+    except KeyboardInterrupt as stopped:
+        kept = "nothing of it is kept" if in_memory or not made else f"{folder} keeps those before it"
+        raise Stopped(f"while scan {len(made) + 1} of {len(paths)} was reconstructed, and {kept}") from stopped
+    finally:
+        for place in absent:
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+    return made
 
 
 def with_coarser(scans: Sequence[PreparedScan]) -> list[TrainingVolume]:

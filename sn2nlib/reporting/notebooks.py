@@ -37,8 +37,9 @@ def run_notebook(
     source
         The stripped notebook, with one cell tagged `parameters`.
     output
-        Where the executed copy goes. While it runs it stands beside it as `<name>.running.ipynb`; after a
-        failure it stays there as `<name>.failed.ipynb`, executed up to the error, unless it could not be written.
+        Where the executed copy goes. While it runs it stands beside it as `<name>.running.ipynb`, which Ctrl+C
+        removes; after a failure it stays there as `<name>.failed.ipynb`, executed up to the error, unless it could not
+        be written.
     parameters
         Values for names that the parameters cell assigns.
     cwd
@@ -72,7 +73,11 @@ def run_notebook(
                 on_notebook_start=progress.notebook_starts,
                 on_cell_start=progress.cell_starts,
                 kernel_manager_class=_OwnPython,
+                extra_arguments=["--log-level=CRITICAL"],  # what a kernel says when Ctrl+C stops it is for nobody
             )
+    except KeyboardInterrupt:
+        running.unlink(missing_ok=True)
+        raise
     except PapermillExecutionError as error:
         os.replace(running, failed)
         raise StudyError(_failure(source, progress, f"{error.ename}: {error.evalue}", failed)) from error

@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import runpy
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from doit.reporter import ZeroReporter
 from doit.task import Task
 
 from sn2nlib.config import load_profile
-from sn2nlib.errors import StudyError
+from sn2nlib.errors import Stopped, StudyError
 
 STUDY = "0[0-9]_*.ipynb"  # in notebooks/; those from 10 on wait for a user's own file
 _GAIN_TITLES = {
@@ -92,6 +91,8 @@ def run_study(
         If there is no such profile, or something in it is wrong.
     StudyError
         At the first notebook that fails; naming it and its cell.
+    Stopped
+        At Ctrl+C; the notebooks before it are not run again.
     """
     root = root or find_root()
     reports = (reports or root / "reports").resolve()
@@ -110,12 +111,13 @@ def run_study(
     options |= {"parameters": json.dumps(dict(parameters))} if parameters else {}
     if only is None:
         print(_what_it_takes(root / "dodo.py", options, force=force), flush=True)
-    try:
-        for notebook in notebooks if only is None else [only]:
+    for notebook in notebooks if only is None else [only]:
+        try:
             _run_one(root / "dodo.py", notebook, options, force=force)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on with this notebook", file=sys.stderr)
-        raise
+        except KeyboardInterrupt as stopped:
+            if force:
+                raise  # the same command begins with the first notebook again
+            raise Stopped(f"in {notebook}, and {folder} keeps what was finished") from stopped
     return folder
 
 

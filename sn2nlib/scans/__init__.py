@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     ],
     submod_attrs={
         "acquire": ["acquire", "undersample", "add_noise", "noise_replicas"],
-        "bart": ["load_bart", "save_bart"],
+        "bart": ["bart_files", "load_bart", "save_bart"],
         "black_blood": ["BlackBloodHead", "black_blood_head"],
         "dicom": ["check_dicom_output", "is_dicom", "read_dicom", "write_dicom"],
         "export": ["export_scan", "save_ismrmrd"],

@@ -58,8 +58,7 @@ def save_bart(scan: Scan | ScanHeader, basename: str | os.PathLike[str], *, over
     shapes = {"": shapes.pop(""), "mask": (1, *scan.mask.shape, 1), **shapes}
     if scan.noise is not None:
         shapes["noise"] = (scan.n_coils, 1, 1, scan.noise.shape[1])
-    possible = [_part(base, name, suffix) for name in ("", "mask", *OPTIONAL) for suffix in (".cfl", ".hdr")]
-    existing = [path for path in (_beside(base, ".json"), *possible) if path.exists()]
+    existing = [path for path in bart_files(base) if path.exists()]
     for path in existing:
         check_absent(path, overwrite=overwrite)
     with ExitStack() as files:  # renamed in reverse order: the description, which makes the set complete, is the last
@@ -74,9 +73,16 @@ def save_bart(scan: Scan | ScanHeader, basename: str | os.PathLike[str], *, over
                 for part in _parts(scan, name):
                     np.ascontiguousarray(part, dtype="<c8").tofile(file)
     for path in existing:  # of a former scan that had more
-        if path in possible and not any(path.stem == _part(base, name, "").name for name in shapes):
+        if path.suffix != ".json" and not any(path.stem == _part(base, name, "").name for name in shapes):
             path.unlink()
     return [*(_part(base, name, ".cfl") for name in shapes), _beside(base, ".json")]
+
+
+def bart_files(basename: str | os.PathLike[str]) -> list[Path]:
+    """All files that `save_bart` may write, the description first."""
+    base = _base(basename)
+    arrays = [_part(base, name, suffix) for name in ("", "mask", *OPTIONAL) for suffix in (".cfl", ".hdr")]
+    return [_beside(base, ".json"), *arrays]
 
 
 def load_bart(basename: str | os.PathLike[str]) -> Scan:

@@ -1,8 +1,10 @@
 """NIfTI images in the axis order of the scans, and back into their own, geometry kept."""
 
 import gzip
+import math
 import os
 import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,14 @@ from nibabel import orientations
 
 from sn2nlib.errors import ImageError
 from sn2nlib.provenance import atomic_write
+from sn2nlib.scans.silence import overheard, silenced
 
 # The array (x, y, z) of a sagittal acquisition: readout towards superior, lines towards anterior, partitions
 # towards right. A volume (z, y, x) then has the partitions, left-right, first: the slice axis of the network.
 ACQUIRED = ("S", "A", "R")
 _SUFFIXES = (".nii", ".nii.gz")
 _TOLERANCE = 1e-3
+_COMPRESSION, _SMALL = 100, 2**28  # float32 bytes per byte of the file: no image worth denoising is compressed further
 _WORDS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")  # free text of a NIfTI header
 Known = Literal["place", "size", "nothing"]  # of a geometry
 DENOISED = "sN2N: "  # how the description of a denoised image begins
@@ -94,15 +98,16 @@ def read_image(path: str | os.PathLike[str], *, as_acquired: bool = False) -> tu
     ------
     FileNotFoundError
     ImageError
-        If the file is no NIfTI, holds several volumes or none, complex or colour values, NaN or Inf, or an affine that
-        does not span the space. Further axes of size 1 are dropped.
+        If the file is no NIfTI, is shorter or longer than its header says, holds several volumes or none, complex or
+        colour values, NaN or Inf, or an affine that does not span the space. Further axes of size 1 are dropped.
     """
     path = Path(path)
     image = _open(path)
     partitions = as_acquired and _says_how_encoded(image.header)
     affine = _checked_affine(image, path, turned=not partitions)
     try:
-        array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:3])
+        with np.errstate(all="ignore"):  # a slope may be too large: the next check tells it
+            array = image.get_fdata(dtype=np.float32, caching="unchanged").reshape(image.shape[:3])
     except (OSError, EOFError, ValueError) as error:
         told = " ".join(str(error).split())  # nibabel's may have several lines
         raise ImageError(f"{path}: the file is damaged or incomplete ({told})") from error
@@ -122,7 +127,7 @@ def read_image(path: str | os.PathLike[str], *, as_acquired: bool = False) -> tu
 
 
 def stored_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """RAS+ mm affine and shape (i, j, k) of a NIfTI as it is stored, from its header alone.
+    """RAS+ mm affine and shape (i, j, k) of a NIfTI as it is stored, from its header; no voxel is read.
 
     Raises
     ------
@@ -298,30 +303,64 @@ def check_outputs(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool = 
 
 
 def _open(path: Path) -> nib.Nifti1Pair:
+    """A file whose header and length agree, before memory is asked for its voxels."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no image {path}")
-    damage = (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError)
-    try:
-        image = nib.load(path)
-    except damage as error:
-        raise ImageError(f"{path}: not a NIfTI file, or damaged ({error})") from error
+    image, doubts = _load(path)
     if not isinstance(image, nib.Nifti1Pair):
         raise ImageError(f"{path}: needs NIfTI, got {type(image).__name__}; convert it first")
-    if 0 in image.shape:
+    if min(image.shape, default=0) < 1:
         raise ImageError(f"{path}: holds no voxels, its shape is {image.shape}")
     if image.ndim < 3 or max(image.shape[3:], default=1) > 1:
         raise ImageError(f"{path}: needs 3 axes, has shape {image.shape}; take one volume out of it")
     kind = image.get_data_dtype()
     if kind.kind not in "iuf":
         raise ImageError(f"{path}: needs plain magnitudes, holds {kind}; take the magnitude or one channel of it")
+    _check_length(image, path)
+    if doubts:
+        warnings.warn(f"{path}: its header holds impossible values ({'; '.join(doubts)})", stacklevel=3)
     return image
+
+
+def _load(path: Path) -> tuple[object, list[str]]:
+    """The image, and what nibabel finds wrong with its header but puts right."""
+    try:
+        with silenced("pydicom"), overheard("nibabel.global") as doubts, np.errstate(all="ignore"):
+            return nib.load(path), list(dict.fromkeys(doubts))
+    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError) as error:
+        raise ImageError(f"{path}: not a NIfTI file, or damaged ({' '.join(str(error).split())})") from error
+    except Exception:  # whatever else a broken header makes of nibabel, or of pydicom in an extension
+        raise ImageError(f"{path}: not a NIfTI file, or damaged") from None
+
+
+def _check_length(image: nib.Nifti1Pair, path: Path) -> None:
+    """Refuse a file that is shorter than its header says, or longer by a row: less than that may be padding."""
+    shape, kind = tuple(map(int, image.shape)), image.get_data_dtype()
+    needed = image.dataobj.offset + math.prod(shape) * kind.itemsize  # type: ignore[attr-defined]
+    row, holder = shape[0] * kind.itemsize, image.file_map["image"]
+    stored = Path(holder.filename or path).stat().st_size
+    if math.prod(shape) * 4 > max(_COMPRESSION * stored, _SMALL):
+        raise ImageError(f"{path}: damaged or incomplete, {stored} bytes cannot hold {shape} voxels")
+    try:
+        with holder.get_prepare_fileobj("rb") as file:
+            file.seek(needed - 1)
+            found = len(file.read(1 + row))
+    except (OSError, EOFError, zlib.error) as error:
+        raise ImageError(f"{path}: the file is damaged or incomplete ({error})") from error
+    if not 0 < found <= row:
+        much = "fewer" if found == 0 else "more"
+        raise ImageError(
+            f"{path}: damaged or incomplete, it holds {much} voxels than its header says, {shape} of {kind}"
+        )
 
 
 def _checked_affine(image: nib.Nifti1Pair, path: Path, *, turned: bool = True) -> np.ndarray:
     affine = np.asarray(image.affine, dtype=float)
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    sound = np.isfinite(affine).all() and np.allclose(affine[3], [0, 0, 0, 1]) and (sizes > 0).all()
-    if not sound or abs(np.linalg.det(affine[:3, :3] / sizes)) < _TOLERANCE:
+    with np.errstate(all="ignore"):
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        sound = np.isfinite(affine).all() and np.allclose(affine[3], [0, 0, 0, 1]) and (sizes > 0).all()
+        flat = sound and not abs(np.linalg.det(affine[:3, :3] / sizes)) >= _TOLERANCE
+    if not sound or flat:
         raise ImageError(
             f"{path}: its affine is broken, the axes do not span the space: {affine.round(4).tolist()}; "
             "copy the geometry from the original file"

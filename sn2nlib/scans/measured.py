@@ -59,7 +59,15 @@ def measured_brains(manifest: str | os.PathLike[str]) -> list[Brain]:
     remedy = f"download {source.url} as {source.file} into a folder of SN2N_DATA"
     brains = [Brain(source.file, None if path is None else _from_matlab(path), remedy)]
     stored = [folder / _SORTED for folder in data_folders() if (folder / _SORTED).is_file()]
-    return [*brains, Brain(_SORTED, _one_slice(stored[0], np.load(stored[0])))] if stored else brains
+    return [*brains, Brain(_SORTED, _from_numpy(stored[0]))] if stored else brains
+
+
+def _from_numpy(path: Path) -> NDArray[np.complex64]:
+    try:
+        kspace = np.load(path)
+    except (OSError, EOFError, ValueError) as error:
+        raise ScanError(f"{path}: the file is damaged or incomplete; put a whole copy there, or remove it") from error
+    return _one_slice(path, kspace)
 
 
 def _from_matlab(path: Path) -> NDArray[np.complex64]:

@@ -2,8 +2,11 @@
 
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from sn2nlib.denoiser import Denoiser, TrainingVolume, rician_variance, set_alpha, train, training_volume
 from sn2nlib.denoiser import train as train_function
-from sn2nlib.errors import CheckpointError, ImageError, Sn2nError
+from sn2nlib.errors import CheckpointError, ImageError, Sn2nError, Stopped
 
 train_module = sys.modules[train_function.__module__]
 TINY: dict[str, Any] = {"width": 4, "depth": 1, "patch": 16, "batch": 4, "steps": 20, "progress": False}
@@ -125,6 +128,42 @@ def test_a_killed_training_ends_with_the_same_bits(
     assert equal(through, killed)
     pd.testing.assert_frame_equal(history(through), history(killed), check_exact=True)
     assert {path.name for path in killed.iterdir()} == {"model.safetensors", "model.json", "history.csv"}
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Presses Ctrl+C, which does what it does in a terminal, however the tests were started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("presses", "kept"), [(1, "after step 13 of 20, and {out} keeps step 13"),
+                                               (2, "after step 12 of 20, and {out} keeps step 7")])  # fmt: skip
+def test_ctrl_c_waits_for_the_step_and_keeps_it_and_the_second_one_does_not(
+    tmp_path: Path, volumes: list[TrainingVolume], monkeypatch: pytest.MonkeyPatch, ctrl_c: Callable[[], None],
+    presses: int, kept: str,
+) -> None:  # fmt: skip
+    through, out = tmp_path / "through", tmp_path / "stopped"
+    common: dict[str, Any] = {**TINY, "checkpoint_every": 7}
+    train(volumes, out=through, **common)
+    step = train_module._step
+
+    def pressed(state: Any, *args: Any) -> None:
+        if state.step == 12:
+            for _ in range(presses):
+                ctrl_c()
+        step(state, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train_module, "_step", pressed)
+        with pytest.raises(Stopped, match=re.escape(kept.format(out=out))):
+            train(volumes, out=out, **common)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert {path.name for path in out.iterdir()} == {"checkpoint.safetensors", "checkpoint.json", "history.csv"}
+    train(volumes, out=out, **common)
+    assert equal(through, out)
+    pd.testing.assert_frame_equal(history(through), history(out), check_exact=True)
 
 
 def test_the_seed_decides(tmp_path: Path, volumes: list[TrainingVolume]) -> None:

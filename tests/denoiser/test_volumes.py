@@ -27,7 +27,7 @@ from sn2nlib.denoiser import (
 from sn2nlib.denoiser import volumes as module
 from sn2nlib.denoiser.apply import ALPHAS
 from sn2nlib.denoiser.volumes import HALVES, PreparedScan
-from sn2nlib.errors import ImageError, ScanError
+from sn2nlib.errors import ImageError, ScanError, Stopped
 from sn2nlib.fourier import fft
 from sn2nlib.recon import make_pair
 from sn2nlib.sampling import lattice_mask
@@ -173,6 +173,24 @@ def test_nothing_half_written_stays_behind(
     with pytest.raises(OSError, match=r"The disk is full; .*new.volume was not written"):
         save_volume(scan, tmp_path / "new" / "volume")
     assert not any((tmp_path / "new").iterdir())
+
+
+def test_ctrl_c_keeps_the_scans_before_and_no_empty_folders(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, own = tmp_path / "model" / "volumes", module.image_pair
+    for place, kept in ((0, "nothing of it is kept"), (1, f"{folder} keeps those before it")):
+
+        def pressed(path: Path, *, stops: Path = files[place], **options: Any) -> Any:
+            if path == stops:
+                raise KeyboardInterrupt
+            return own(path, **options)
+
+        monkeypatch.setattr(module, "image_pair", pressed)
+        with pytest.raises(Stopped, match=f"^while scan {place + 1} of {len(files)} was reconstructed, and {kept}$"):
+            prepare_scans(files, folder=folder, memory_limit=0)
+        assert folder.parent.exists() == bool(place)
+        assert len(list(folder.glob("*"))) == place
 
 
 def test_a_damaged_folder_is_told(files: list[Path], tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Before and after without a reference: what was removed is shown in the right unit and the right way up."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,26 @@ def test_an_image_without_k_space_has_no_map() -> None:
     sheet = before_after(original, sn2n, voxel_size=VOXEL, label=LABEL)
     assert sum(bool(axes.images) for axes in sheet.axes) == 9
     assert "% of the grey scale" in sheet.caption and "GRAPPA" not in sheet.caption
+
+
+@pytest.mark.parametrize(
+    ("part", "rows"),
+    [
+        (np.s_[10:11], 1),  # one partition: a slice
+        (np.s_[:, 13:14], 1),
+        (np.s_[:, :, 16:17], 1),
+        (np.s_[9:13], 1),  # a slab of 12 mm, 56 mm by 50 mm
+        (np.s_[:, 9:17], 2),  # one of 16 mm: its sagittal plane would be a tower
+    ],
+)
+def test_slices_and_slabs_are_shown_in_the_planes_that_they_fill(part: Any, rows: int) -> None:
+    original, sn2n, sd = (volume[part] for volume in images())
+    sheet = before_after(original, sn2n, sd, voxel_size=VOXEL, label=LABEL, letters=False)
+    pictures = [axes.images[0] for axes in sheet.axes if axes.images and len(axes.images[0].get_array()) > 1]
+    assert len(pictures) == 4 * rows
+    width, height = sheet.get_size_inches()
+    assert height < 1.2 * width
+    assert not any(text.get_text() in "APRL" for axes in sheet.axes for text in axes.texts)
 
 
 def test_images_of_other_shapes_are_refused() -> None:

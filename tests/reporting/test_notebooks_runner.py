@@ -117,6 +117,19 @@ def test_a_dead_kernel_is_told_from_a_failing_cell(tmp_path: Path) -> None:
     assert not (tmp_path / "03_done.ipynb").exists()
 
 
+def test_ctrl_c_leaves_no_half_executed_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def half(_: Path, running: Path, *__: object, **___: object) -> None:
+        running.write_text('{"cells": [')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("papermill.execute_notebook", half)
+    source = notebook(tmp_path / "03.ipynb", "1")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        run_notebook(source, tmp_path / "out" / "03_done.ipynb", {}, cwd=tmp_path)
+    assert files(tmp_path / "out") == []
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

@@ -4,6 +4,7 @@ import itertools
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from sn2nlib import config
-from sn2nlib.errors import ProfileError, StudyError
+from sn2nlib.errors import ProfileError, Stopped, StudyError
 from sn2nlib.reporting import notebooks
 from sn2nlib.reporting.study import STUDY, find_root, parse_parameters, run_study, summary
 
@@ -161,6 +162,19 @@ def test_a_failure_stops_the_study_and_the_next_call_goes_on_there(root: Path, r
     assert run(root, ran) == STEPS[3:]
 
 
+@pytest.mark.parametrize(("force", "kept"), [(False, "in 00_quickstart, and .* keeps what was finished"), (True, "^$")])
+def test_a_forced_study_that_was_stopped_does_not_promise_to_go_on(
+    root: Path, monkeypatch: pytest.MonkeyPatch, force: bool, kept: str
+) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(notebooks, "run_notebook", pressed)
+    with pytest.raises(KeyboardInterrupt, match=kept) as stop:
+        run_study("smoke", root=root, force=force)
+    assert isinstance(stop.value, Stopped) == (not force)
+
+
 def test_what_cannot_be_written_is_one_sentence_too(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -284,8 +298,9 @@ def test_the_summary_tells_the_gains(tmp_path: Path) -> None:
     ]
 
 
-def test_a_killed_study_goes_on_where_it_was(root: Path) -> None:
-    """Real kernels: a kill while the third notebook sleeps, then the same command again."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_study_that_was_killed_or_stopped_goes_on_where_it_was(root: Path, how: signal.Signals) -> None:
+    """Real kernels: a signal while the third notebook sleeps, then the same command again."""
     log, waits = root / "log", root / "waits"
     for name in STEPS[3:]:
         (root / "notebooks" / f"{name}.ipynb").unlink()
@@ -299,15 +314,23 @@ def test_a_killed_study_goes_on_where_it_was(root: Path) -> None:
             lines += ["path.parent.mkdir(parents=True, exist_ok=True)", "path.touch()"]
         write_notebook(root, name, "\n".join(lines))
     waits.write_text("")
-    command = [sys.executable, "-m", "sn2nlib.cli", "study", "--profile", "smoke"]
+    # Ctrl+C does what it does in a terminal, however the tests were started
+    code = "import signal, sn2nlib.cli; signal.signal(signal.SIGINT, signal.default_int_handler); sn2nlib.cli.main()"
+    command = [sys.executable, "-c", code, "study", "--profile", "smoke"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL) as study:
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=root, env=environment, **pipes) as study:
         patience = time.monotonic() + 60
         while not (log.is_file() and "02_pairs" in log.read_text()):
             assert study.poll() is None and time.monotonic() < patience
             time.sleep(0.1)
-        study.kill()
-    executed = root / "reports" / "smoke" / "notebooks"
+        study.send_signal(how)
+        said = study.communicate(timeout=60)[1]
+    folder, executed = root / "reports" / "smoke", root / "reports" / "smoke" / "notebooks"
+    if how is signal.SIGINT:
+        kept = f"study was stopped in 02_pairs, and {folder} keeps what was finished"
+        assert (study.returncode, said) == (130, f"sn2n: {kept}; to go on: sn2n study --profile smoke\n")
+        assert sorted(path.stem for path in executed.iterdir()) == STEPS[:2]
     assert (executed / "01_data.ipynb").is_file() and not (executed / "02_pairs.ipynb").exists()
     waits.unlink()
     again = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)

@@ -1,13 +1,29 @@
-"""Raw files of known content: the same lines written as Siemens twix (VB and VD) and as ISMRMRD."""
+"""Files for the readers: raw files of known content, and damaged files of every kind.
 
+1. The same lines written as Siemens twix (VB and VD) and as ISMRMRD.
+2. Damaged copies of a file, each read in a child process of limited memory and time. The process that has read the
+   undamaged file forks a child for every mutant, as many at a time as there are cores. RLIMIT_AS allows a child 2 GiB
+   beyond what it has at its beginning, so that no mutant of a 3 MB file can take more than that, and RLIMIT_CPU 20 s.
+"""
+
+import gc
+import hashlib
+import itertools
+import logging
+import os
 import struct
-from collections.abc import Sequence
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+
+from sn2nlib.errors import Sn2nError
 
 TWIX_FLAGS = {"image": 0, "acs": 1 << 22, "both": 1 << 23, "noise": 1 << 25, "navigator": 1 << 21, "even": 1 << 55,
               "noise and acs": 1 << 25 | 1 << 22}  # fmt: skip
@@ -16,6 +32,11 @@ MRD_FLAGS = {"image": 0, "acs": 1 << 19, "both": 1 << 20, "noise": 1 << 18, "nav
 QUATERNION = (0.5, 0.5, 0.5, 0.5)  # w, x, y, z: phase → y, readout → z, slice → x (left, posterior, head)
 DIRECTIONS = ((0, 0, 1), (0, 1, 0), (1, 0, 0))  # rows readout, phase, slice; see test_geometry
 POSITION = (10.0, -20.0, 30.0)
+
+MEMORY, SECONDS = 2 * 2**30, 20  # of a child
+Mutant = tuple[str, bytes]  # name, content
+Child = tuple[int, int]  # its number, and where to read from
+Read = Callable[[Path], str | None]  # what is wrong with what a file was read as, or None
 
 
 @dataclass(frozen=True)
@@ -217,3 +238,136 @@ class Raw:
 def raw() -> Raw:
     """Builders of raw files."""
     return Raw()
+
+
+def state(path: Path) -> list[tuple[str, str, int]]:
+    """Of a file, or of all files of a folder, to tell whether one was touched."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), file.stat().st_mtime_ns) for file in files]
+
+
+def tried(path: Path, reads: Sequence[Read], *, secrets: Sequence[str]) -> str:
+    """What reading a path in several ways comes to: ok, the package's own sentence, or FAULT and what is wrong."""
+    before, said = state(path), "ok"
+    with overheard() as records:
+        for read in reads:
+            try:
+                fault = read(path)
+            except Sn2nError as error:
+                said = str(error)
+                if str(path) not in said or "\n" in said or any(secret in said for secret in secrets):
+                    return f"FAULT a poor message: {said}"
+            except MemoryError:
+                return "FAULT too much memory"
+            except BaseException:
+                return "FAULT " + traceback.format_exc()
+            else:
+                if fault:
+                    return f"FAULT {fault}"
+    if records:
+        return f"FAULT a library says {records}"
+    return said if state(path) == before else "FAULT the file was changed"
+
+
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """What is logged meanwhile: libraries would quote headers."""
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        yield records
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def begun(work: Callable[[], str]) -> Child:
+    """A forked process of limited address space and time that does the work."""
+    import resource  # not on Windows
+
+    receiver, sender = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, which are idle here
+        child = os.fork()
+    if child == 0:
+        try:
+            gc.disable()  # which would touch, and so copy, the parent's memory
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+            told = work().replace("\n", " ⏎ ").encode()
+            os.write(sender, told[:60_000])  # less than a pipe holds
+        finally:
+            os._exit(0)
+    os.close(sender)
+    return child, receiver
+
+
+def ended(child: Child) -> str:
+    """What the work came to, on one line."""
+    with os.fdopen(child[1], "rb") as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(child[0], 0)
+    return told.decode(errors="replace") if told and not status else f"FAULT the child ended with status {status}"
+
+
+def in_child(work: Callable[[], str]) -> str:
+    """One piece of work, done."""
+    return ended(begun(work))
+
+
+def check(mutants: Iterator[Mutant], place: Callable[[int], Path], work: Callable[[Path], str]) -> dict[str, str]:
+    """Name of the mutant → outcome of the work on it, all of them; fails if any outcome is a fault.
+
+    `place` names the file of the children that run at one time, by their number.
+    """
+    outcomes: dict[str, str] = {}
+    while batch := list(itertools.islice(mutants, os.cpu_count() or 1)):
+        children = {}
+        for number, (name, content) in enumerate(batch):
+            path = place(number)
+            path.write_bytes(content)
+            children[name] = begun(lambda path=path: work(path))  # type: ignore[misc]
+        outcomes |= {name: ended(child) for name, child in children.items()}
+    faults = {name: line for name, line in outcomes.items() if line.startswith("FAULT")}
+    assert not faults, f"{len(faults)} of {len(outcomes)}: {dict(list(faults.items())[:3])}"
+    return outcomes
+
+
+def flipped(content: bytes, ranges: Sequence[tuple[int, int]], n: int, seed: int) -> Iterator[Mutant]:
+    """Copies with one to four bytes of the ranges changed: a bit, a byte, or a whole word of ones or zeros."""
+    rng = np.random.default_rng(seed)
+    for number in range(n):
+        mutant = bytearray(content)
+        for _ in range(rng.integers(1, 5)):
+            low, high = ranges[rng.integers(len(ranges))]
+            at = int(rng.integers(low, high))
+            kind = rng.integers(4)
+            if kind == 0:
+                mutant[at] ^= 1 << int(rng.integers(8))
+            elif kind == 1:
+                mutant[at] = int(rng.integers(256))
+            else:
+                mutant[at : at + 4] = (b"\xff" if kind == 2 else b"\0") * len(mutant[at : at + 4])
+        yield f"mutant {number}", bytes(mutant)
+
+
+def truncated(content: bytes) -> Iterator[Mutant]:
+    """Ten copies, cut from the very beginning on."""
+    for tenth in range(10):
+        yield f"{tenth} tenths", content[: tenth * len(content) // 10 + (7 if tenth else 0)]
+
+
+class Hostile:
+    """The second half of the above in one fixture."""
+
+    state, tried, in_child, check = map(staticmethod, (state, tried, in_child, check))
+    flipped, truncated = staticmethod(flipped), staticmethod(truncated)
+
+
+@pytest.fixture(scope="session")
+def hostile() -> Hostile:
+    """Damaged files, and children that read them."""
+    pytest.importorskip("resource", reason="systems without it, as Windows, cannot limit a process")
+    return Hostile()

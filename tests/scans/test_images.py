@@ -1,8 +1,11 @@
 """NIfTI in and out: known orientation, exact return, clear errors."""
 
 import gzip
+import warnings
+from io import BytesIO
 from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -10,9 +13,18 @@ import pytest
 from nibabel.orientations import aff2axcodes
 
 from sn2nlib.errors import ImageError
-from sn2nlib.scans.images import beside, check_output, check_outputs, read_image, write_image
+from sn2nlib.scans.images import (
+    beside,
+    check_output,
+    check_outputs,
+    read_image,
+    stored_affine,
+    turn_back,
+    write_image,
+)
 
 SHAPE = (5, 7, 8)
+N_MUTANTS = 50  # of a header
 
 
 def affine_for(axes: str, *, sizes: tuple[float, ...] = (0.7, 1.0, 1.3), tilt: float = 0.0) -> np.ndarray:
@@ -316,3 +328,124 @@ def test_writing_refuses_what_would_be_wrong(tmp_path: Path) -> None:
 def test_names_beside_an_image() -> None:
     assert beside("a/b.nii.gz", "_half_a") == Path("a/b_half_a.nii.gz")
     assert beside("b.nii", "_half_b") == Path("b_half_b.nii")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("dim", [3, 5, 7, 4, 1, 1, 1, 1], r"holds more voxels than its header says, \(5, 7, 4\) of int16"),
+        ("dim", [3, 5, 7, 9, 1, 1, 1, 1], r"holds fewer voxels than its header says, \(5, 7, 9\) of int16"),
+        ("dim", [3, 5, 7, -8, 1, 1, 1, 1], r"holds no voxels, its shape is \(5, 7, -8\)"),
+        ("dim", [3, 32767, 32767, 32767, 1, 1, 1, 1], "bytes cannot hold"),
+        ("datatype", 2, r"holds more voxels than its header says, \(5, 7, 8\) of uint8"),
+        ("vox_offset", np.nan, "damaged"),
+        ("vox_offset", 400, "fewer voxels"),
+        ("quatern_b", 2, "damaged"),
+        ("scl_slope", 3e38, "holds NaN or Inf"),
+    ],
+)
+def test_headers_that_the_file_contradicts_are_refused(
+    field: str, value: object, message: str, suffix: str, tmp_path: Path
+) -> None:
+    image = nib.Nifti1Image(ramp(), affine_for("LAS"))
+    image.set_sform(None, code=0)
+    image.set_qform(affine_for("LAS"), code=1)
+    header = nib.Nifti1Header.from_fileobj(BytesIO(image.to_bytes()))
+    header[field] = value
+    content = header.binaryblock + bytes(4) + ramp().tobytes(order="F")
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    with pytest.raises(ImageError, match=rf"bad{suffix}: .*{message}"):
+        read_image(path)
+
+
+def test_impossible_values_that_do_no_harm_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = bytearray(nib.Nifti1Image(ramp(), affine_for("LAS")).to_bytes())
+    content[252:254] = (77).to_bytes(2, "little")  # the code of the qform; that of the sform follows
+    (tmp_path / "in.nii").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"in\.nii: its header holds impossible values \(qform_code 77 not valid"):
+        volume, geometry = read_image(tmp_path / "in.nii")
+    assert np.allclose(nib.affines.voxel_sizes(geometry.affine)[::-1], geometry.voxel_size) and volume.size == 280
+    assert caplog.text == ""
+
+
+def test_a_header_with_its_voxels_in_another_file(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Pair(ramp(), affine_for("SAR")), tmp_path / "pair.img")
+    volume, _ = read_image(tmp_path / "pair.img")
+    assert np.array_equal(volume, ramp().transpose(2, 1, 0))
+    (tmp_path / "pair.img").write_bytes(ramp().tobytes(order="F") + bytes(9))  # less than a row: padding
+    assert np.array_equal(read_image(tmp_path / "pair.img")[0], volume)
+    (tmp_path / "pair.img").write_bytes(bytes(ramp().nbytes + 10))
+    with pytest.raises(ImageError, match="more voxels"):
+        read_image(tmp_path / "pair.img")
+
+
+def header_with_words(kind: type, form: str) -> bytes:
+    """A file with scaling, words and an extension, whose place is told by the qform or by the sform alone."""
+    image = kind(ramp(), affine_for("LAS", tilt=0.2))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE JANE"))
+    image.header["descrip"] = b"DOE JANE"
+    image.set_qform(image.affine, code=int(form == "qform"))
+    image.set_sform(image.affine, code=int(form == "sform"))
+    image.header.set_slope_inter(0.5, -3)
+    return bytes(image.to_bytes())
+
+
+def fault_of_image(path: Path) -> str | None:
+    """What is wrong with an image read from a damaged copy of the above, and written like itself."""
+    copy = path.with_name(f"of_{path.name}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        volume, geometry = read_image(path)
+        write_image(volume, copy, like=geometry, overwrite=True)
+        again, _ = read_image(copy)
+    told = [str(warning.message) for warning in caught]
+    if foreign := [words for words in told if not words.startswith((str(path), str(copy)))]:
+        return f"a library says {foreign}"
+    array = turn_back(volume, geometry.stored)
+    if array.shape != SHAPE or not volume.shape == geometry.shape == again.shape:
+        return f"arrays of {array.shape}, {geometry.shape}, {again.shape} of a file of {SHAPE}"
+    if geometry.scaling == (0.5, -3) and not np.array_equal(array, 0.5 * ramp() - 3) and not told:
+        return "other numbers than in the file, without a word"
+    return None
+
+
+def fault_of_place(path: Path) -> str | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        affine, shape = stored_affine(path)
+    return None if shape == SHAPE and np.isfinite(affine).all() else f"{shape} in a file of {SHAPE}, {affine}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "suffix"),
+    [
+        (nib.Nifti1Image, "qform", ".nii"),
+        (nib.Nifti1Image, "sform", ".nii.gz"),
+        (nib.Nifti2Image, "qform", ".nii.gz"),
+        (nib.Nifti2Image, "sform", ".nii"),
+    ],
+)
+def test_headers_with_flipped_bits(kind: type, form: str, suffix: str, tmp_path: Path, hostile: Any) -> None:
+    whole = header_with_words(kind, form)
+    header = len(whole) - ramp().nbytes
+
+    def pack(content: bytes) -> bytes:
+        return gzip.compress(content, 1) if suffix.endswith("gz") else content
+
+    def work(path: Path) -> str:
+        return str(hostile.tried(path, [fault_of_image, fault_of_place], secrets=["DOE"]))
+
+    def place(number: int) -> Path:
+        return tmp_path / f"mutant{number}{suffix}"
+
+    place(0).write_bytes(pack(whole))
+    assert hostile.in_child(lambda: work(place(0))) == "ok"
+    mutants = ((name, pack(content)) for name, content in hostile.flipped(whole, [(0, header - 3)], N_MUTANTS, seed=3))
+    outcomes = hostile.check(mutants, place, work)
+    refused = sum(line != "ok" for line in outcomes.values())
+    assert len(outcomes) == N_MUTANTS and 0.1 * N_MUTANTS < refused < 0.95 * N_MUTANTS
+    packed = pack(whole)
+    outcomes = hostile.check(hostile.truncated(packed), place, work)
+    assert len(outcomes) == 10 and "ok" not in outcomes.values()

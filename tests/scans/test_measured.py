@@ -1,6 +1,7 @@
 """Measured brains: found where they are, and how to get them where they are not."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,3 +44,12 @@ def test_a_file_that_holds_something_else_is_named(folder: Path) -> None:
     np.save(folder / "brain16ch_pulseq_164128.npy", np.zeros((3, 5, 4)))
     with pytest.raises(ScanError, match=r"164128\.npy: needs complex \(coil, ky, kx\), got float64"):
         measured_brains(manifest_folder())
+
+
+def test_a_truncated_file_is_named(folder: Path, hostile: Any) -> None:
+    path = folder / "brain16ch_pulseq_164128.npy"
+    np.save(path, np.ones((3, 5, 4), np.complex64))
+    for _, content in hostile.truncated(path.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(ScanError, match=r"164128\.npy: the file is damaged or incomplete"):
+            measured_brains(manifest_folder())

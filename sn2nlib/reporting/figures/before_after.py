@@ -3,12 +3,24 @@
 import numpy as np
 
 from sn2nlib.errors import StudyError
-from sn2nlib.reporting.figures.planes import GREY_TOP, PERCENTILE, Plane, cut, draw, head_box, shape_ratio, view, window
+from sn2nlib.reporting.figures.planes import (
+    GREY_TOP,
+    PERCENTILE,
+    Box,
+    Plane,
+    cut,
+    draw,
+    head_box,
+    shape_ratio,
+    view,
+    window,
+)
 from sn2nlib.reporting.figures.sheet import BOTTOM, SIDE, SMALL, TOP, WIDTH, Sheet
 from sn2nlib.reporting.wording import sentence
 
 PLANES = ("sagittal", "coronal", "axial")
 _GAP = 1.0  # mm between panels
+_FEWEST, _TALLEST = 8, 3.0  # voxels along a side of a plane that is shown, and its height over its width
 _SPREAD = 3.0  # noise SDs at either end of the window of what was removed
 
 
@@ -20,8 +32,9 @@ def before_after(
     voxel_size: tuple[float, float, float],
     label: str,
     title: str = "Before and after, and what was taken away",
+    letters: bool = True,
 ) -> Sheet:
-    """Original, sN2N, their difference and the noise map in three planes.
+    """Original, sN2N, their difference and the noise map in three planes, or those that a slab or a slice fills.
 
     Anatomy in the difference is what a radiologist looks for: noise alone should have been taken away.
 
@@ -36,6 +49,8 @@ def before_after(
         (z, y, x) in mm.
     label, title
         Second and first line of the figure.
+    letters
+        Whether to write A/P and R/L; False for an image that does not say how it lies.
 
     Raises
     ------
@@ -48,10 +63,10 @@ def before_after(
     removed, limit, unit = _removed(original, sn2n, noise_sd, top)
     columns = ["Original", "sN2N", "Original − sN2N"] + ([] if noise_sd is None else ["Noise SD"])
     width = (WIDTH - 2 * SIDE - (len(columns) - 1) * _GAP) / len(columns)
-    boxes = {plane: head_box(original, plane) for plane in PLANES}
+    boxes = _boxes(original, voxel_size)
     heights = {plane: width * shape_ratio(box, plane, voxel_size) for plane, box in boxes.items()}
     label = f"{label}; grey from 0 to the original’s {GREY_TOP}; difference ±{limit:.2g} {unit}"
-    sheet = Sheet(title, label=label, height=TOP + 6 + sum(heights.values()) + len(PLANES) * _GAP + 10 + BOTTOM)
+    sheet = Sheet(title, label=label, height=TOP + 6 + sum(heights.values()) + len(boxes) * _GAP + 10 + BOTTOM)
     for column, text in enumerate(columns):
         sheet.write(SIDE + column * (width + _GAP) + width / 2, TOP + 1.5, text, ha="center")
     above = TOP + 6
@@ -60,12 +75,14 @@ def before_after(
         for column, (volume, limits) in enumerate(images):
             axes = sheet.panel(SIDE + column * (width + _GAP), above, width, heights[plane])
             image = view(volume, plane, index=cut(original, plane))[box]
-            draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits)
+            draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, letters=letters)
         if noise_sd is not None:
             axes = sheet.panel(SIDE + 3 * (width + _GAP), above, width, heights[plane])
             image = 100 / top * view(noise_sd, plane, index=cut(original, plane))[box]
             limits = (0.0, 100 / top * float(np.percentile(noise_sd, PERCENTILE)))
-            drawn = draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap="viridis")
+            drawn = draw(
+                axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap="viridis", letters=letters
+            )
         above += heights[plane] + _GAP
     if noise_sd is not None:
         bar = sheet.colorbar(
@@ -75,6 +92,15 @@ def before_after(
         bar.set_label("% of the grey scale", size=SMALL, labelpad=1.5)
     sheet.caption = _caption(label, removed, original, noise_sd is not None)
     return sheet
+
+
+def _boxes(original: Plane, voxel_size: tuple[float, float, float]) -> dict[str, Box]:
+    """Where the head is in the planes that are worth a picture; in the flattest one if none is."""
+    boxes = {plane: head_box(original, plane) for plane in PLANES}
+    ratios = {plane: shape_ratio(box, plane, voxel_size) for plane, box in boxes.items()}
+    sides = {plane: min(part.stop - part.start for part in box) for plane, box in boxes.items()}
+    shown = [plane for plane in PLANES if sides[plane] >= _FEWEST and ratios[plane] <= _TALLEST]
+    return {plane: boxes[plane] for plane in shown or [min(ratios, key=ratios.__getitem__)]}
 
 
 def _removed(original: Plane, sn2n: Plane, noise_sd: Plane | None, top: float) -> tuple[Plane, float, str]:

@@ -112,7 +112,7 @@ def draw(
     limits
         Values at the bottom and the top of the colour scale.
     letters
-        Whether to write A/P or R/L; only an enlarged part goes without.
+        Whether to write A/P or R/L; an enlarged part goes without, and an image that does not say how it lies.
     """
     row, column = pixel_size(plane, voxel_size)
     # whole pixels stay sharp and compress well; large images would alias

@@ -4,6 +4,7 @@ What is said about a file is never more than its place in the folder and technic
 folder, and most of what a header holds, may tell who the patient is.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
 LEGACY_ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.4"
 MULTI_FRAME = (ENHANCED_MR, LEGACY_ENHANCED_MR)
 _CLASSES = (MR, *MULTI_FRAME)
+_DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR, the only one without SOPClassUID
 _SUFFIXES = (".dcm", ".ima")
 # What may tell several volumes of one series apart, the commonest first: name, keyword in a classic file, functional
 # group and keyword in an enhanced one.
@@ -86,34 +88,66 @@ def read_headers(path: Path) -> list[Header]:
     images = [header for header in headers if header.dataset.get("SOPClassUID") in _CLASSES]
     if not images:
         raise ImageError(f"{path}: holds no MR images, but {_kinds(headers)}; give the folder of an MR series")
+    _warn_left_out(path, files, headers, images)
     return images
 
 
+def _warn_left_out(path: Path, files: Sequence[Path], headers: Sequence[Header], images: Sequence[Header]) -> None:
+    """Name what may have been a slice; anything else in a folder is passed over in silence."""
+    empty = sum(file.stat().st_size == 0 for file in files)
+    if empty:
+        warnings.warn(
+            f"{path}: {empty} of {len(files)} files are empty and left out; is a slice missing?", stacklevel=4
+        )
+    series = {header.series for header in images}
+    others = [header for header in headers if header.series in series and header not in images]
+    if others:
+        warnings.warn(
+            f"{path}: {len(others)} of {len(headers)} files belong to the series of the images, but hold "
+            f"{_kinds(others)}; they are left out. Is a slice missing?", stacklevel=4,
+        )  # fmt: skip
+
+
 def _has_magic(path: Path) -> bool:
+    """Whether a file begins as DICOM files do: with the four letters, or, if they are damaged, with what follows."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        start = file.read(140)
+    return start[128:132] == b"DICM" or start[136:] == b"UL\x04\x00"  # the length of the first group
 
 
 def _read_header(path: Path, place: str) -> "Dataset":
     import pydicom
 
-    try:
-        with silenced("pydicom"):
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_HEADER))
-            for _ in dataset.iterall():  # pydicom converts a value, and complains, on first use: let it be here
-                pass
-            return dataset
-    except OSError:
-        raise
-    except Exception:  # whatever a broken header makes of the parser; its message may quote the header
-        raise ImageError(f"{place}: the DICOM file is damaged; export the series again") from None
+    with path.open("rb") as file:
+        try:
+            with silenced("pydicom"):
+                dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
+                for _ in dataset.iterall():  # pydicom converts a value, and complains, on first use: let it be here
+                    pass
+                sound = _says_what_it_is(dataset)
+        except Exception:  # whatever a broken header makes of the parser; its message may quote the header
+            sound = False
+    if not sound:
+        raise ImageError(f"{place}: the DICOM file is damaged; export the series again")
+    return dataset
+
+
+def _says_what_it_is(dataset: "Dataset") -> bool:
+    """Whether the class of the object can be told; a header that was read out of step lacks it."""
+    from pydicom.uid import UID
+
+    if dataset.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
+        return True
+    kind = dataset.get("SOPClassUID")
+    return isinstance(kind, UID) and kind.is_valid
 
 
 def _kinds(headers: Sequence[Header]) -> str:
     from pydicom.uid import UID
 
-    names = [UID(str(header.dataset.get("SOPClassUID", ""))).name for header in headers]
+    with silenced("pydicom"):
+        names = [UID(str(header.dataset.get("SOPClassUID", ""))).name for header in headers]
     known = Counter(name if name[:1].isalpha() else "objects of an unknown kind" for name in names)
     return ", ".join(f"{name} ({count})" for name, count in sorted(known.items()))

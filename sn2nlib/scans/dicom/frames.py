@@ -15,7 +15,7 @@ from .files import FACTS, MULTI_FRAME, Header
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_COMPRESSION = 1000  # no image worth denoising is compressed further
+_COMPRESSION, _SMALL = 100, 2**28  # bytes per byte of the file: no image worth denoising is compressed further
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,9 @@ def _check_length(header: Header) -> None:
     frames = int(dataset.get("NumberOfFrames") or 1)
     needed = frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
     syntax = dataset.file_meta.TransferSyntaxUID
+    stored = header.path.stat().st_size
     squeezed = syntax.is_compressed or syntax.is_deflated
-    if needed > header.path.stat().st_size * (_COMPRESSION if squeezed else 1):
+    if needed > (max(_COMPRESSION * stored, _SMALL) if squeezed else stored):
         raise ImageError(f"{header.place}: holds fewer pixels than its header says; export the series again")
 
 

@@ -109,7 +109,7 @@ def read_dicom(
 
 
 def series_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Where the one volume of a series lies, with the axes (readout, lines, slices); no pixels are read.
+    """Where the one volume of a series lies, with the axes (readout, lines, slices); pixels are counted, not decoded.
 
     Lines are the rows, but the columns where the header names the direction of the rows as that of phase encoding.
 
@@ -129,6 +129,8 @@ def series_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, 
     headers = _chosen_series(read_headers(path), None, path)
     frames, alone = _chosen_volume(read_frames(headers), None, path)
     sorted_frames, affine = stack(frames, where=str(path), alone=alone)
+    for file, place in {frame.path: frame.place for frame in frames}.items():
+        _read_whole(file, place)
     n_rows, n_columns = sorted_frames[0].size
     if sorted_frames[0].facts["phase encoding"].upper() == "ROW":
         return affine[:, [1, 0, 2, 3]], (n_rows, n_columns, len(frames))
@@ -141,19 +143,10 @@ def read_pixels(path: Path, place: str) -> tuple["Dataset", np.ndarray]:
     Raises
     ------
     ImageError
-        If the pixels are incomplete, or no installed decoder knows how they are compressed.
+        If the pixels are incomplete or more than the header says, or no installed decoder knows how they are
+        compressed.
     """
-    import pydicom
-
-    try:
-        with silenced("pydicom"):
-            dataset = pydicom.dcmread(path)
-    except OSError:
-        raise
-    except Exception:  # whatever a broken file makes of the parser; its message may quote the header
-        raise ImageError(f"{place}: the DICOM file is damaged; export the series again") from None
-    if "PixelData" not in dataset:
-        raise ImageError(f"{place}: holds no pixels; export the series again")
+    dataset = _read_whole(path, place)
     try:
         with silenced("pydicom"):
             _check_decoder(dataset, place)
@@ -163,6 +156,35 @@ def read_pixels(path: Path, place: str) -> tuple["Dataset", np.ndarray]:
     except Exception:  # the decoders have no common error
         raise ImageError(f"{place}: its pixels are damaged or incomplete; export the series again") from None
     return dataset, pixels.reshape(-1, *pixels.shape[-2:])
+
+
+def _read_whole(path: Path, place: str) -> "Dataset":
+    """A file with its pixels as they are stored, as many of them as its header says."""
+    import pydicom
+
+    with path.open("rb") as file:
+        try:
+            with silenced("pydicom"):
+                dataset = pydicom.dcmread(file)
+                stored = len(dataset.PixelData) if "PixelData" in dataset else None
+                counted = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
+        except Exception:  # whatever a broken file makes of the parser; its message may quote the header
+            raise ImageError(f"{place}: the DICOM file is damaged; export the series again") from None
+    if stored is None:
+        raise ImageError(f"{place}: holds no pixels; export the series again")
+    if counted:
+        _check_amount(dataset, stored, place)
+    return dataset
+
+
+def _check_amount(dataset: "Dataset", stored: int, place: str) -> None:
+    """Refuse bytes that are fewer than the header says, or more by a line of pixels: less than that may be padding."""
+    rows, columns, bytes_each = int(dataset.Rows), int(dataset.Columns), int(dataset.BitsAllocated) // 8
+    surplus = stored - int(dataset.get("NumberOfFrames") or 1) * rows * columns * bytes_each
+    if surplus < 0:
+        raise ImageError(f"{place}: its pixels are damaged or incomplete; export the series again")
+    if surplus >= max(2, min(rows, columns) * bytes_each):
+        raise ImageError(f"{place}: holds more pixels than its header says; export the series again")
 
 
 def _chosen_series(headers: Sequence[Header], series: int | None, path: Path) -> list[Header]:

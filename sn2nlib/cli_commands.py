@@ -1,0 +1,84 @@
+"""What all commands have in common: how they say that something is wrong, and that Ctrl+C stopped them."""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from sn2nlib.errors import Stopped
+
+STOPPED = 130  # the exit code of what Ctrl+C ended, as shells have it
+_TYPED = "sn2nlib.typed"
+
+
+class Commands(TyperGroup):
+    """The commands of `sn2n`; one that is stopped says in a sentence what was kept and how to go on."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command of what was typed, which is kept for `invoke`; its options of several numbers have them."""
+        ctx.meta[_TYPED] = tuple(args)
+        name, command, left = super().resolve_command(ctx, args)
+        for option in command.params if command else ():
+            _check_numbers(option, left)
+        return name, command, left
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was typed."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            print(f"sn2n: {_told(ctx.meta[_TYPED], stop)}", file=sys.stderr)
+            raise typer.Exit(STOPPED) from stop
+
+
+def _check_numbers(option: Any, typed: Sequence[str]) -> None:
+    """Whether so many numbers follow an option as it takes: without, it would take the next option for one."""
+    for place, word in enumerate(typed):
+        name, equals, first = word.partition("=")
+        if option.nargs < 2 or name not in option.opts:
+            continue
+        given = [*([first] if equals else []), *typed[place + 1 :]][: option.nargs]
+        if sum(map(_is_number, given)) < option.nargs:
+            example = f", such as {name} {' '.join(map(str, option.default))}" if option.default else ""
+            needed = f"needs {option.nargs} numbers with spaces between them, {option.metavar}"
+            raise typer.BadParameter(needed + example, param=option)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def sentence(error: BaseException) -> str:
+    """What is wrong, without the class of the error."""
+    if isinstance(error, FileNotFoundError) and error.strerror and error.filename:
+        return f"there is no file {error.filename}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning as one line, for `warnings.showwarning`."""
+    print(f"sn2n: warning: {message}", file=sys.stderr)
+
+
+def _told(typed: Sequence[str], stop: KeyboardInterrupt) -> str:
+    """What was stopped, what is left of it, and the command that goes on; outputs are written whole or not at all."""
+    if not isinstance(stop, Stopped):
+        return f"{typed[0]} was stopped and leaves nothing half-written; to run it again: {_line(typed)}"
+    going_on = [word for word in typed if word != "--overwrite"]  # which would begin anew
+    return f"{typed[0]} was stopped {stop}; to go on: {_line(going_on)}"
+
+
+def _line(words: Sequence[str]) -> str:
+    """A command as it is typed."""
+    return subprocess.list2cmdline(["sn2n", *words]) if os.name == "nt" else shlex.join(["sn2n", *words])
