@@ -235,8 +235,9 @@ def test_the_shares_given_to_the_built_in_engine_are_told_wherever_it_ran(
             surfaces_html(surfaces, **options),  # type: ignore[arg-type]
         ]
         assert [shares in words(each.as_raw_html()) for each in pages] == [name.startswith("built-in")] * 4
-    for text in (published.differences.to_string(), (MANIFEST.parent / "README.md").read_text(encoding="utf-8")):
-        assert re.search(rf"{grey} % are\s(taken to be )?mostly GM and {white} % mostly WM", text)
+    pages_of_text = [MANIFEST.parent / "README.md", MANIFEST.parent / "docs" / "evidence.md"]
+    for text in (published.differences.to_string(), *(page.read_text(encoding="utf-8") for page in pages_of_text)):
+        assert re.search(rf"{grey} % are (taken to be )?mostly GM and {white} % mostly WM", " ".join(text.split()))
 
 
 def test_surface_distances_are_averaged_over_structures_then_scans(volumetry_rows: pd.DataFrame) -> None:
