@@ -92,11 +92,6 @@ def partitions(
         yield sampled
 
 
-def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Complex white noise, SD 1 per component."""
-    return rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
-
-
 def reconstruct(path: Path, memory_limit: int) -> dict[str, Any]:
     """The conventional image and both halves."""
     begun, used = time.perf_counter(), time.process_time()

@@ -222,7 +222,7 @@ def reconstruct(
     )
     for name, path in paths.items():
         kind = MAPS.get(name.removesuffix("_half"), "")
-        told = kind + made.noise_estimator if kind else f"raw filter {raw_filter:g}" if raw_filter else ""
+        told = kind + made.noise_estimator if kind else f"{images.FILTERED}{raw_filter:g}" if raw_filter else ""
         images.write_image(abs(getattr(made, name)), path, **made.place, description=told, overwrite=overwrite)
         print(f"{'Map' if kind else 'Image'}: {path}")
 
@@ -331,7 +331,7 @@ def denoise(
     network = denoiser.Denoiser.load(model)
     if images.is_image_name(image):
         given, geometry = images.read_image(image, as_acquired=axis is None)
-        outputs.warn_of_denoising(image, geometry.denoised)
+        outputs.warn_of_denoising(image, geometry.denoised, geometry.filtered)
         planes = outputs.told_planes(
             denoiser.PARTITIONS if geometry.partitions else axis, given.shape, geometry.voxel_size
         )

@@ -37,7 +37,7 @@ class Commands(TyperGroup):
 
 
 def _check_numbers(option: Any, typed: Sequence[str]) -> None:
-    """Whether so many numbers follow an option as it takes: without, it would take the next option for one."""
+    """Raise unless an option is followed by as many numbers as it takes: it would take the next option for one."""
     for place, word in enumerate(typed):
         name, equals, first = word.partition("=")
         if option.nargs < 2 or name not in option.opts:

@@ -136,7 +136,7 @@ RawFilter = Annotated[
         min=0,
         max=1,
         metavar="SHARE",
-        help="Taper k-space over the outer share of the lines on either side, as scanners do (0.25: the outer "
+        help="Taper k-space over the outer share of the lines on either side, as many scanners can (0.25: the outer "
         "quarter): bright edges ring less, resolution is lost. Networks are trained without.",
         show_default="none",
     ),

@@ -19,7 +19,7 @@ _ROUNDING = 0.06  # of a voxel size, to a field of view of whole voxels of the h
 def check_new(
     path: Path, kind: tuple[str, Sequence[str]] | None = None, *, overwrite: bool = False, source: Path | None = None
 ) -> None:
-    """Whether a file or folder may be written; no folder is made for it, since its name may be mistyped.
+    """Raise unless a file or folder may be written; no folder is made for it, since its name may be mistyped.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def check_new(
     IsADirectoryError
         If it is a folder where a file is to be written, which nothing replaces.
     FileNotFoundError
-        If its folder does not exist.
+        If its folder does not exist, or its name ends as no such file's does.
     PermissionError
         If its folder cannot be written to.
     """
@@ -57,7 +57,7 @@ def check_new(
 
 
 def check_folder(path: Path, *, overwrite: bool = True) -> None:
-    """Whether a folder may be written, or, with `overwrite`, written to if it is there.
+    """Raise unless a folder may be written, or, with `overwrite`, written to if it is there.
 
     Raises
     ------
@@ -125,8 +125,14 @@ def warn_of_no_effect(alpha: float) -> None:
         )
 
 
-def warn_of_denoising(path: Path, denoised: bool) -> None:
-    """Say so when an image that is to be denoised says that it was."""
+def warn_of_denoising(path: Path, denoised: bool, filtered: bool = False) -> None:
+    """Say so when an image that is to be denoised says that it was, or that it was reconstructed with a raw filter."""
+    if filtered:
+        warnings.warn(
+            f"{path} was reconstructed with a raw filter, which correlates the noise of neighbours; networks learn "
+            "from images without: denoise one that sn2n recon made without --raw-filter",
+            stacklevel=2,
+        )
     if denoised:
         warnings.warn(
             f"{path} was denoised by this package already; the network expects the noise of an original image, and "

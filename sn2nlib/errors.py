@@ -68,6 +68,6 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except Sn2nError as error:
-        if str(error).startswith(str(Path(path))):
+        if str(error).startswith(f"{Path(path)}: "):
             raise
         raise type(error)(f"{Path(path)}: {error}") from error

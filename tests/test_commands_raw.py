@@ -15,11 +15,13 @@ import pytest
 from scipy.ndimage import uniform_filter
 
 from sn2nlib import cli
+from sn2nlib import cli_outputs as outputs
 from sn2nlib.fourier import crop
 from sn2nlib.recon import make_pair, reconstruct
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import Scan, load_bart, load_scan, read_raw, save_scan
 from sn2nlib.scans.export import save_ismrmrd
+from sn2nlib.scans.images import read_image
 from sn2nlib.scans.raw import convert_raw, inspect_raw
 
 TWO_CHANNELS, BOTTLES, BRAIN = (
@@ -120,13 +122,23 @@ def test_recon_of_a_twix_file_with_options(
     assert not (tmp_path / "none.nii.gz").exists()
 
 
+def check_what_is_told_before_denoising(plain: Path, filtered: Path) -> None:
+    """`sn2n denoise` warns of a filtered image, and of no other."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for path in (plain, filtered):
+            _, geometry = read_image(path)
+            outputs.warn_of_denoising(path, geometry.denoised, geometry.filtered)
+    assert len(told) == 1 and "filtered.nii.gz was reconstructed with a raw filter" in str(told[0].message)
+
+
 def test_a_raw_filter_is_told_of_and_lowers_the_noise(
     require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = require("data", BOTTLES)
     assert sn2n("inspect", path) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "ky ends at 106 of 144 lines, where bright edges ring; sn2n recon --raw-filter 0.25 tapers" in told
+    assert "ky ends at 106 of 144 lines, so that bright edges ring; sn2n recon --raw-filter 0.25 would taper" in told
     for name, options in (("plain", ()), ("filtered", ("--raw-filter", 0.25))):
         maps = ("--noise-map", tmp_path / f"{name}_sd.nii.gz")
         assert sn2n("recon", path, tmp_path / f"{name}.nii.gz", *maps, *options) == 0
@@ -134,6 +146,7 @@ def test_a_raw_filter_is_told_of_and_lowers_the_noise(
     assert bytes(filtered.header["descrip"]).startswith(b"noise SD per component; zero filling, raw filter\0")
     assert bytes(nib.load(tmp_path / "filtered.nii.gz").header["descrip"]).startswith(b"raw filter 0.25\0")
     assert np.median(filtered.get_fdata() / plain.get_fdata()) < 0.98
+    check_what_is_told_before_denoising(tmp_path / "plain.nii.gz", tmp_path / "filtered.nii.gz")
     capsys.readouterr()
     refused = tmp_path / "refused.nii.gz"
     for options, message in (

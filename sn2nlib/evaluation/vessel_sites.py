@@ -174,7 +174,10 @@ def read_sites(path: str | os.PathLike[str]) -> list[Site]:
     Parameters
     ----------
     path
-        CSV with the columns `COLUMNS`; kind, csf_mm and direction may be left out or empty.
+        CSV with the columns `COLUMNS`, of `Site`: name; kind, free text; r_mm, a_mm, s_mm, the centre in RAS mm as a
+        viewer shows it; tangent_r, tangent_a, tangent_s, the direction of the vessel there, of any length; radius_mm
+        of the lumen and wall_mm, its wall's thickness, as you estimate them; csf_mm; direction_r, direction_a,
+        direction_s. kind, csf_mm and direction may be left out or empty.
 
     Raises
     ------

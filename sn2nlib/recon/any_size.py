@@ -145,7 +145,7 @@ def raw_images(
 
 def _images(pair: Pair | ImagePair, scan: Scan | ScanHeader, *, noise_maps: bool) -> ScanImages:
     noise_sd, noise_sd_half = (pair.noise_sd, pair.noise_sd_half) if noise_maps else (None, None)
-    g_map, g_map_half = (_g_map(sd, mask) if pair.window is None else None
+    g_map, g_map_half = (_g_map(sd, mask) if pair.taper is None else None
                          for sd, mask in ((noise_sd, scan.mask), (noise_sd_half, pair.mask_a)))  # fmt: skip
     return ScanImages(
         pair.original, pair.half_a, pair.half_b, noise_sd, noise_sd_half, g_map, g_map_half, pair.noise_estimator,

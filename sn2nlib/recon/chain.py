@@ -100,12 +100,12 @@ def filled(
     kspace: _Complex,
     mask: NDArray[np.bool_],
     kernel: GrappaKernel | None,
-    window: NDArray[np.float32] | None = None,
+    taper: NDArray[np.float32] | None = None,
 ) -> _Complex:
-    """A new k-space, weighted by the window (kz, ky) if any; nothing is filled without a kernel."""
+    """A new k-space, weighted by the taper (kz, ky) if any; nothing is filled without a kernel."""
     whole = kspace * mask[:, :, None] if kernel is None else fill(kspace, mask, kernel)
-    if window is not None:
-        whole *= window[:, :, None]
+    if taper is not None:
+        whole *= taper[:, :, None]
     return whole
 
 
@@ -121,7 +121,7 @@ def apply_chain(
     mask: NDArray[np.bool_],
     kernel: GrappaKernel | None,
     weights: _Complex,
-    window: NDArray[np.float32] | None = None,
+    taper: NDArray[np.float32] | None = None,
 ) -> _Complex:
     """Fill, transform, combine with everything frozen: linear in the k-space.
 
@@ -133,11 +133,11 @@ def apply_chain(
     kernel : GrappaKernel or None
         None: nothing is filled.
     weights : (coil, z, y, x) complex64
-    window : (kz, ky) float32, optional
+    taper : (kz, ky) float32, optional
         Raw filter.
 
     Returns
     -------
     (z, y, x) complex64
     """
-    return combine(transformed(filled(kspace, mask, kernel, window)), weights)
+    return combine(transformed(filled(kspace, mask, kernel, taper)), weights)

@@ -88,7 +88,7 @@ class HybridFill:
         Samples to be used.
     kernel : GrappaKernel or None
         None: the samples are masked and nothing is filled.
-    window : (kz, ky) float32, optional
+    taper : (kz, ky) float32, optional
         Raw filter.
     """
 
@@ -97,9 +97,9 @@ class HybridFill:
         samples: HybridSamples,
         mask: Mask,
         kernel: GrappaKernel | None,
-        window: NDArray[np.float32] | None = None,
+        taper: NDArray[np.float32] | None = None,
     ) -> None:
-        self.samples, self.mask, self.window = samples, mask, window
+        self.samples, self.mask, self.taper = samples, mask, taper
         if kernel is None or mask.all():
             self.kernel, self.corrections = None, {}
             return
@@ -116,8 +116,8 @@ class HybridFill:
     def __call__(self, samples: _Complex, x: int) -> _Complex:
         """Filled plane (coil, kz, ky) at one x from the samples (coil, kz, column) there; a new array."""
         plane = self._filled(samples, x)
-        if self.window is not None:
-            plane *= self.window
+        if self.taper is not None:
+            plane *= self.taper
         return plane
 
     def _filled(self, samples: _Complex, x: int) -> _Complex:

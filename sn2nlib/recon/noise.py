@@ -122,7 +122,7 @@ def noise_map(
     weights: NDArray[np.complex64],
     *,
     mask: NDArray[np.bool_] | None = None,
-    window: NDArray[np.float32] | None = None,
+    taper: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
     """Noise SD of the combined image, per real or imaginary component, for whitened k-space.
 
@@ -151,7 +151,7 @@ def noise_map(
     mask : (kz, ky) bool, optional
         Acquired samples. Without it: the whole lattice of the kernel and nothing else (what g-factors refer
         to).
-    window : (kz, ky) float32, optional
+    taper : (kz, ky) float32, optional
         Raw filter over the acquired samples; it needs the mask.
 
     Returns
@@ -160,10 +160,10 @@ def noise_map(
     """
     norm = _power("czyx,czyx->zyx", weights)
     if kernel is None:
-        return np.sqrt(norm if mask is None else norm * np.float32(_share(mask, window)))
+        return np.sqrt(norm if mask is None else norm * np.float32(_share(mask, taper)))
     if mask is not None and mask.shape != weights.shape[1:3]:
         raise SamplingError(f"the mask {mask.shape} does not fit the weights' (z, y) = {weights.shape[1:3]}")
-    patterns, extra = _patterns(kernel, mask, window)
+    patterns, extra = _patterns(kernel, mask, taper)
     variance = np.float32(extra) * norm
     for filled, share in patterns:
         power = _lattice_variance(kernel, weights, filled) if filled.any() else norm
@@ -176,7 +176,7 @@ class NoisePlanes:
 
     Parameters
     ----------
-    kernel, mask, window
+    kernel, mask, taper
         As for `noise_map`.
     shape : (z, y, x)
     """
@@ -186,10 +186,10 @@ class NoisePlanes:
         kernel: GrappaKernel | None,
         mask: NDArray[np.bool_],
         shape: tuple[int, int, int],
-        window: NDArray[np.float32] | None = None,
+        taper: NDArray[np.float32] | None = None,
     ) -> None:
         self.shape = shape
-        patterns, self.extra = ([], _share(mask, window)) if kernel is None else _patterns(kernel, mask, window)
+        patterns, self.extra = ([], _share(mask, taper)) if kernel is None else _patterns(kernel, mask, taper)
         self.filled = [(_convolution(kernel, p), share) for p, share in patterns if kernel is not None and p.any()]
         self.extra += sum(share for p, share in patterns if not p.any())
 
@@ -232,31 +232,31 @@ def g_factor(noise_sd: NDArray[np.float32], reduction: float) -> NDArray[np.floa
     return noise_sd / np.float32(np.sqrt(reduction))
 
 
-def _share(mask: NDArray[np.bool_], window: NDArray[np.float32] | None) -> float:
-    """Share of all samples that are in the mask, each counted by its squared weight in the window."""
-    return float(mask.mean() if window is None else np.mean(window.astype(np.float64) ** 2 * mask))
+def _share(mask: NDArray[np.bool_], taper: NDArray[np.float32] | None) -> float:
+    """Share of all samples that are in the mask, each counted by its squared weight in the taper."""
+    return float(mask.mean() if taper is None else np.mean(taper.astype(np.float64) ** 2 * mask))
 
 
 def _patterns(
-    kernel: GrappaKernel, mask: NDArray[np.bool_] | None, window: NDArray[np.float32] | None
+    kernel: GrappaKernel, mask: NDArray[np.bool_] | None, taper: NDArray[np.float32] | None
 ) -> tuple[list[tuple[NDArray[np.bool_], float]], float]:
     """Patterns of filled targets, each with its cells' share of all samples; share of off-lattice samples."""
     n_targets = len(kernel.targets)
     if mask is None:
         return [(np.ones(n_targets, dtype=bool), 1 / (n_targets + 1))], 0.0
     if mask.all():
-        return [], _share(mask, window)
+        return [], _share(mask, taper)
     on_lattice = mask & acquired_lattice(mask, kernel.acceleration, kernel.caipi_shift).points(mask.shape)
     kz, ky = np.nonzero(on_lattice)
     reach_z, reach_y, _ = kernel.targets.max(axis=0, initial=0)
     padded = np.pad(mask, ((0, reach_z), (0, reach_y)))
     acquired = np.stack([padded[kz + dz, ky + dy] for dz, dy, _ in kernel.targets.tolist()], axis=1)
     found, pattern, counts = np.unique(acquired, axis=0, return_inverse=True, return_counts=True)
-    power = np.ones(len(kz)) if window is None else window[kz, ky].astype(np.float64) ** 2
+    power = np.ones(len(kz)) if taper is None else taper[kz, ky].astype(np.float64) ** 2
     powers = np.bincount(pattern.reshape(-1), weights=power)
     common = counts >= _RARE * counts.sum()
     powers[np.argmax(counts)] += powers[~common].sum()
-    extra = _share(mask & ~on_lattice, window)
+    extra = _share(mask & ~on_lattice, taper)
     return [(~p, n / mask.size) for p, n in zip(found[common], powers[common], strict=True)], extra
 
 

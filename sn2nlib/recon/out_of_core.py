@@ -66,7 +66,7 @@ class ImagePair:
     weights : BlockWeights
         Of the images with the axes (x, z, y).
     pairing, partial_fourier, noise_estimator : str
-    window : (kz, ky) float32 or None
+    taper : (kz, ky) float32 or None
         Raw filter.
     """
 
@@ -86,7 +86,7 @@ class ImagePair:
     pairing: Pairing
     partial_fourier: PartialFourier
     noise_estimator: str
-    window: NDArray[np.float32] | None
+    taper: NDArray[np.float32] | None
 
 
 def image_pair(
@@ -195,7 +195,7 @@ def image_pair(
         pairing=pairing,
         partial_fourier=partial_fourier,
         noise_estimator=estimator,
-        window=taper,
+        taper=taper,
     )
 
 

@@ -74,7 +74,7 @@ class Pair:
         Phase map of the original that this took, for all three images.
     noise_estimator : str
         The reconstruction that `noise_sd` and `noise_sd_half` describe.
-    window : (kz, ky) float32 or None
+    taper : (kz, ky) float32 or None
         Raw filter over k-space, the same for all three images.
     """
 
@@ -95,7 +95,7 @@ class Pair:
     partial_fourier: PartialFourier = "zero"
     phase: NDArray[np.float32] | None = None
     noise_estimator: str = "zero filling"
-    window: NDArray[np.float32] | None = None
+    taper: NDArray[np.float32] | None = None
 
 
 def object_region(magnitude: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -207,7 +207,7 @@ def reconstruct_with_noise(
     volumes: dict[str, Any] = {"original": combine(images, weights)}
     del images, kspace
     if noise_maps:
-        volumes["noise_sd"] = noise_map(grappa, weights, mask=scan.mask, window=taper)
+        volumes["noise_sd"] = noise_map(grappa, weights, mask=scan.mask, taper=taper)
     _, estimator = fill_volumes(volumes, {"original": (scan.mask, grappa)}, partial_fourier, taper)
     return volumes["original"], volumes.get("noise_sd"), estimator
 
@@ -279,8 +279,8 @@ def make_pair(
         half_a, half_b = (apply_chain(kspace, mask, kernel_half, weights, taper) for mask in (mask_a, mask_b))
     del kspace
     volumes: dict[str, Any] = {"original": original, "half_a": half_a, "half_b": half_b}
-    volumes["noise_sd"] = noise_map(kernel_original, weights, mask=scan.mask, window=taper)
-    volumes["noise_sd_half"] = noise_map(kernel_half, weights, mask=mask_a, window=taper)
+    volumes["noise_sd"] = noise_map(kernel_original, weights, mask=scan.mask, taper=taper)
+    volumes["noise_sd_half"] = noise_map(kernel_half, weights, mask=mask_a, taper=taper)
     warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(original))
     made_of = {
         "original": (scan.mask, kernel_original), "half_a": (mask_a, kernel_half), "half_b": (mask_b, kernel_half)
@@ -300,7 +300,7 @@ def make_pair(
         partial_fourier=partial_fourier,
         phase=phase,
         noise_estimator=estimator,
-        window=taper,
+        taper=taper,
     )
 
 
@@ -345,7 +345,7 @@ def apply_halves(kspace: NDArray[np.complex64], pair: Pair) -> tuple[NDArray[np.
         Whitened with `pair.whitening` (and compressed, see `Preparation`), sampled at least where the pair's scan was.
     """
     masks = pair.mask_a, pair.mask_b
-    halves = [apply_chain(kspace, mask, pair.kernel_half, pair.weights, pair.window) for mask in masks]
+    halves = [apply_chain(kspace, mask, pair.kernel_half, pair.weights, pair.taper) for mask in masks]
     if pair.phase is not None:
         halves = [fill_partial(half, known_region(mask, pair.kernel_half), pair.phase, pair.partial_fourier)
                   for half, mask in zip(halves, masks, strict=True)]  # fmt: skip

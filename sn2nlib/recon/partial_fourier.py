@@ -131,7 +131,7 @@ def fill_volumes(
     volumes: dict[str, Any],
     made_of: Mapping[str, tuple[Mask, GrappaKernel | None]],
     method: PartialFourier,
-    window: _Real | None = None,
+    taper: _Real | None = None,
 ) -> tuple[_Real | None, str]:
     """Fill the missing side of k-space in all images of one scan, and scale their noise maps: in place.
 
@@ -143,7 +143,7 @@ def fill_volumes(
     made_of
         Acquired samples (kz, ky) of the images, and the kernel that filled in others.
     method : "zero", "homodyne" or "pocs"
-    window : (kz, ky) float32, optional
+    taper : (kz, ky) float32, optional
         Raw filter.
 
     Returns
@@ -154,7 +154,7 @@ def fill_volumes(
         The reconstruction that the noise maps describe.
     """
     known = known_region(*made_of["original"])
-    factor, estimator = noise_factor(known, *made_of["original"], method, window)
+    factor, estimator = noise_factor(known, *made_of["original"], method, taper)
     if method == "zero":
         return None, estimator
     phase = phase_map(volumes["original"], known)
@@ -163,13 +163,13 @@ def fill_volumes(
     if "noise_sd" in volumes:
         volumes["noise_sd"] *= np.float32(factor)
     if "noise_sd_half" in volumes:
-        half_factor, _ = noise_factor(known_region(*made_of["half_a"]), *made_of["half_a"], method, window)
+        half_factor, _ = noise_factor(known_region(*made_of["half_a"]), *made_of["half_a"], method, taper)
         volumes["noise_sd_half"] *= np.float32(half_factor)
     return phase, estimator
 
 
 def noise_factor(
-    known: Mask, mask: Mask, kernel: GrappaKernel | None, method: PartialFourier, window: _Real | None = None
+    known: Mask, mask: Mask, kernel: GrappaKernel | None, method: PartialFourier, taper: _Real | None = None
 ) -> tuple[float, str]:
     """Factor on the noise map of the zero-filled image, and the estimator that the map then describes.
 
@@ -179,14 +179,14 @@ def noise_factor(
     "pocs" has no such number: the map stays that of zero filling. A raw filter, which the map already holds, only says
     how much the positions count.
     """
-    told = "" if window is None else ", raw filter"
+    told = "" if taper is None else ", raw filter"
     if method != "homodyne" or not (_mirrored(known) & ~known).any():
         return 1.0, f"zero filling{told}"
     cell = (1, 1) if kernel is None else kernel.acceleration[::-1]
     density = uniform_filter(mask.astype(np.float64), cell, mode="nearest")[known]
     power = 1 / np.maximum(density, 1 / (cell[0] * cell[1]))
-    if window is not None:
-        power *= window[known] ** 2
+    if taper is not None:
+        power *= taper[known] ** 2
     factor = np.sqrt(np.average(homodyne_weights(known)[known] ** 2, weights=power))
     return float(factor), f"homodyne, component along the phase{told}"
 

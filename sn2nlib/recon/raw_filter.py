@@ -1,8 +1,9 @@
 """Raw filter: k-space tapered towards the ends of what was measured, against the ringing of sharp edges.
 
 Where the lines end at once, a bright edge rings across the field of view, beside a bright object stronger than the
-noise. Scanners taper k-space for that reason before they show an image. It costs resolution and correlates the noise
-of neighbouring voxels, so that it is a choice for images to be looked at: training and study do without it.
+noise. Tapering k-space, as many scanners can before they show an image, prevents that. It costs resolution and
+correlates the noise of neighbouring voxels, so that it is a choice for images to be looked at: training and study do
+without it.
 
 The window is that of Tukey, see Harris FJ. Proc IEEE 1978;66:51-83.
 """
@@ -54,7 +55,7 @@ def _profile(measured: NDArray[np.bool_], share: float, *, symmetric: bool) -> N
     if len(measured) == 1:
         return np.ones(1)
     lines = np.flatnonzero(measured) - len(measured) // 2
-    before, after = 1 - lines.min(), lines.max() + 1
+    before, after = max(1, 1 - lines.min()), max(1, lines.max() + 1)
     if symmetric:
         before = after = max(before, after)
     k = np.arange(len(measured)) - len(measured) // 2
@@ -62,4 +63,3 @@ def _profile(measured: NDArray[np.bool_], share: float, *, symmetric: bool) -> N
     beyond = np.clip((distance - (1 - share)) / share, 0, 1)
     profile: NDArray[np.float64] = np.cos(np.pi / 2 * beyond) ** 2
     return profile
-

@@ -15,7 +15,7 @@ import numpy as np
 from nibabel import orientations
 
 from sn2nlib.errors import ImageError
-from sn2nlib.provenance import atomic_write
+from sn2nlib.provenance import atomic_write, check_absent
 from sn2nlib.scans.silence import overheard, silenced
 
 # The array (x, y, z) of a sagittal acquisition: readout towards superior, lines towards anterior, partitions
@@ -23,10 +23,11 @@ from sn2nlib.scans.silence import overheard, silenced
 ACQUIRED = ("S", "A", "R")
 _SUFFIXES = (".nii", ".nii.gz")
 _TOLERANCE = 1e-3
-_COMPRESSION, _SMALL = 100, 2**28  # float32 bytes per byte of the file: no image worth denoising is compressed further
+# float32 bytes per byte of the file: no image worth denoising is compressed further; below 256 MiB any may be
+_COMPRESSION, _SMALL = 100, 2**28
 _WORDS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")  # free text of a NIfTI header
 Known = Literal["place", "size", "nothing"]  # of a geometry
-DENOISED = "sN2N: "  # how the description of a denoised image begins
+DENOISED, FILTERED = "sN2N: ", "raw filter "  # how the descriptions of denoised and of filtered images begin
 _OURS = b"sn2n"  # intent_name of an image in the axis contract, whose dim_info then says how it was encoded
 _ENCODED = (0, 1, 2)  # axes (x, y, z) of readout, lines, partitions
 
@@ -62,6 +63,11 @@ class Geometry:
     def denoised(self) -> bool:
         """Whether the header's description says that it was denoised here, see `write_image`."""
         return bool(self.header["descrip"].item().startswith(DENOISED.encode()))
+
+    @property
+    def filtered(self) -> bool:
+        """Whether the header's description says that it was reconstructed with a raw filter."""
+        return bool(self.header["descrip"].item().startswith(FILTERED.encode()))
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
@@ -289,8 +295,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     path = Path(path)
     if not is_image_name(path):
         raise ImageError(f"{path}: the name of an image ends in .nii or .nii.gz")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
+    check_absent(path, overwrite=overwrite)
 
 
 def check_outputs(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool = False) -> None:

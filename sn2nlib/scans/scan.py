@@ -136,7 +136,7 @@ def settle_lattice(
 
 
 def check_shapes(scan: Any) -> None:
-    """Whether all parts fit the axis contract and each other, as far as their values do not matter.
+    """Raise unless all parts fit the axis contract and each other, as far as their values do not matter.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def _check_extras(scan: Any) -> None:
 
 
 def check_acquired(samples: np.ndarray, mask: np.ndarray, name: str) -> None:
-    """Whether samples (…, *mask, kx) are zero wherever nothing was acquired; a ScanError if not."""
+    """Raise ScanError unless samples (…, *mask, kx) are zero wherever nothing was acquired."""
     if not mask.all() and samples[..., ~mask, :].any():
         raise ScanError(
             f"{name}: holds samples where the mask of the scan has none; set them to zero, or give the mask they have"
@@ -256,7 +256,7 @@ def scan_bytes(scan: Scan) -> int:
 
 
 def check_space(path: Path, nbytes: int) -> None:
-    """Whether files of this size can be written beside `path`, with 1 MiB for their headers; an OSError if not.
+    """Raise OSError unless files of this size can be written beside `path`, with 1 MiB for their headers.
 
     HDF5 crashes the process when the disk fills up while it writes its own tables, so it must not come to that.
     """
@@ -280,10 +280,10 @@ def load_scan(path: str | os.PathLike[str]) -> Scan:
     UserWarning
         If the file declares an acceleration that its mask contradicts; the message names the file.
     """
-    with _opened(path) as file:
+    with opened_scan(path) as file:
         mask = file["mask"][()]
         mask = mask.astype(bool) if mask.dtype == np.uint8 else mask
-        attributes, doubts = _checked_attributes(file, mask, file.get("noise"))  # told before all of it is read
+        attributes, doubts = checked_attributes(file, mask, file.get("noise"))  # told before all of it is read
         arrays = {name: file[name][()] for name in OPTIONAL if name in file}
         scan = Scan(kspace=file["kspace"][()], mask=mask, **arrays, **attributes)
     tell_doubts(path, doubts)
@@ -296,7 +296,7 @@ def tell_doubts(path: str | os.PathLike[str], doubts: Iterable[str]) -> None:
         warnings.warn(f"{Path(path).name}: {doubt}", stacklevel=3)
 
 
-def _checked_attributes(file: h5py.File, mask: np.ndarray, noise: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+def checked_attributes(file: h5py.File, mask: np.ndarray, noise: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Attributes of a scan file, checked against its arrays, with the sampling and the doubts of `settle_lattice`."""
     attributes, extras = _attributes(file), {"acs": file.get("acs"), "repeat": file.get("repeat")}
     check_shapes(SimpleNamespace(kspace=file["kspace"], mask=mask, noise=noise, **extras, **attributes))
@@ -317,7 +317,7 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+def opened_scan(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """The open file; whatever goes wrong while it is read becomes a `ScanError` that names it."""
     path = Path(path)
     if not path.is_file():

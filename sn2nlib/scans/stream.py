@@ -18,10 +18,10 @@ from sn2nlib.scans.scan import (
     FORMAT_VERSION,
     OPTIONAL,
     Scan,
-    _checked_attributes,
-    _opened,
     check_acquired,
     check_space,
+    checked_attributes,
+    opened_scan,
 )
 
 _AHEAD = 4  # partitions that the system is asked to read in advance
@@ -79,10 +79,10 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
     ScanError
         If the file is not a scan, or its parts do not fit each other; the message names the file.
     """
-    with _opened(path) as file:
+    with opened_scan(path) as file:
         kspace, mask = file["kspace"], file["mask"][()].astype(bool)
         noise = file["noise"][()] if "noise" in file else None
-        attributes, doubts = _checked_attributes(file, mask, noise)
+        attributes, doubts = checked_attributes(file, mask, noise)
         if noise is not None and not np.isfinite(noise).all():
             raise ScanError("noise: the noise scan holds NaN or Inf")
         return ScanHeader(
@@ -101,7 +101,7 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
 
 def read_box(header: ScanHeader, name: str, box: tuple[slice, slice]) -> np.ndarray:
     """Part (coil, kz, ky, kx) of an array of the file: `box` = (slice along kz, slice along ky)."""
-    with _opened(header.path) as file:
+    with opened_scan(header.path) as file:
         return _finite(file[name][(slice(None), *box)], name)
 
 
@@ -131,7 +131,7 @@ def coil_by_coil(scan: Scan | ScanHeader, name: str) -> Iterator[np.ndarray]:
     if isinstance(scan, Scan):
         yield from getattr(scan, name)
         return
-    with _opened(scan.path) as file:
+    with opened_scan(scan.path) as file:
         for coil in range(scan.n_coils):
             yield _finite(file[name][coil : coil + 1], name)[0]
 
@@ -153,7 +153,7 @@ def read_partitions(
     wanted = list(range(header.shape[0]) if chosen is None else chosen)
     has_signal = np.zeros(header.n_coils, bool)
     buffer = np.empty((header.n_coils, *header.shape[1:]), np.complex64)
-    with _opened(header.path) as file, header.path.open("rb") as raw:
+    with opened_scan(header.path) as file, header.path.open("rb") as raw:
         dataset = file[name]
         for number, kz in enumerate(wanted):
             for ahead in wanted[number + 1 if number == 0 else number + _AHEAD : number + _AHEAD + 1]:

@@ -74,7 +74,7 @@ def test_noise_maps_are_those_of_the_filtered_images(sampling, phantom, scan_of,
     n = 60
     for _ in range(n):
         noise = white_noise(SHAPE, rng)
-        original = apply_chain(noise, scan.mask, pair.kernel_original, pair.weights, pair.window)
+        original = apply_chain(noise, scan.mask, pair.kernel_original, pair.weights, pair.taper)
         power["original"] += np.abs(original) ** 2
         power["half"] += np.abs(apply_halves(noise, pair)[0]) ** 2
     for name, noise_sd, without in (
@@ -98,5 +98,5 @@ def test_all_images_of_a_scan_share_the_window(phantom, scan_of) -> None:
         (pair.half_a, pair.half_b), apply_halves(whiten(scan.kspace, pair.whitening), pair), strict=True
     ):
         np.testing.assert_array_equal(half, again)
-    assert pair.window is not None and make_pair(scan).window is None
+    assert pair.taper is not None and make_pair(scan).taper is None
 

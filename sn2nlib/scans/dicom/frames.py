@@ -15,7 +15,8 @@ from .files import FACTS, MULTI_FRAME, Header
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_COMPRESSION, _SMALL = 100, 2**28  # bytes per byte of the file: no image worth denoising is compressed further
+# bytes per byte of the file: no image worth denoising is compressed further; below 256 MiB any may be
+_COMPRESSION, _SMALL = 100, 2**28
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,12 @@ def corners_told(readout: Readout) -> list[str]:
     return [f"in the corners of k-space, regridding leaves {100 * share:.0f} % of the noise's mean SD"]
 
 
-def calibration_told(acs_box: tuple[slice, slice] | None) -> list[str]:
-    """How large a separate calibration scan is, if there is one."""
-    if acs_box is None:
-        return []
-    size = tuple(part.stop - part.start for part in acs_box)
-    return [f"a separate calibration scan of (kz, ky) = {size} lines is taken along"]
+def calibration_told(acs_size: tuple[int, ...] | None) -> list[str]:
+    """How large (kz, ky) a separate calibration scan is, if there is one."""
+    return [] if acs_size is None else [f"a separate calibration scan of (kz, ky) = {acs_size} lines is taken along"]
+
+
+def noise_scan_told(where: str, samples: int, scaling: str = "") -> str:
+    """What becomes of a noise scan of so many samples per coil."""
+    return (f"the noise scan of {where} is kept, {samples} samples per coil{scaling}: reconstruction pre-whitens with "
+            "it, the samples themselves are not whitened")  # fmt: skip

@@ -17,7 +17,13 @@ from sn2nlib.scans.raw.geometry import (
     voxel_directions,
 )
 from sn2nlib.scans.raw.given import Geometry, geometry_doubts, settle_geometry
-from sn2nlib.scans.raw.in_words import calibration_told, corners_told, placements_told, repetitions_told
+from sn2nlib.scans.raw.in_words import (
+    calibration_told,
+    corners_told,
+    noise_scan_told,
+    placements_told,
+    repetitions_told,
+)
 from sn2nlib.scans.raw.lines import (
     ACS,
     ACS_AND_IMAGE,
@@ -126,13 +132,23 @@ class Plan:
         """(kz, ky, kx)."""
         return self.kz.n, self.ky.n, self.readout.n
 
+    @property
+    def acs_size(self) -> tuple[int, ...] | None:
+        """Lines (kz, ky) of the separate calibration."""
+        return _size(self.acs_box)
+
+
+def _size(box: tuple[slice, slice] | None) -> tuple[int, ...] | None:
+    return None if box is None else tuple(part.stop - part.start for part in box)
+
 
 def make_plan(source: RawSource, options: RawOptions) -> Plan:
     """Decide what becomes of the lines.
 
     1. Lines of one slice, contrast, set and phase; of them those of the chosen repetition.
-    2. Calibration lines join the image lines if no image line lies at their places, whatever the header calls them;
-       they are a scan of their own otherwise.
+    2. Calibration lines join the image lines if no image line lies at their places, whatever the header calls them.
+       They are a scan of their own otherwise, and where their coils, samples or repetition differ, or this package
+       exported them as such.
     3. Matrix, centre and readout (`placement`); mask; acceleration from the mask.
     4. Noise readouts of the same number of coils, else of another measurement of the file.
     5. Voxel size and affine.
@@ -178,7 +194,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     doubts += doubted
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
     does = [*placements_told(readout, ky, kz, lines[rows], header), *([] if discarded is None else [discarded])]
-    does += [*(told_of_noise if noise_from else []), *calibration_told(acs_box)]
+    does += [*(told_of_noise if noise_from else []), *calibration_told(_size(acs_box))]
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
         averages=averages, readout=readout, dwell_us=_dwell(lines[rows], readout), ky=ky, kz=kz, mask=mask,
@@ -348,18 +364,18 @@ def _noise(
     factor = 1.0
     if own > 0 and image > 0 and 0.01 < own / image < 1000:
         factor = sqrt(own / image / source.header.bandwidth_ratio)
-        scaling = (f"scaled by {factor:.2f} = √({own:.3g} µs / {image:.3g} µs / {source.header.bandwidth_ratio:.3g}), "
-                   "from dwell times and receiver bandwidth")  # fmt: skip
+        scaling = (f", scaled by {factor:.2f} = √({own:.3g} µs / {image:.3g} µs / {source.header.bandwidth_ratio:.3g})"
+                   ", from dwell times and receiver bandwidth")  # fmt: skip
     else:
         exported = source.header.record is not None  # with its noise in the units of the lines
-        scaling = f"not scaled, since {'it was exported so' if exported else 'the dwell times are unknown'}"
-    told = (f"the noise scan of {where} is kept, {len(noise) * samples} samples per coil, {scaling}: reconstruction "
-            "pre-whitens with it, the samples themselves are not whitened")  # fmt: skip
+        scaling = f", not scaled, since {'it was exported so' if exported else 'the dwell times are unknown'}"
+    told = noise_scan_told(where, len(noise) * samples, scaling)
     factor *= regridding.noise_gain if regridding is not None else 1
     return where, factor / sqrt(averages), [told]
 
 
 def _dwell(lines: LineTable, readout: Readout) -> float:
+    """`dwell_us` of the plan."""
     own = float(np.median(lines["dwell_us"]))
     return own * readout.full / readout.n if 0 < own < np.inf and readout.regridding is None else 0.0
 

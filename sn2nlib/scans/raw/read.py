@@ -98,6 +98,8 @@ def read_raw(
         If an option asks for what the file does not hold, or contradicts what it says.
     ScanError
         If the file is of no known kind, truncated, damaged, or cannot be reconstructed; the message names the file.
+    ImageError
+        If `affine_from` cannot be read.
 
     Warns
     -----

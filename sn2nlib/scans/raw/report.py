@@ -11,6 +11,7 @@ import numpy as np
 from sn2nlib.errors import ChoiceError, SamplingError
 from sn2nlib.sampling import Mask, acs_region, split_kz
 from sn2nlib.scans.needs import COPIES, MANY_COILS, least_memory, most_disk, seconds
+from sn2nlib.scans.raw.in_words import calibration_told, noise_scan_told
 from sn2nlib.scans.raw.layouts import LayoutFacts
 from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, Lengths, RawSource, Sizes, listed
 from sn2nlib.scans.raw.plan import Plan
@@ -90,9 +91,8 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
         given_later=False,
     )  # fmt: skip
     does = tuple(f"when it was made: {told}" for told in done)
-    return RawReport(
-        values, (*does, *filling(scan.mask, scan.acceleration, partial_fourier)), reasons, scan.doubts, tuple(notes)
-    )
+    does = (*does, *filling(scan.mask, scan.acceleration, partial_fourier))
+    return RawReport(values, does, reasons, scan.doubts, (*notes, *ringing(scan.mask, scan.acceleration)))
 
 
 def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") -> RawReport:
@@ -100,7 +100,7 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
     header, readout = source.header, plan.readout
     mebibytes = 8 * readout.coils * float(np.prod(plan.shape)) / 2**20
     working = mebibytes * readout.full / readout.n
-    acs_size = None if plan.acs_box is None else tuple(part.stop - part.start for part in plan.acs_box)
+    acs_size = plan.acs_size
     values = {
         "format": header.kind,
         "lines": _line_counts(source),
@@ -125,7 +125,8 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         not_for_training=plan.not_for_training, pairs=_pairs(source, plan), geometry=plan.geometry,
     )  # fmt: skip
     does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier))
-    return RawReport(values, does, reasons, plan.doubts, plan.notes)
+    notes = (*plan.notes, *ringing(plan.mask, plan.acceleration))
+    return RawReport(values, does, reasons, plan.doubts, notes)
 
 
 def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawReport:
@@ -150,7 +151,7 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         not_for_training=facts.not_for_training, pairs=_PAIR if facts.has_repeat else None, geometry=geometry.source,
     )  # fmt: skip
     does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier))
-    return RawReport(values, does, reasons, facts.doubts)
+    return RawReport(values, does, reasons, facts.doubts, ringing(mask, facts.acceleration))
 
 
 def closed_report(kind: str, path: Path, reason: str) -> RawReport:
@@ -234,7 +235,7 @@ def partial_shares(mask: Mask, acceleration: tuple[int, int]) -> tuple[float, fl
 
 
 def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str, ...]:
-    """What becomes of the sides and the margins of k-space that were not acquired.
+    """What becomes of the sides of k-space that were not acquired.
 
     Raises
     ------
@@ -243,15 +244,19 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str
     """
     if method not in _FILLING:
         raise ChoiceError(f"partial Fourier filling is one of {', '.join(_FILLING)}, got {method!r}")
+    shares = zip(("ky", "kz"), partial_shares(mask, acceleration), strict=True)
+    return tuple(f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
+                 "sampled" for axis, share in shares if share < 1)  # fmt: skip
+
+
+def ringing(mask: Mask, acceleration: tuple[int, int]) -> tuple[str, ...]:
+    """Along which axes k-space ends before the matrix does, on both sides, and what can be done about it."""
     told = []
     for axis, (name, share) in enumerate(zip(("ky", "kz"), partial_shares(mask, acceleration), strict=True)):
-        lines, n = np.flatnonzero(mask.any(axis=axis)), mask.shape[1 - axis]
-        if share < 1:
-            told.append(f"partial Fourier: the side of {name} that was not acquired {_FILLING[method]}; it never "
-                        "counts as sampled")  # fmt: skip
-        elif n - 1 - np.ptp(lines) > 2 * acceleration[axis]:
-            told.append(f"{name} ends at {np.ptp(lines) + 1} of {n} lines, where bright edges ring; sn2n recon "
-                        "--raw-filter 0.25 tapers the outer quarter of them, as scanners do")  # fmt: skip
+        extent, n = int(np.ptp(np.flatnonzero(mask.any(axis=axis)))) + 1, mask.shape[1 - axis]
+        if share == 1 and n - extent > 2 * acceleration[axis]:
+            told.append(f"{name} ends at {extent} of {n} lines, so that bright edges ring; sn2n recon --raw-filter "
+                        "0.25 would taper the outer quarter on either side")  # fmt: skip
     return tuple(told)
 
 
@@ -305,11 +310,8 @@ def _layout_does(facts: LayoutFacts) -> tuple[str, ...]:
     if facts.noise_samples is None:
         told.append("no noise scan: the noise is taken from the corners of k-space, where signal may be left")
     else:
-        told.append(f"the noise scan of the file is kept, {facts.noise_samples} samples per coil: reconstruction "
-                    "pre-whitens with it, the samples themselves are not whitened")  # fmt: skip
-    if facts.acs_size is not None:
-        told.append(f"a separate calibration scan of (kz, ky) = {facts.acs_size} lines is taken along")
-    return tuple(told)
+        told.append(noise_scan_told("the file", facts.noise_samples))
+    return (*told, *calibration_told(facts.acs_size))
 
 
 def _line_counts(source: RawSource) -> str:
