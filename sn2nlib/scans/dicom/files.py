@@ -85,7 +85,7 @@ def read_headers(path: Path) -> list[Header]:
     places = [f"file {number} of {len(found)} in {path}" if path.is_dir() else str(path)
               for number, _ in enumerate(found, 1)]  # fmt: skip
     headers = [Header(file, place, _read_header(file, place)) for file, place in zip(found, places, strict=True)]
-    images = [header for header in headers if header.dataset.get("SOPClassUID") in _CLASSES]
+    images = [header for header in headers if _is_image(header)]
     if not images:
         raise ImageError(f"{path}: holds no MR images, but {_kinds(headers)}; give the folder of an MR series")
     _warn_left_out(path, files, headers, images)
@@ -100,12 +100,16 @@ def _warn_left_out(path: Path, files: Sequence[Path], headers: Sequence[Header],
             f"{path}: {empty} of {len(files)} files are empty and left out; is a slice missing?", stacklevel=4
         )
     series = {header.series for header in images}
-    others = [header for header in headers if header.series in series and header not in images]
+    others = [header for header in headers if header.series in series and not _is_image(header)]
     if others:
         warnings.warn(
             f"{path}: {len(others)} of {len(headers)} files belong to the series of the images, but hold "
             f"{_kinds(others)}; they are left out. Is a slice missing?", stacklevel=4,
         )  # fmt: skip
+
+
+def _is_image(header: Header) -> bool:
+    return header.dataset.get("SOPClassUID") in _CLASSES
 
 
 def _has_magic(path: Path) -> bool:
