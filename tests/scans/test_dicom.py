@@ -1,5 +1,6 @@
 """DICOM series in and out: every slice in its place, the header told the truth, what makes no volume refused."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -504,6 +505,50 @@ def test_images_are_told_from_others_without_comparing_headers(
     classic(tmp_path / "in")
     monkeypatch.setattr(Header, "__eq__", lambda *_: pytest.fail("two headers are compared"))
     assert read_dicom(tmp_path / "in")[0].shape == SHAPE
+
+
+@pytest.mark.parametrize("call", [1, SLICES + 1], ids=["header", "pixels"])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EIO, os.strerror(errno.EIO)), OSError),
+        (OSError(errno.ESTALE, os.strerror(errno.ESTALE)), OSError),
+        (MemoryError(), MemoryError),
+        (OSError("No tag to read at file position 2B0"), ImageError),  # as pydicom says it of a damaged file
+    ],
+)
+def test_a_disk_that_fails_is_no_damaged_file(
+    call: int, error: Exception, told: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classic(tmp_path / "in", names="Vermeer^Jan{:03d}")
+    parse, calls = pydicom.dcmread, []
+
+    def failing(*arguments: Any, **options: Any) -> FileDataset:
+        calls.append(arguments)
+        if len(calls) == call:
+            raise error
+        return parse(*arguments, **options)
+
+    monkeypatch.setattr(pydicom, "dcmread", failing)
+    with pytest.raises(told) as caught:
+        read_dicom(tmp_path / "in")
+    assert type(caught.value) is told and len(calls) == call
+    if told is OSError:
+        assert caught.value.errno == error.errno
+        assert caught.value.filename == f"file 1 of 6 in {tmp_path / 'in'}"
+
+
+def test_a_false_length_takes_no_memory(tmp_path: Path, hostile: Any) -> None:
+    """Of the pixels, which are the last in a file and all there, and of a value that is followed by others."""
+    classic(tmp_path / "in")
+    path = tmp_path / "in" / "file000"
+    pixels, value, following = b"\xe0\x7f\x10\x00OW\0\0", b"\x08\x00\x01\x00UN\0\0", b"\x08\x00\x08\x00CS"
+    whole = path.read_bytes().replace(following, value + bytes(4) + following, 1)
+    for start, wanted in ((pixels, "ok"), (value, "damaged")):
+        at = whole.index(start) + len(start)
+        path.write_bytes(whole[:at] + b"\xf0\xff\xff\xff" + whole[at + 4 :])
+        told = hostile.in_child(lambda: hostile.tried(tmp_path / "in", [fault_of_series], secrets=PATIENT))
+        assert wanted in told and "FAULT" not in told
 
 
 def fault_of_series(path: Path) -> str | None:

@@ -202,3 +202,13 @@ def test_the_checks_can_fail(tmp_path: Path, raw: Any) -> None:
         assert "a matrix (kz, ky, kx) of" in str(disagreement(larger, words, whole))
         assert disagreement(larger, words | {"the matrix is larger"}, whole) is None
     assert "k-space" in str(disagreement(scan, words, replace(whole, coils=3)))
+
+
+def test_memory_that_runs_out_is_no_damaged_header(tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(_: str) -> None:
+        raise MemoryError
+
+    own_file(raw, tmp_path, "MRD")
+    monkeypatch.setattr("ismrmrd.xsd.CreateFromDocument", greedy)
+    with pytest.raises(MemoryError):
+        read_raw(tmp_path / "own")

@@ -4,9 +4,11 @@ What is said about a file is never more than its place in the folder and technic
 folder, and most of what a header holds, may tell who the patient is.
 """
 
+import io
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +63,18 @@ class Header:
         return str(self.dataset.get("SeriesInstanceUID", ""))
 
 
+class FileOfItsSize(io.BufferedReader):
+    """A file for pydicom, which asks for as many bytes as a length in the file says, be it true or false."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.size = path.stat().st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As many bytes as there are at most: Python sets memory aside for all that it is asked for."""
+        return super().read(None if size is None else min(size, self.size))
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a path is to be read as DICOM: a folder, a DICOM file, or a name such as only DICOM files have."""
     return path.is_dir() or path.suffix.lower() in _SUFFIXES or _has_magic(path)
@@ -90,6 +104,28 @@ def read_headers(path: Path) -> list[Header]:
         raise ImageError(f"{path}: holds no MR images, but {_kinds(headers)}; give the folder of an MR series")
     _warn_left_out(path, files, headers, images)
     return images
+
+
+@contextmanager
+def parsing(place: str, damage: str = "the DICOM file is damaged; export the series again") -> Iterator[None]:
+    """Whatever a broken file makes of pydicom is told as `damage` of `place`; what pydicom says may quote the header.
+
+    Raises
+    ------
+    ImageError
+    OSError
+        If the disk or the network fails.
+    MemoryError
+    """
+    try:
+        with silenced("pydicom"):
+            yield
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # the parser and the decoders have no common error
+        if isinstance(error, OSError) and error.errno is not None:  # pydicom's own of damaged files carry none
+            raise OSError(error.errno, error.strerror, place) from None
+        raise ImageError(f"{place}: {damage}") from None
 
 
 def _warn_left_out(path: Path, files: Sequence[Path], headers: Sequence[Header], images: Sequence[Header]) -> None:
@@ -124,15 +160,11 @@ def _has_magic(path: Path) -> bool:
 def _read_header(path: Path, place: str) -> "Dataset":
     import pydicom
 
-    with path.open("rb") as file:
-        try:
-            with silenced("pydicom"):
-                dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
-                for _ in dataset.iterall():  # pydicom converts a value, and complains, on first use: let it be here
-                    pass
-                sound = _says_what_it_is(dataset)
-        except Exception:  # whatever a broken header makes of the parser; its message may quote the header
-            sound = False
+    with FileOfItsSize(path) as file, parsing(place):
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
+        for _ in dataset.iterall():  # pydicom converts a value, and complains, on first use: let it be here
+            pass
+        sound = _says_what_it_is(dataset)
     if not sound:
         raise ImageError(f"{place}: the DICOM file is damaged; export the series again")
     return dataset

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sn2nlib.errors import ImageError
-from sn2nlib.scans.silence import silenced
 
-from .files import FACTS, MULTI_FRAME, Header
+from .files import FACTS, MULTI_FRAME, Header, parsing
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 # bytes per byte of the file: no image worth denoising is compressed further; below 256 MiB any may be
 _COMPRESSION, _SMALL = 100, 2**28
+_DAMAGE = "its header is damaged or incomplete; export the series again"
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,9 @@ def read_frames(headers: Sequence[Header]) -> list[Frame]:
     frames = []
     for header in headers:
         _check_header(header)
-        try:
-            with silenced("pydicom"):
-                _check_length(header)
-                frames += list(_frames(header))
-        except ImageError:
-            raise
-        except Exception:  # whatever a broken header makes of the parser; its message may quote the header
-            raise ImageError(f"{header.place}: its header is damaged or incomplete; export the series again") from None
+        with parsing(header.place, _DAMAGE):
+            _check_length(header)
+            frames += list(_frames(header))
     return frames
 
 

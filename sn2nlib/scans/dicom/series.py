@@ -10,10 +10,9 @@ import numpy as np
 
 from sn2nlib.errors import ImageError
 from sn2nlib.scans.images import turn_to_acquired, voxel_size_of
-from sn2nlib.scans.silence import silenced
 
 from .derive import is_derived
-from .files import Header, read_headers
+from .files import FileOfItsSize, Header, parsing, read_headers
 from .frames import Frame, read_frames
 from .geometry import split_volumes, stack
 
@@ -147,14 +146,9 @@ def read_pixels(path: Path, place: str) -> tuple["Dataset", np.ndarray]:
         compressed.
     """
     dataset = _read_whole(path, place)
-    try:
-        with silenced("pydicom"):
-            _check_decoder(dataset, place)
-            pixels = dataset.pixel_array
-    except (ImageError, MemoryError):
-        raise
-    except Exception:  # the decoders have no common error
-        raise ImageError(f"{place}: its pixels are damaged or incomplete; export the series again") from None
+    with parsing(place, "its pixels are damaged or incomplete; export the series again"):
+        _check_decoder(dataset, place)
+        pixels = dataset.pixel_array
     return dataset, pixels.reshape(-1, *pixels.shape[-2:])
 
 
@@ -162,14 +156,10 @@ def _read_whole(path: Path, place: str) -> "Dataset":
     """A file with its pixels as they are stored, as many of them as its header says."""
     import pydicom
 
-    with path.open("rb") as file:
-        try:
-            with silenced("pydicom"):
-                dataset = pydicom.dcmread(file)
-                stored = len(dataset.PixelData) if "PixelData" in dataset else None
-                counted = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
-        except Exception:  # whatever a broken file makes of the parser; its message may quote the header
-            raise ImageError(f"{place}: the DICOM file is damaged; export the series again") from None
+    with FileOfItsSize(path) as file, parsing(place):
+        dataset = pydicom.dcmread(file)
+        stored = len(dataset.PixelData) if "PixelData" in dataset else None
+        counted = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
     if stored is None:
         raise ImageError(f"{place}: holds no pixels; export the series again")
     if counted:

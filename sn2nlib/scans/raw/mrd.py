@@ -185,6 +185,8 @@ def _parsed(xml: str) -> tuple[Any, Any]:
         with silenced("xsdata.logger"):  # every value is checked afterwards
             header = CreateFromDocument(xml)
         return header, header.encoding[0]
+    except MemoryError:
+        raise
     except Exception:  # the parser raises many kinds, and quotes the header, which may hold the patient's name
         raise ScanError("the XML header of the file is damaged, or not that of ISMRMRD 1") from None
 
