@@ -309,6 +309,27 @@ def test_the_place_of_a_series_goes_to_raw_data_of_the_same_scan(tmp_path: Path)
         image_affine(tmp_path / "rows", (SLICES, ROWS, COLUMNS))
 
 
+def test_the_place_needs_no_pixels_but_none_that_disagree(tmp_path: Path) -> None:
+    def stripped(dataset: FileDataset, _: int) -> None:
+        dataset.Rows, dataset.Columns = 512, 384
+        del dataset.PixelData
+
+    classic(tmp_path / "stripped", change=stripped)
+    affine, shape = series_affine(tmp_path / "stripped")
+    np.testing.assert_allclose(affine, expected_affine(), atol=1e-4)
+    assert shape == (384, 512, SLICES)
+    with pytest.raises(ImageError, match="holds fewer pixels than its header says"):
+        read_dicom(tmp_path / "stripped")
+    classic(tmp_path / "small", change=lambda dataset, _: delattr(dataset, "PixelData"))
+    assert series_affine(tmp_path / "small")[1] == (COLUMNS, ROWS, SLICES)
+    with pytest.raises(ImageError, match="holds no pixels"):
+        read_dicom(tmp_path / "small")
+    for name, n_bytes, told in (("fewer", 150, "pixels are damaged or incomplete"), ("more", 320, "holds more pixels")):
+        classic(tmp_path / name, change=put(PixelData=bytes(n_bytes)))
+        with pytest.raises(ImageError, match=told):
+            series_affine(tmp_path / name)
+
+
 @pytest.mark.parametrize("kind", ["classic", "enhanced"])
 def test_a_series_that_was_made_here_is_known(kind: str, tmp_path: Path) -> None:
     (classic if kind == "classic" else enhanced)(tmp_path / "in")

@@ -77,9 +77,20 @@ def read_frames(headers: Sequence[Header]) -> list[Frame]:
     for header in headers:
         _check_header(header)
         with parsing(header.place, _DAMAGE):
-            _check_length(header)
             frames += list(_frames(header))
     return frames
+
+
+def check_lengths(headers: Sequence[Header]) -> None:
+    """Refuse pixels that their file cannot hold before memory is asked for them.
+
+    Raises
+    ------
+    ImageError
+    """
+    for header in headers:
+        with parsing(header.place, _DAMAGE):
+            _check_length(header)
 
 
 def _check_header(header: Header) -> None:
@@ -101,7 +112,6 @@ def _check_header(header: Header) -> None:
 
 
 def _check_length(header: Header) -> None:
-    """Refuse a size that the file cannot hold before memory is asked for it."""
     dataset = header.dataset
     frames = int(dataset.get("NumberOfFrames") or 1)
     needed = frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8

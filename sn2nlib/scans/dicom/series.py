@@ -13,7 +13,7 @@ from sn2nlib.scans.images import turn_to_acquired, voxel_size_of
 
 from .derive import is_derived
 from .files import FileOfItsSize, Header, parsing, read_headers
-from .frames import Frame, read_frames
+from .frames import Frame, check_lengths, read_frames
 from .geometry import split_volumes, stack
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def read_dicom(
     path = Path(path)
     headers = _chosen_series(read_headers(path), series, path)
     frames, alone = _chosen_volume(read_frames(headers), volume, path)
+    check_lengths(headers)
     sorted_frames, affine = stack(frames, where=str(path), alone=alone)
     _refuse_phase(sorted_frames, path)
     values, padding = _read_values(sorted_frames)
@@ -108,9 +109,10 @@ def read_dicom(
 
 
 def series_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Where the one volume of a series lies, with the axes (readout, lines, slices); pixels are counted, not decoded.
+    """Where the one volume of a series lies, with the axes (readout, lines, slices).
 
     Lines are the rows, but the columns where the header names the direction of the rows as that of phase encoding.
+    Files without pixels suffice; where there are pixels, they have to be as many as the header says.
 
     Returns
     -------
@@ -122,7 +124,7 @@ def series_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, 
     Raises
     ------
     FileNotFoundError, ImageError
-        As `read_dicom`.
+        As `read_dicom`, but pixels may be absent, and are not decoded.
     """
     path = Path(path)
     headers = _chosen_series(read_headers(path), None, path)
@@ -146,6 +148,8 @@ def read_pixels(path: Path, place: str) -> tuple["Dataset", np.ndarray]:
         compressed.
     """
     dataset = _read_whole(path, place)
+    if "PixelData" not in dataset:
+        raise ImageError(f"{place}: holds no pixels; export the series again")
     with parsing(place, "its pixels are damaged or incomplete; export the series again"):
         _check_decoder(dataset, place)
         pixels = dataset.pixel_array
@@ -153,16 +157,14 @@ def read_pixels(path: Path, place: str) -> tuple["Dataset", np.ndarray]:
 
 
 def _read_whole(path: Path, place: str) -> "Dataset":
-    """A file with its pixels as they are stored, as many of them as its header says."""
+    """A file with its pixels as they are stored, as many of them as its header says, or none."""
     import pydicom
 
     with FileOfItsSize(path) as file, parsing(place):
         dataset = pydicom.dcmread(file)
         stored = len(dataset.PixelData) if "PixelData" in dataset else None
         counted = not dataset.file_meta.TransferSyntaxUID.is_encapsulated
-    if stored is None:
-        raise ImageError(f"{place}: holds no pixels; export the series again")
-    if counted:
+    if counted and stored is not None:
         _check_amount(dataset, stored, place)
     return dataset
 
