@@ -1,10 +1,8 @@
 """NIfTI images in the axis order of the scans, and back into their own, geometry kept."""
 
 import gzip
-import math
 import os
 import warnings
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,13 @@ from nibabel import orientations
 
 from sn2nlib.errors import ImageError
 from sn2nlib.provenance import atomic_write, check_absent
-from sn2nlib.scans.silence import overheard, silenced
+from sn2nlib.scans.nifti import open_nifti
 
 # The array (x, y, z) of a sagittal acquisition: readout towards superior, lines towards anterior, partitions
 # towards right. A volume (z, y, x) then has the partitions, left-right, first: the slice axis of the network.
 ACQUIRED = ("S", "A", "R")
 _SUFFIXES = (".nii", ".nii.gz")
 _TOLERANCE = 1e-3
-# float32 bytes per byte of the file: no image worth denoising is compressed further; below 256 MiB any may be
-_COMPRESSION, _SMALL = 100, 2**28
 _WORDS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")  # free text of a NIfTI header
 Known = Literal["place", "size", "nothing"]  # of a geometry
 DENOISED, FILTERED = "sN2N: ", "raw filter "  # how the descriptions of denoised and of filtered images begin
@@ -108,7 +104,7 @@ def read_image(path: str | os.PathLike[str], *, as_acquired: bool = False) -> tu
         colour values, NaN or Inf, or an affine that does not span the space. Further axes of size 1 are dropped.
     """
     path = Path(path)
-    image = _open(path)
+    image = open_nifti(path)
     partitions = as_acquired and _says_how_encoded(image.header)
     affine = _checked_affine(image, path, turned=not partitions)
     try:
@@ -142,7 +138,7 @@ def stored_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, 
         As `read_image`, and if the header does not say how the image lies.
     """
     path = Path(path)
-    image = _open(path)
+    image = open_nifti(path)
     if int(image.header["qform_code"]) == 0 and int(image.header["sform_code"]) == 0:
         raise ImageError(f"{path} does not say how it lies (qform and sform code 0); take an image that does")
     i, j, k = image.shape[:3]
@@ -305,58 +301,6 @@ def check_outputs(paths: Iterable[str | os.PathLike[str]], *, overwrite: bool = 
         check_output(path, overwrite=overwrite)
     if len({path.resolve() for path in names}) < len(names):
         raise ImageError(f"{', '.join(map(str, names))}: two outputs have the same name; choose different ones")
-
-
-def _open(path: Path) -> nib.Nifti1Pair:
-    """A file whose header and length agree, before memory is asked for its voxels."""
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no image {path}")
-    image, doubts = _load(path)
-    if not isinstance(image, nib.Nifti1Pair):
-        raise ImageError(f"{path}: needs NIfTI, got {type(image).__name__}; convert it first")
-    if min(image.shape, default=0) < 1:
-        raise ImageError(f"{path}: holds no voxels, its shape is {image.shape}")
-    if image.ndim < 3 or max(image.shape[3:], default=1) > 1:
-        raise ImageError(f"{path}: needs 3 axes, has shape {image.shape}; take one volume out of it")
-    kind = image.get_data_dtype()
-    if kind.kind not in "iuf":
-        raise ImageError(f"{path}: needs plain magnitudes, holds {kind}; take the magnitude or one channel of it")
-    _check_length(image, path)
-    if doubts:
-        warnings.warn(f"{path}: its header holds impossible values ({'; '.join(doubts)})", stacklevel=3)
-    return image
-
-
-def _load(path: Path) -> tuple[object, list[str]]:
-    """The image, and what nibabel finds wrong with its header but puts right."""
-    try:
-        with silenced("pydicom"), overheard("nibabel.global") as doubts, np.errstate(all="ignore"):
-            return nib.load(path), list(dict.fromkeys(doubts))
-    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError) as error:
-        raise ImageError(f"{path}: not a NIfTI file, or damaged ({' '.join(str(error).split())})") from error
-    except Exception:  # whatever else a broken header makes of nibabel, or of pydicom in an extension
-        raise ImageError(f"{path}: not a NIfTI file, or damaged") from None
-
-
-def _check_length(image: nib.Nifti1Pair, path: Path) -> None:
-    """Refuse a file that is shorter than its header says, or longer by a row: less than that may be padding."""
-    shape, kind = tuple(map(int, image.shape)), image.get_data_dtype()
-    needed = image.dataobj.offset + math.prod(shape) * kind.itemsize  # type: ignore[attr-defined]
-    row, holder = shape[0] * kind.itemsize, image.file_map["image"]
-    stored = Path(holder.filename or path).stat().st_size
-    if math.prod(shape) * 4 > max(_COMPRESSION * stored, _SMALL):
-        raise ImageError(f"{path}: damaged or incomplete, {stored} bytes cannot hold {shape} voxels")
-    try:
-        with holder.get_prepare_fileobj("rb") as file:
-            file.seek(needed - 1)
-            found = len(file.read(1 + row))
-    except (OSError, EOFError, zlib.error) as error:
-        raise ImageError(f"{path}: the file is damaged or incomplete ({error})") from error
-    if not 0 < found <= row:
-        much = "fewer" if found == 0 else "more"
-        raise ImageError(
-            f"{path}: damaged or incomplete, it holds {much} voxels than its header says, {shape} of {kind}"
-        )
 
 
 def _checked_affine(image: nib.Nifti1Pair, path: Path, *, turned: bool = True) -> np.ndarray:

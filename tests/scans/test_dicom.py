@@ -29,7 +29,7 @@ from sn2nlib import cli
 from sn2nlib.denoiser import Denoiser, UNet25D, choose_axis, denoise_image
 from sn2nlib.denoiser.checkpoint import save_model
 from sn2nlib.errors import ChoiceError, ImageError
-from sn2nlib.scans import check_dicom_output, is_dicom, read_dicom, write_dicom
+from sn2nlib.scans import check_dicom_output, is_dicom, proportion, read_dicom, write_dicom
 from sn2nlib.scans.dicom import series_affine
 from sn2nlib.scans.dicom.files import ENHANCED_MR, MR, Header
 from sn2nlib.scans.raw.given import image_affine
@@ -645,6 +645,26 @@ def test_compressed_input(tmp_path: Path) -> None:
     classic(tmp_path / "jpeg", kind="uint16", bits=12, change=lossy)
     with pytest.raises(ImageError, match=r"compressed as JPEG Lossless.* no decoder is installed; run .*pylibjpeg"):
         read_dicom(tmp_path / "jpeg")
+
+
+def test_compressed_input_out_of_proportion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lossless(dataset: FileDataset, _: int) -> None:
+        dataset.compress(RLELossless, generate_instance_uid=False)
+        dataset.Rows = dataset.Columns = 60000
+
+    def deflated(dataset: FileDataset, _: int) -> None:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        dataset.private_block(0x0029, "SN2N TEST").add_new(2, "OB", bytes(2**22))
+
+    message = r"file 1 of 6 in .*: would take \d+ MiB of memory or more, out of proportion to a file of \d+ bytes"
+    classic(tmp_path / "rle", kind="uint16", bits=12, change=lossless)
+    with pytest.raises(ImageError, match=message):
+        read_dicom(tmp_path / "rle")
+    stored = classic(tmp_path / "deflated", change=deflated)
+    assert read_dicom(tmp_path / "deflated")[0].size == stored.size
+    monkeypatch.setattr(proportion, "_ALWAYS", 2**22)
+    with pytest.raises(ImageError, match=message):
+        series_affine(tmp_path / "deflated")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """NIfTI in and out: known orientation, exact return, clear errors."""
 
 import gzip
+import re
+import tracemalloc
 import warnings
 from io import BytesIO
 from itertools import permutations, product
@@ -22,6 +24,7 @@ from sn2nlib.scans.images import (
     turn_back,
     write_image,
 )
+from sn2nlib.scans.nifti import open_nifti, reading_memory
 
 SHAPE = (5, 7, 8)
 N_MUTANTS = 50  # of a header
@@ -337,10 +340,11 @@ def test_names_beside_an_image() -> None:
         ("dim", [3, 5, 7, 4, 1, 1, 1, 1], r"holds more voxels than its header says, \(5, 7, 4\) of int16"),
         ("dim", [3, 5, 7, 9, 1, 1, 1, 1], r"holds fewer voxels than its header says, \(5, 7, 9\) of int16"),
         ("dim", [3, 5, 7, -8, 1, 1, 1, 1], r"holds no voxels, its shape is \(5, 7, -8\)"),
-        ("dim", [3, 32767, 32767, 32767, 1, 1, 1, 1], "bytes cannot hold"),
+        ("dim", [3, 32767, 32767, 32767, 1, 1, 1, 1], "fewer voxels"),
         ("datatype", 2, r"holds more voxels than its header says, \(5, 7, 8\) of uint8"),
         ("vox_offset", np.nan, "damaged"),
         ("vox_offset", 400, "fewer voxels"),
+        ("vox_offset", 1e30, "fewer voxels"),
         ("quatern_b", 2, "damaged"),
         ("scl_slope", 3e38, "holds NaN or Inf"),
     ],
@@ -358,6 +362,86 @@ def test_headers_that_the_file_contradicts_are_refused(
     path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
     with pytest.raises(ImageError, match=rf"bad{suffix}: .*{message}"):
         read_image(path)
+
+
+def zeros(path: Path, *, shape: tuple[int, int, int], kind: str, n_bytes: int, extension: int = 0) -> Path:
+    """A file of so many zeros in 1 MiB members of gzip, a thousandth of their length on disk, and a false header."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(kind)
+    header.set_data_shape(shape)
+    header.set_sform(affine_for("RAS"), code=1)
+    header["magic"], header["vox_offset"] = b"n+1", 352 + 2**20 * bool(extension)
+    start = header.binaryblock + bytes([bool(extension), 0, 0, 0]) + extension.to_bytes(4, "little") * bool(extension)
+    member = gzip.compress(bytes(2**20), 9)
+    path.write_bytes(gzip.compress(start) + n_bytes // 2**20 * member + gzip.compress(bytes(n_bytes % 2**20)))
+    return path
+
+
+def test_a_mask_may_be_compressed_as_far_as_gzip_goes(tmp_path: Path) -> None:
+    """75 million voxels in 75 kB; the place alone is asked for, so that the test is quick."""
+    path = zeros(tmp_path / "mask.nii.gz", shape=(420, 420, 425), kind="uint8", n_bytes=420 * 420 * 425)
+    assert path.stat().st_size < 420 * 420 * 425 / 900
+    assert stored_affine(path)[1] == (420, 420, 425)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "extension", "message"),
+    [
+        ((1400, 1400, 1600), "uint8", 0, r"would take 29907 MiB of memory, out of proportion .*decompressed first"),
+        ((1400, 1400, 160), "float64", 0, r"would take 7177 MiB of memory, out of proportion to a file of 3\d+ bytes"),
+        ((1400, 1400, 1800), "uint8", 0, "fewer voxels than its header says"),
+        (SHAPE, "uint8", 7, "an extension of its header would be 7 bytes long"),  # for nibabel: the whole file
+        (SHAPE, "uint8", 2**31 - 16, "an extension of its header would be 2147483632 bytes long"),
+    ],
+)
+def test_a_small_file_never_takes_much_memory(
+    shape: tuple[int, int, int], kind: str, extension: int, message: str, tmp_path: Path, hostile: Any
+) -> None:
+    """It holds 3 GiB, so that no message but its own can refuse it for being short."""
+    path = zeros(tmp_path / "small.nii.gz", shape=shape, kind=kind, n_bytes=3 * 2**30, extension=extension)
+    assert path.stat().st_size < 3.3e6
+    told = hostile.in_child(lambda: hostile.tried(path, [fault_of_image, fault_of_place], secrets=[]))
+    assert re.search(message, told) and "FAULT" not in told
+
+
+@pytest.mark.parametrize("stored", ["uint8", ">i2", "int32", "float32", "float64"])
+@pytest.mark.parametrize("scaling", [(1, 0), (0.5, -3)])
+def test_reading_takes_no_more_memory_than_is_reckoned(
+    stored: str, scaling: tuple[float, float], tmp_path: Path
+) -> None:
+    header = nib.Nifti1Header(endianness=">" if stored.startswith(">") else "<")
+    header.set_data_dtype(stored)
+    image = nib.Nifti1Image((np.arange(64**3) % 200).reshape(64, 64, 64).astype(stored), affine_for("RAS"), header)
+    image.header.set_slope_inter(*scaling)
+    nib.save(image, tmp_path / "in.nii.gz")
+    reckoned = reading_memory(open_nifti(tmp_path / "in.nii.gz"))
+    tracemalloc.start()
+    try:
+        read_image(tmp_path / "in.nii.gz")
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 0.6 * reckoned < taken < 1.01 * reckoned + 2**17  # buffers, and what nibabel loads
+
+
+def test_memory_that_runs_out_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(_: Path) -> None:
+        raise MemoryError
+
+    path = save(tmp_path / "in.nii", ramp())
+    monkeypatch.setattr(nib, "load", greedy)
+    with pytest.raises(MemoryError):
+        read_image(path)
+
+
+def test_several_extensions_of_true_length_are_read(tmp_path: Path) -> None:
+    for endianness, kind in (("<", nib.Nifti1Image), (">", nib.Nifti1Image), ("<", nib.Nifti2Image)):
+        image = kind(ramp(), affine_for("SAR"), kind.header_class(endianness=endianness))
+        for n_bytes in (3, 500, 100_000):
+            image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * n_bytes))
+        nib.save(image, tmp_path / "in.nii.gz")
+        volume, geometry = read_image(tmp_path / "in.nii.gz")
+        assert np.array_equal(volume, ramp().transpose(2, 1, 0)) and len(geometry.header.extensions) == 3
 
 
 def test_impossible_values_that_do_no_harm_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ folder, and most of what a header holds, may tell who the patient is.
 
 import io
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sn2nlib.errors import ImageError
+from sn2nlib.scans.proportion import in_proportion
 from sn2nlib.scans.silence import silenced
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ MULTI_FRAME = (ENHANCED_MR, LEGACY_ENHANCED_MR)
 _CLASSES = (MR, *MULTI_FRAME)
 _DIRECTORY = "1.2.840.10008.1.3.10"  # DICOMDIR, the only one without SOPClassUID
 _SUFFIXES = (".dcm", ".ima")
+_PIECE, _HELD = 2**16, 3  # bytes unpacked at a time; how often pydicom holds them: whole, in parts, converted
 # What may tell several volumes of one series apart, the commonest first: name, keyword in a classic file, functional
 # group and keyword in an enhanced one.
 FACTS = (
@@ -161,6 +164,7 @@ def _read_header(path: Path, place: str) -> "Dataset":
     import pydicom
 
     with FileOfItsSize(path) as file, parsing(place):
+        _check_unpacked(file, place)
         dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_HEADER))
         for _ in dataset.iterall():  # pydicom converts a value, and complains, on first use: let it be here
             pass
@@ -168,6 +172,35 @@ def _read_header(path: Path, place: str) -> "Dataset":
     if not sound:
         raise ImageError(f"{place}: the DICOM file is damaged; export the series again")
     return dataset
+
+
+def _check_unpacked(file: FileOfItsSize, place: str) -> None:
+    """Refuse a deflated file that unpacks out of proportion, before pydicom unpacks it at once."""
+    from pydicom.filereader import read_dataset, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    read_preamble(file, force=False)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        unpacker, unpacked = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while piece := file.read(_PIECE):
+            unpacked += len(unpacker.decompress(piece))
+            check_proportion(_HELD * unpacked, file.size, place)
+    file.seek(0)
+
+
+def check_proportion(needed: int, file_bytes: int, place: str) -> None:
+    """Refuse a compressed file that would take more memory than one of its size may.
+
+    Raises
+    ------
+    ImageError
+    """
+    if not in_proportion(needed, file_bytes):
+        raise ImageError(
+            f"{place}: would take {needed >> 20} MiB of memory or more, out of proportion to a file of {file_bytes} "
+            "bytes; it is damaged, or has to be decompressed first, for example with gdcmconv --raw"
+        )
 
 
 def _says_what_it_is(dataset: "Dataset") -> bool:

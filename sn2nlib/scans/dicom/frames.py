@@ -9,13 +9,14 @@ import numpy as np
 
 from sn2nlib.errors import ImageError
 
-from .files import FACTS, MULTI_FRAME, Header, parsing
+from .files import FACTS, MULTI_FRAME, Header, check_proportion, parsing
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# bytes per byte of the file: no image worth denoising is compressed further; below 256 MiB any may be
-_COMPRESSION, _SMALL = 100, 2**28
+# bytes of memory for each pixel of a compressed file while it is read: values, padding and the volume, and then the
+# stored number, which is held four times where pydicom unpacks a deflated file
+_FIXED, _COPIES = 9, 4
 _DAMAGE = "its header is damaged or incomplete; export the series again"
 
 
@@ -112,14 +113,14 @@ def _check_header(header: Header) -> None:
 
 
 def _check_length(header: Header) -> None:
-    dataset = header.dataset
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    needed = frames * int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8
-    syntax = dataset.file_meta.TransferSyntaxUID
-    stored = header.path.stat().st_size
+    dataset, stored = header.dataset, header.path.stat().st_size
+    pixels = int(dataset.get("NumberOfFrames") or 1) * int(dataset.Rows) * int(dataset.Columns)
+    bytes_each, syntax = int(dataset.BitsAllocated) // 8, dataset.file_meta.TransferSyntaxUID
     squeezed = syntax.is_compressed or syntax.is_deflated
-    if needed > (max(_COMPRESSION * stored, _SMALL) if squeezed else stored):
+    if not squeezed and pixels * bytes_each > stored:
         raise ImageError(f"{header.place}: holds fewer pixels than its header says; export the series again")
+    if squeezed:
+        check_proportion(pixels * (_FIXED + _COPIES * bytes_each), stored, header.place)
 
 
 def _frames(header: Header) -> Iterator[Frame]:
