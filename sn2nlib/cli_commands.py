@@ -75,7 +75,7 @@ def _told(typed: Sequence[str], stop: KeyboardInterrupt) -> str:
     """What was stopped, what is left of it, and the command that goes on; outputs are written whole or not at all."""
     if not isinstance(stop, Stopped):
         return f"{typed[0]} was stopped and leaves nothing half-written; to run it again: {_line(typed)}"
-    going_on = [word for word in typed if word != "--overwrite"]  # which would begin anew
+    going_on = [word for word in typed if word != "--overwrite" or not stop.replaced]
     return f"{typed[0]} was stopped {stop}; to go on: {_line(going_on)}"
 
 

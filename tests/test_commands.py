@@ -594,39 +594,62 @@ def test_ctrl_c_leaves_nothing_half_written(
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def presses(patch: pytest.MonkeyPatch, module: Any, name: str, when: int) -> None:
+    """Ctrl+C at a call of a function, counted from 1."""
+    own, calls = getattr(module, name), itertools.count(1)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == when:
+            raise KeyboardInterrupt
+        return own(*arguments, **named)
+
+    patch.setattr(module, name, counted)
+
+
 def test_a_stopped_training_says_what_is_kept_and_goes_on(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Over the finished model of other settings, which stays until the new training begins."""
     model = tmp_path / "model"
-    scan, options = folder / "scan.h5", [*training(folder), "--overwrite"]
-    options[1] = model
+    shutil.copytree(folder / "model", model)
+    finished = (model / "model.safetensors").read_bytes()
+    scan, options = folder / "scan.h5", ["--out", model, *training(folder, steps=8)[2:], "--overwrite"]
     loop, volumes, apply = (sys.modules[f"sn2nlib.denoiser.{name}"] for name in ("train", "volumes", "apply"))
-
-    def presses(module: Any, name: str, when: int) -> None:
-        """Ctrl+C at a call of a function, counted from 1."""
-        own, calls = getattr(module, name), itertools.count(1)
-
-        def counted(*arguments: Any, **named: Any) -> Any:
-            if next(calls) == when:
-                raise KeyboardInterrupt
-            return own(*arguments, **named)
-
-        patched.setattr(module, name, counted)
-
-    for module, name, when, kept in (
-        (volumes, "make_pair", 2, "while scan 2 of 2 was reconstructed, and nothing of it is kept"),
-        (loop, "_step", 1, f"after step 0 of 12, and {model} keeps nothing of it"),
-        (apply, "sweep_alpha", 1, f"while α was chosen, and {model} keeps the trained network"),
+    for module, name, when, kept, begun in (
+        (volumes, "make_pair", 2, "while scan 2 of 2 was reconstructed, and nothing of it is kept", False),
+        (loop, "_step", 1, f"after step 0 of 8, and {model} keeps nothing of it", True),
+        (loop, "save_model", 1, f"while the model was written, and {model} keeps the last step", True),
+        (apply, "sweep_alpha", 1, f"while α was chosen, and {model} keeps the trained network", True),
     ):
         with monkeypatch.context() as patched:
-            presses(module, name, when)
+            presses(patched, module, name, when)
             told = stopped(capsys, "train", scan, *options)
         going_on = shlex.split(told.split("; to go on: ")[-1])
-        assert f"train was stopped {kept}; " in told and "--overwrite" not in going_on
+        assert f"train was stopped {kept}; " in told and ("--overwrite" in going_on) == (not begun)
+        old = model / "model.safetensors"
+        assert (old.is_file() and old.read_bytes() == finished) == (not begun)
     assert sn2n(*going_on[1:]) == 0
     told = capsys.readouterr().out
     assert f"{model} holds the finished training already" in told and "α = " in told
-    assert (model / "model.safetensors").read_bytes() == (folder / "model" / "model.safetensors").read_bytes()
+    assert json.loads((model / "model.json").read_text(encoding="utf-8"))["training"]["steps"] == 8
+
+
+def test_a_training_stopped_before_it_replaces_a_model_replaces_it_when_it_goes_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same settings: without --overwrite the old model would be handed back."""
+    model = tmp_path / "model"
+    shutil.copytree(folder / "model", model)
+    before = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    (model / "model.json").write_text(json.dumps(before | {"metadata": {"which": "the old one"}}), encoding="utf-8")
+    options = ["--out", model, *training(folder)[2:], "--overwrite"]
+    with monkeypatch.context() as patched:
+        presses(patched, sys.modules["sn2nlib.denoiser.volumes"], "make_pair", 1)
+        told = stopped(capsys, "train", folder / "scan.h5", *options)
+    assert sn2n(*shlex.split(told.split("; to go on: ")[-1])[1:]) == 0
+    assert "holds the finished training already" not in capsys.readouterr().out
+    after = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    assert after["training"] == before["training"] and after["metadata"] == {}
 
 
 @pytest.mark.filterwarnings("default")
