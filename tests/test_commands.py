@@ -652,6 +652,26 @@ def test_a_training_stopped_before_it_replaces_a_model_replaces_it_when_it_goes_
     assert after["training"] == before["training"] and after["metadata"] == {}
 
 
+def test_a_training_stopped_before_its_first_step_finds_the_prepared_scans_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, volumes = (sys.modules[f"sn2nlib.denoiser.{name}"] for name in ("train", "volumes"))
+    model, scan = tmp_path / "model", folder / "scan.h5"
+    options = ["--out", model, *training(folder, steps=1)[2:]]
+    for memory, said in (
+        ((), "and leaves nothing half-written; to run it again: "),
+        (("--memory", 0), f"after the scans were prepared, and {model / 'volumes'} keeps them; to go on: "),
+    ):
+        with monkeypatch.context() as patched:
+            presses(patched, loop, "_begin", 1)
+            told = stopped(capsys, "train", scan, *options, *memory)
+        assert f"train was stopped {said}" in told
+    for chain in ("make_pair", "image_pair"):
+        monkeypatch.setattr(volumes, chain, lambda *_, **__: pytest.fail("reconstructed again"))
+    assert sn2n(*shlex.split(told.split("; to go on: ")[-1])[1:]) == 0
+    assert not (model / "volumes").exists()
+
+
 @pytest.mark.filterwarnings("default")
 def test_a_warning_is_one_line_too(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,23 @@ def load_volume(folder: str | os.PathLike[str], *, pairing: str = "kz") -> Prepa
     except (OSError, ValueError) as error:
         raise ImageError(f"{folder} holds no whole training volume ({error}); remove it and begin again") from error
     return PreparedScan(**arrays, pairing=pairing, coarser=tuple(TrainingVolume(**copy) for copy in copies))
+
+
+@contextmanager
+def keeping_prepared(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Ctrl+C inside the block, where nobody says more of it, is told with the scans that are kept in `folder`.
+
+    Raises
+    ------
+    Stopped
+        At Ctrl+C, if `prepare_scans` stored scans in `folder`, which it finds again.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if isinstance(stopped, Stopped) or not any(Path(folder).glob("pair-*")):
+            raise
+        raise Stopped(f"after the scans were prepared, and {folder} keeps them") from stopped
 
 
 def remove_prepared(folder: str | os.PathLike[str]) -> None:
