@@ -594,6 +594,39 @@ def test_ctrl_c_leaves_nothing_half_written(
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_ctrl_c_between_two_outputs_names_what_is_there_and_how_to_replace_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the second of the moments when a file takes its name; then at the fifth."""
+    scan, image, bart = folder / "scan.h5", tmp_path / "a.nii.gz", tmp_path / "a"
+    recon, export = ("recon", scan, image, "--halves"), ("export", scan, "--format", "bart", "--", bart)
+    for arguments, again, when in (
+        (recon, (*recon, "--overwrite"), 2),
+        (export, (*export[:4], "--overwrite", *export[4:]), 2),
+        (export, (*export[:4], "--overwrite", *export[4:]), 5),
+    ):
+        with monkeypatch.context() as patched:
+            presses(patched, os, "replace", when)
+            told = stopped(capsys, *arguments)
+        written = list(tmp_path.iterdir())
+        assert len(written) == when - 1 and f"{bart}.json" not in map(str, written)
+        names, advice = told.split("; to run it again and replace what is there: ")
+        named, *more = names.split(" was stopped after writing ")[1].split(" and ")
+        assert set(named.split(", ")) <= set(map(str, written)) and more == (["1 more"] if when == 5 else [])
+        assert len(named.split(", ")) == min(when - 1, 3)
+        assert sn2n(*arguments) == 1 and "exists" in capsys.readouterr().err
+        assert shlex.split(advice) == ["sn2n", *map(str, again)]
+        before = {path.name: path.stat().st_ino for path in written}
+        with monkeypatch.context() as patched:  # while it replaces them
+            presses(patched, os, "replace", 2)
+            told = stopped(capsys, *again)
+        [replaced] = [name for name, number in before.items() if (tmp_path / name).stat().st_ino != number]
+        assert f"was stopped after writing {tmp_path / replaced}; to run it again: {advice}" in told
+        assert sn2n(*again) == 0
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
 def presses(patch: pytest.MonkeyPatch, module: Any, name: str, when: int) -> None:
     """Ctrl+C at a call of a function, counted from 1."""
     own, calls = getattr(module, name), itertools.count(1)
