@@ -497,7 +497,10 @@ def test_what_may_have_been_a_slice_is_named(tmp_path: Path) -> None:
     classic(tmp_path / "in")
     last = tmp_path / "in" / "file004"
     whole = last.read_bytes()
-    for content in (whole[:128] + bytes(4) + whole[132:], whole.replace(MR.encode(), MR.replace(".", "?").encode())):
+    at = whole.rindex(MR.encode())  # in the header; before it the beginning of the file says the same
+    other_class = whole[:at] + MR.replace("5.1.4.1", "5.1.4.2", 1).encode() + whole[at + len(MR) :]
+    without, broken = whole[:128] + bytes(4) + whole[132:], whole.replace(MR.encode(), MR.replace(".", "?").encode())
+    for content in (without, broken, other_class):
         last.write_bytes(content)
         with pytest.raises(ImageError, match=r"file 4 of 6 in .*: the DICOM file is damaged"):
             read_dicom(tmp_path / "in")
@@ -506,7 +509,7 @@ def test_what_may_have_been_a_slice_is_named(tmp_path: Path) -> None:
         volume, _ = read_dicom(tmp_path / "in")
     assert volume.shape == (SLICES - 1, *SHAPE[1:])
     other = pydicom.dcmread(BytesIO(whole))
-    other.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
     other.save_as(last)
     with pytest.warns(UserWarning, match=r"1 of 6 files belong to the series .* Secondary Capture Image Storage \(1\)"):
         read_dicom(tmp_path / "in")

@@ -204,13 +204,16 @@ def check_proportion(needed: int, file_bytes: int, place: str) -> None:
 
 
 def _says_what_it_is(dataset: "Dataset") -> bool:
-    """Whether the class of the object can be told; a header that was read out of step lacks it."""
+    """Whether the class of the object can be told, and is that of an image where the beginning of the file says so.
+
+    A header that was read out of step lacks it.
+    """
     from pydicom.uid import UID
 
-    if dataset.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY:
+    kind, first = dataset.get("SOPClassUID"), dataset.file_meta.get("MediaStorageSOPClassUID")
+    if first == _DIRECTORY:
         return True
-    kind = dataset.get("SOPClassUID")
-    return isinstance(kind, UID) and kind.is_valid
+    return isinstance(kind, UID) and kind.is_valid and (kind in _CLASSES or first not in _CLASSES)
 
 
 def _kinds(headers: Sequence[Header]) -> str:
