@@ -30,6 +30,7 @@ from sn2nlib.scans.raw.lines import (
     believable,
     two_roles,
 )
+from sn2nlib.scans.raw.mrd_heads import read_heads
 from sn2nlib.scans.raw.mrd_variants import mrd_variant, user_parameters
 from sn2nlib.scans.sidecar import described, record_of
 from sn2nlib.scans.silence import silenced
@@ -136,8 +137,9 @@ def _heads(data: h5py.Dataset) -> np.ndarray:
     needed = data.shape[0] * data.dtype["head"].itemsize
     if data.shape[0] > 2**24 or not believable(needed, Path(data.file.filename).stat().st_size):
         raise ScanError(f"the file declares {data.shape[0]} acquisitions: it is damaged")
-    heads: np.ndarray = data.fields("head")[()]
-    fields = {"flags", "idx", "position", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref", *_COPIED.values()}
+    heads = read_heads(data)
+    fields = {"flags", "idx", "position", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref",
+              "trajectory_dimensions", *_COPIED.values()}  # fmt: skip
     if not fields <= set(heads.dtype.names or ()) or not set(_COUNTERS.values()) <= set(heads["idx"].dtype.names or ()):
         raise ScanError("the acquisition headers are not those of ISMRMRD 1")
     return heads
