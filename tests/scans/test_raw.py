@@ -18,6 +18,7 @@ from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.raw.geometry import UNVERIFIED_SIDES
 from sn2nlib.scans.raw.placement import find_acceleration
+from sn2nlib.scans.raw.report import cannot
 from sn2nlib.scans.scan import Scan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*left and right follow Siemens")  # has a test of its own
@@ -599,3 +600,16 @@ def test_nothing_about_the_patient(tmp_path: Path, raw: Any, kind: str) -> None:
     save_scan(scan, tmp_path / "saved.h5")
     told = f"{inspect_raw(path)}{scan.info}".encode()
     assert b"DOE" not in told + (tmp_path / "saved.h5").read_bytes()
+
+
+def test_two_repetitions_make_up_for_a_split_that_fails() -> None:
+    mask = np.zeros((4, 8), bool)
+    mask[2] = True
+    pairs = "its two repetitions make them (--pairing repetitions)"
+    training, halves = cannot(mask, (1, 1), 0, has_acs=True, not_for_training=None, pairs=pairs)
+    assert training.startswith("training: ") and training.endswith("; but its two repetitions make halves for it "
+                                                                   "(--pairing repetitions)")  # fmt: skip
+    assert halves == f"halves (recon --halves): for the same reason; but {pairs}"
+    for pair, reason in ((None, None), (pairs, "its lines were synthesised")):
+        told = cannot(mask, (1, 1), 0, has_acs=True, not_for_training=reason, pairs=pair)
+        assert "; but" not in " ".join(told)

@@ -276,9 +276,11 @@ def cannot(
         except SamplingError as error:
             reason = str(error)
     if reason is not None:
-        split = "halves (recon --halves): for the same reason"
-        mended = pairs is not None and not_for_training in (None, ONE_PARTITION)
-        told += [f"training: {reason}", f"{split}; but {pairs}" if mended else split]
+        # two repetitions need no split; but of one partition no network is trained all the same
+        mended = f"; but {pairs}" if pairs is not None and not_for_training in (None, ONE_PARTITION) else ""
+        trained = mended.replace("make them", "make halves for it") if not_for_training is None else ""
+        told += [f"training: {reason}{trained}",
+                 f"halves (recon --halves): for the same reason{mended}"]  # fmt: skip
     if acceleration != (1, 1) and not has_acs and _calibration(mask, None) == "none":
         told.append("reconstruction: undersampled, without calibration lines at the centre of k-space")
     if "unknown" in geometry:
