@@ -230,6 +230,21 @@ def test_a_heap_of_texts_that_has_no_end(tmp_path: Path, raw: Any, hostile: Any,
     assert "the HDF5 file is damaged or incomplete" in outcomes["no end"]
 
 
+def test_a_field_whose_name_is_damaged(tmp_path: Path, raw: Any) -> None:
+    """Of every field of an acquisition header: refused in words, or not needed."""
+    content, whole = own_file(raw, tmp_path, "MRD")
+    with h5py.File(tmp_path / "whole.raw") as file:
+        fields = file["dataset/data"].dtype["head"].names
+    path, refused = tmp_path / "renamed", set()
+    for name in fields:
+        path.write_bytes(content.replace(name.encode() + b"\0", name[:-1].encode() + b"~\0"))
+        try:
+            assert disagreement(*read_with_words(path), whole) is None
+        except ScanError as error:
+            refused |= {name} if "the acquisition headers are not those of ISMRMRD 1" in str(error) else set()
+    assert len(fields) == 24 and refused >= {"flags", "idx", "number_of_samples", "trajectory_dimensions"}
+
+
 def what_is_said(read: Any, path: Path) -> str:
     """The error, or the report, which tells of some errors."""
     try:
