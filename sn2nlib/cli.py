@@ -273,21 +273,22 @@ def train(
         reading=reading,
     )
     held_out = {f"validation scan {n}": pair for n, pair in enumerate(prepared[len(scan) :], start=1)}
-    network = denoiser.train(
-        denoiser.with_coarser(prepared[: len(scan)]),
-        out=out,
-        validation=list(held_out.values()),
-        steps=steps,
-        width=width,
-        depth=depth,
-        batch=batch,
-        patch=patch,
-        seed=seed,
-        start_from=start_from,
-        learning_rate=learning_rate,
-        extra_noise=extra_noise,
-        resume=not overwrite,
-    )
+    with denoiser.keeping_prepared(out / "volumes"):
+        network = denoiser.train(
+            denoiser.with_coarser(prepared[: len(scan)]),
+            out=out,
+            validation=list(held_out.values()),
+            steps=steps,
+            width=width,
+            depth=depth,
+            batch=batch,
+            patch=patch,
+            seed=seed,
+            start_from=start_from,
+            learning_rate=learning_rate,
+            extra_noise=extra_noise,
+            resume=not overwrite,
+        )
     if held_out:
         alpha = denoiser.fit_alpha(out, held_out)
         print(f"α = {alpha:.2f}, chosen on {', '.join(held_out)}")

@@ -5,15 +5,18 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from sn2nlib.errors import Stopped
+from sn2nlib.provenance import finished_outputs
 
 STOPPED = 130  # the exit code of what Ctrl+C ended, as shells have it
-_TYPED = "sn2nlib.typed"
+_TYPED, _REFUSED = "sn2nlib.typed", "sn2nlib.refused"
+_NAMED = 3  # of the outputs that a stopped command has finished
 
 
 class Commands(TyperGroup):
@@ -29,11 +32,21 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            print(f"sn2n: {_told(ctx.meta[_TYPED], stop)}", file=sys.stderr)
-            raise typer.Exit(STOPPED) from stop
+        with finished_outputs() as finished:
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt as stop:
+                there = [path for path in dict.fromkeys(finished) if path.exists()]
+                told = _told(ctx.meta[_TYPED], stop, there, refused=_REFUSED in ctx.meta)
+                print(f"sn2n: {told}", file=sys.stderr)
+                raise typer.Exit(STOPPED) from stop
+
+
+def note_overwrite(context: typer.Context, value: bool) -> bool:
+    """The callback of `--overwrite` where, without it, outputs that exist are refused."""
+    if not value:
+        context.meta[_REFUSED] = True
+    return value
 
 
 def _check_numbers(option: Any, typed: Sequence[str]) -> None:
@@ -71,12 +84,30 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"sn2n: warning: {message}", file=sys.stderr)
 
 
-def _told(typed: Sequence[str], stop: KeyboardInterrupt) -> str:
-    """What was stopped, what is left of it, and the command that goes on; outputs are written whole or not at all."""
-    if not isinstance(stop, Stopped):
+def _told(typed: Sequence[str], stop: KeyboardInterrupt, finished: Sequence[Path], *, refused: bool) -> str:
+    """What was stopped, what is left of it, and the command that goes on; each output is whole or absent.
+
+    Parameters
+    ----------
+    typed
+    stop
+    finished
+        Outputs that were written, which need not be all of them.
+    refused
+        Whether the command as it was typed refuses outputs that exist.
+    """
+    if isinstance(stop, Stopped):
+        going_on = [word for word in typed if word != "--overwrite" or not stop.replaced]
+        return f"{typed[0]} was stopped {stop}; to go on: {_line(going_on)}"
+    if not finished:
         return f"{typed[0]} was stopped and leaves nothing half-written; to run it again: {_line(typed)}"
-    going_on = [word for word in typed if word != "--overwrite"]  # which would begin anew
-    return f"{typed[0]} was stopped {stop}; to go on: {_line(going_on)}"
+    more = f" and {len(finished) - _NAMED} more" if len(finished) > _NAMED else ""
+    written = f"{typed[0]} was stopped after writing {', '.join(map(str, finished[:_NAMED]))}{more}"
+    if not refused:
+        return f"{written}; to run it again: {_line(typed)}"
+    end = typed.index("--") if "--" in typed else len(typed)
+    replacing = [*typed[:end], "--overwrite", *typed[end:]]
+    return f"{written}; to run it again and replace what is there: {_line(replacing)}"
 
 
 def _line(words: Sequence[str]) -> str:

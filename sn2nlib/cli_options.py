@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from sn2nlib import cli_commands
+
 Profile = Annotated[str, typer.Option(metavar="PROFILE", help="Name in notebooks/profiles/, or a YAML file.")]
 Reports = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="Receives <profile>/.", show_default="reports")
@@ -117,7 +119,9 @@ Coarser = Annotated[
     typer.Option(metavar="SHARE", help="Learn from this share of k-space per axis too, such as 0.8; repeatable."),
 ]
 ModelFolder = Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Trained model.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an output that exists.", callback=cli_commands.note_overwrite)
+]
 VirtualCoils = Annotated[
     float | None, typer.Option(help="Compress to this many coils, or to a share of energy below 1.", show_default="all")
 ]

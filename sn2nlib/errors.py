@@ -59,7 +59,19 @@ class ReadingError(Sn2nError):
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl+C ended work that can go on: the message says where it was, and what is kept."""
+    """Ctrl+C ended work that can go on: the message says where it was, and what is kept.
+
+    Parameters
+    ----------
+    message
+        Follows "was stopped".
+    replaced
+        Whether what --overwrite replaces is gone already: then going on does without, since it would begin anew.
+    """
+
+    def __init__(self, message: str, *, replaced: bool = False) -> None:
+        super().__init__(message)
+        self.replaced = replaced
 
 
 @contextmanager

@@ -11,12 +11,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from sn2nlib.errors import StudyError
 
+_FINISHED: ContextVar[list[Path] | None] = ContextVar("_FINISHED", default=None)
 _RECORDED = ("sn2n", "numpy", "scipy", "torch", "nilearn", "antspyx", "scikit-image", "pandas")
 
 
@@ -90,7 +92,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary = Path(name)
             yield temporary
             os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
+            try:
+                os.replace(temporary, path)
+            finally:  # Ctrl+C may come as soon as the file has its name
+                if not temporary.exists():
+                    _finished(path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -118,16 +124,34 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             new, old = temporary / "new", temporary / "old"
             new.mkdir()
             yield new
-            if path.exists():
-                os.replace(path, old)
             try:
+                if path.exists():
+                    os.replace(path, old)
                 os.replace(new, path)
-            except OSError:
-                if old.exists():
+            finally:  # whatever went wrong, Ctrl+C between the two among it
+                if not new.exists():
+                    _finished(path)
+                elif old.exists():
                     os.replace(old, path)
-                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def finished_outputs() -> Iterator[list[Path]]:
+    """Yield a list that receives the path of every file and folder that is finished inside the block."""
+    paths: list[Path] = []
+    outer = _FINISHED.set(paths)
+    try:
+        yield paths
+    finally:
+        _FINISHED.reset(outer)
+
+
+def _finished(path: Path) -> None:
+    paths = _FINISHED.get()
+    if paths is not None:
+        paths.append(path)
 
 
 @contextmanager

@@ -594,39 +594,115 @@ def test_ctrl_c_leaves_nothing_half_written(
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_ctrl_c_between_two_outputs_names_what_is_there_and_how_to_replace_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the second of the moments when a file takes its name; then at the fifth."""
+    scan, image, bart = folder / "scan.h5", tmp_path / "a.nii.gz", tmp_path / "a"
+    recon, export = ("recon", scan, image, "--halves"), ("export", scan, "--format", "bart", "--", bart)
+    for arguments, again, when in (
+        (recon, (*recon, "--overwrite"), 2),
+        (export, (*export[:4], "--overwrite", *export[4:]), 2),
+        (export, (*export[:4], "--overwrite", *export[4:]), 5),
+    ):
+        with monkeypatch.context() as patched:
+            presses(patched, os, "replace", when)
+            told = stopped(capsys, *arguments)
+        written = list(tmp_path.iterdir())
+        assert len(written) == when - 1 and f"{bart}.json" not in map(str, written)
+        names, advice = told.split("; to run it again and replace what is there: ")
+        named, *more = names.split(" was stopped after writing ")[1].split(" and ")
+        assert set(named.split(", ")) <= set(map(str, written)) and more == (["1 more"] if when == 5 else [])
+        assert len(named.split(", ")) == min(when - 1, 3)
+        assert sn2n(*arguments) == 1 and "exists" in capsys.readouterr().err
+        assert shlex.split(advice) == ["sn2n", *map(str, again)]
+        before = {path.name: path.stat().st_ino for path in written}
+        with monkeypatch.context() as patched:  # while it replaces them
+            presses(patched, os, "replace", 2)
+            told = stopped(capsys, *again)
+        [replaced] = [name for name, number in before.items() if (tmp_path / name).stat().st_ino != number]
+        assert f"was stopped after writing {tmp_path / replaced}; to run it again: {advice}" in told
+        assert sn2n(*again) == 0
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+def presses(patch: pytest.MonkeyPatch, module: Any, name: str, when: int) -> None:
+    """Ctrl+C at a call of a function, counted from 1."""
+    own, calls = getattr(module, name), itertools.count(1)
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == when:
+            raise KeyboardInterrupt
+        return own(*arguments, **named)
+
+    patch.setattr(module, name, counted)
+
+
 def test_a_stopped_training_says_what_is_kept_and_goes_on(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Over the finished model of other settings, which stays until the new training begins."""
     model = tmp_path / "model"
-    scan, options = folder / "scan.h5", [*training(folder), "--overwrite"]
-    options[1] = model
+    shutil.copytree(folder / "model", model)
+    finished = (model / "model.safetensors").read_bytes()
+    scan, options = folder / "scan.h5", ["--out", model, *training(folder, steps=8)[2:], "--overwrite"]
     loop, volumes, apply = (sys.modules[f"sn2nlib.denoiser.{name}"] for name in ("train", "volumes", "apply"))
-
-    def presses(module: Any, name: str, when: int) -> None:
-        """Ctrl+C at a call of a function, counted from 1."""
-        own, calls = getattr(module, name), itertools.count(1)
-
-        def counted(*arguments: Any, **named: Any) -> Any:
-            if next(calls) == when:
-                raise KeyboardInterrupt
-            return own(*arguments, **named)
-
-        patched.setattr(module, name, counted)
-
-    for module, name, when, kept in (
-        (volumes, "make_pair", 2, "while scan 2 of 2 was reconstructed, and nothing of it is kept"),
-        (loop, "_step", 1, f"after step 0 of 12, and {model} keeps nothing of it"),
-        (apply, "sweep_alpha", 1, f"while α was chosen, and {model} keeps the trained network"),
+    for module, name, when, kept, begun in (
+        (volumes, "make_pair", 2, "while scan 2 of 2 was reconstructed, and nothing of it is kept", False),
+        (loop, "_step", 1, f"after step 0 of 8, and {model} keeps nothing of it", True),
+        (loop, "save_model", 1, f"while the model was written, and {model} keeps the last step", True),
+        (apply, "sweep_alpha", 1, f"while α was chosen, and {model} keeps the trained network", True),
     ):
         with monkeypatch.context() as patched:
-            presses(module, name, when)
+            presses(patched, module, name, when)
             told = stopped(capsys, "train", scan, *options)
         going_on = shlex.split(told.split("; to go on: ")[-1])
-        assert f"train was stopped {kept}; " in told and "--overwrite" not in going_on
+        assert f"train was stopped {kept}; " in told and ("--overwrite" in going_on) == (not begun)
+        old = model / "model.safetensors"
+        assert (old.is_file() and old.read_bytes() == finished) == (not begun)
     assert sn2n(*going_on[1:]) == 0
     told = capsys.readouterr().out
     assert f"{model} holds the finished training already" in told and "α = " in told
-    assert (model / "model.safetensors").read_bytes() == (folder / "model" / "model.safetensors").read_bytes()
+    assert json.loads((model / "model.json").read_text(encoding="utf-8"))["training"]["steps"] == 8
+
+
+def test_a_training_stopped_before_it_replaces_a_model_replaces_it_when_it_goes_on(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same settings: without --overwrite the old model would be handed back."""
+    model = tmp_path / "model"
+    shutil.copytree(folder / "model", model)
+    before = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    (model / "model.json").write_text(json.dumps(before | {"metadata": {"which": "the old one"}}), encoding="utf-8")
+    options = ["--out", model, *training(folder)[2:], "--overwrite"]
+    with monkeypatch.context() as patched:
+        presses(patched, sys.modules["sn2nlib.denoiser.volumes"], "make_pair", 1)
+        told = stopped(capsys, "train", folder / "scan.h5", *options)
+    assert sn2n(*shlex.split(told.split("; to go on: ")[-1])[1:]) == 0
+    assert "holds the finished training already" not in capsys.readouterr().out
+    after = json.loads((model / "model.json").read_text(encoding="utf-8"))
+    assert after["training"] == before["training"] and after["metadata"] == {}
+
+
+def test_a_training_stopped_before_its_first_step_finds_the_prepared_scans_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, volumes = (sys.modules[f"sn2nlib.denoiser.{name}"] for name in ("train", "volumes"))
+    model, scan = tmp_path / "model", folder / "scan.h5"
+    options = ["--out", model, *training(folder, steps=1)[2:]]
+    for memory, said in (
+        ((), "and leaves nothing half-written; to run it again: "),
+        (("--memory", 0), f"after the scans were prepared, and {model / 'volumes'} keeps them; to go on: "),
+    ):
+        with monkeypatch.context() as patched:
+            presses(patched, loop, "_begin", 1)
+            told = stopped(capsys, "train", scan, *options, *memory)
+        assert f"train was stopped {said}" in told
+    for chain in ("make_pair", "image_pair"):
+        monkeypatch.setattr(volumes, chain, lambda *_, **__: pytest.fail("reconstructed again"))
+    assert sn2n(*shlex.split(told.split("; to go on: ")[-1])[1:]) == 0
+    assert not (model / "volumes").exists()
 
 
 @pytest.mark.filterwarnings("default")

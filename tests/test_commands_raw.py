@@ -16,6 +16,7 @@ from scipy.ndimage import uniform_filter
 
 from sn2nlib import cli
 from sn2nlib import cli_outputs as outputs
+from sn2nlib.denoiser import volumes
 from sn2nlib.fourier import crop
 from sn2nlib.recon import make_pair, reconstruct
 from sn2nlib.sampling import lattice_mask
@@ -245,7 +246,7 @@ def test_noise_and_g_factor_maps_say_what_they_describe(tmp_path: Path, memory: 
 
 
 def test_two_repetitions_of_one_partition_make_halves(
-    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Outside the phantom they differ by independent noise of SD 1 per component, as whitening promises."""
     path, scan, repeated = require("data", TWO_CHANNELS), tmp_path / "scan.h5", ("--pairing", "repetitions")
@@ -274,7 +275,9 @@ def test_two_repetitions_of_one_partition_make_halves(
     assert air.mean() > 0.3 and np.allclose([difference.real.std(), difference.imag.std()], 1, atol=0.05)
     assert abs(np.vdot(half_a, half_b)) < 0.03 * np.vdot(half_a, half_a).real
     small = ("--width", 2, "--depth", 1, "--batch", 1, "--patch", 16, "--steps", 1, "--out", tmp_path / "model")
-    for given in ((path, "--repeat", 1), (scan,)):
+    for chain in ("make_pair", "image_pair"):
+        monkeypatch.setattr(volumes, chain, lambda *_, **__: pytest.fail("reconstructed before it was refused"))
+    for given in ((path, "--repeat", 1), (scan,), (scan, "--memory", 0)):
         capsys.readouterr()
         assert sn2n("train", *given, *repeated, *small) == 1
         told = capsys.readouterr().err

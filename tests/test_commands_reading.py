@@ -1,6 +1,7 @@
 """`sn2n reading` as typed: a room, its key, and what is said when something is wrong."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -54,6 +55,26 @@ def test_without_a_seed_every_room_is_another_one(folder: Path) -> None:
     assert seeds[0] != seeds[1]
     assert sn2n("prepare", folder / "study", folder / "c", "--key", folder / "c.json", "--seed", seeds[0]) == 0
     assert (folder / "c" / "room.json").read_bytes() == (folder / "a" / "room.json").read_bytes()
+
+
+def test_ctrl_c_leaves_no_key_without_a_room(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the last moment, when the key is written and the room has no name yet."""
+    own, typed = os.replace, ("prepare", folder / "study", folder / "room", "--key", folder / "key.json")
+
+    def pressed(source: Path, target: Path) -> None:
+        if Path(target) == folder / "room":
+            assert (folder / "key.json").is_file()
+            raise KeyboardInterrupt
+        own(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", pressed)
+        assert sn2n(*typed) == 130
+    assert "reading was stopped and leaves nothing half-written; to run it again: " in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["study"]
+    assert sn2n(*typed) == 0
 
 
 def test_mistakes_are_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,8 @@
 """`sn2n scores`: check, import and report, as typed."""
 
+import os
 import re
+import shlex
 from pathlib import Path
 
 import docx
@@ -77,6 +79,28 @@ def test_report(scores: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sn2n("scores", "report", scores, "--out", folder) == 1
     assert sn2n("scores", "report", scores, "--out", folder, "--weights", "cubic", "--overwrite") == 2
     assert "'cubic' is not one of 'linear'" in capsys.readouterr().err
+
+
+def test_a_report_that_was_stopped_is_replaced_when_it_runs_again(
+    scores: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, own = scores.with_name("report"), os.replace
+
+    def pressed(source: Path, target: Path) -> None:
+        if len(list(folder.glob("[!.]*"))) == 5:
+            raise KeyboardInterrupt
+        own(source, target)
+
+    capsys.readouterr()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", pressed)
+        assert sn2n("scores", "report", scores, "--out", folder) == 130
+    told = capsys.readouterr().err.strip()
+    names, advice = told.split(" and 2 more; to run it again and replace what is there: ")
+    named = names.removeprefix("sn2n: scores was stopped after writing ").split(", ")
+    assert len(named) == 3 and set(named) < set(map(str, folder.iterdir())) and len(list(folder.iterdir())) == 5
+    assert shlex.split(advice) == ["sn2n", "scores", "report", str(scores), "--out", str(folder), "--overwrite"]
+    assert sn2n(*shlex.split(advice)[1:]) == 0
 
 
 def test_power(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,16 @@ import pytest
 
 import sn2nlib.provenance as provenance_module
 from sn2nlib.errors import StudyError
-from sn2nlib.provenance import atomic_folder, atomic_write, commit, provenance, stage_folder, versions, write_json
+from sn2nlib.provenance import (
+    atomic_folder,
+    atomic_write,
+    commit,
+    finished_outputs,
+    provenance,
+    stage_folder,
+    versions,
+    write_json,
+)
 
 
 def names(folder: Path) -> set[str]:
@@ -83,6 +92,45 @@ def test_a_disk_that_fills_up_at_any_step_leaves_nothing(
     with pytest.raises(OSError, match="The disk is full"):
         write_json(tmp_path / "a.json", {})
     assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("error", [OSError("no"), KeyboardInterrupt()])
+def test_a_folder_that_cannot_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """Whatever happens between the two moments, when the old folder gives up its name and the new one takes it."""
+    write_json(tmp_path / "folder" / "a.json", {"which": "old"})
+    own = os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if Path(source).name == "new":
+            raise error
+        own(source, target)
+
+    monkeypatch.setattr("sn2nlib.provenance.os.replace", fails)
+    with pytest.raises(type(error)), finished_outputs() as finished, atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "b.json").touch()
+    assert names(tmp_path) == {"folder"} and names(tmp_path / "folder") == {"a.json"} and finished == []
+
+
+def test_what_is_finished_is_known_even_if_it_is_the_last_thing_that_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = os.replace
+
+    def pressed(source: Path, target: Path) -> None:
+        own(source, target)
+        raise KeyboardInterrupt
+
+    write_json(tmp_path / "before.json", {})
+    with finished_outputs() as finished:
+        write_json(tmp_path / "a.json", {})
+        monkeypatch.setattr("sn2nlib.provenance.os.replace", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            write_json(tmp_path / "b.json", {})
+        with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "c"):
+            pass
+    assert [path.name for path in finished] == ["a.json", "b.json", "c"] and set(finished) <= set(tmp_path.iterdir())
 
 
 def test_json_round_trip(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from .unet import UNet25D
 from .volumes import (
     PreparedScan,
     check_different,
+    keeping_prepared,
     load_volume,
     prepare_scans,
     remove_prepared,
@@ -17,7 +18,7 @@ from .volumes import (
 __all__ = [
     "PAPER_ALPHA", "PARTITIONS", "CoarsePair", "Denoiser", "PreparedScan", "SliceWindows", "TrainingVolume", "UNet25D",
     "best_alphas", "blend", "check_different", "choose_alpha", "choose_axis", "coarser_pair", "denoise_image",
-    "derivation", "fit_alpha", "load_volume", "noisier_magnitude", "prepare_scans", "remove_prepared",
-    "rician_variance", "save_volume", "set_alpha", "settled_planes", "short_derivation", "sweep_alpha", "train",
-    "training_volume", "with_coarser",
+    "derivation", "fit_alpha", "keeping_prepared", "load_volume", "noisier_magnitude", "prepare_scans",
+    "remove_prepared", "rician_variance", "save_volume", "set_alpha", "settled_planes", "short_derivation",
+    "sweep_alpha", "train", "training_volume", "with_coarser",
 ]

@@ -284,11 +284,11 @@ def fit_alpha(folder: str | Path, pairs: Mapping[str, Any], *, alphas: Sequence[
     Stopped
         At Ctrl+C; the model keeps the α it had.
     """
-    denoiser = Denoiser.load(folder)
     try:
+        denoiser = Denoiser.load(folder)
         tables = [_curves(denoiser, name, pair, alphas) for name, pair in pairs.items()]
     except KeyboardInterrupt as stopped:
-        raise Stopped(f"while α was chosen, and {folder} keeps the trained network") from stopped
+        raise Stopped(f"while α was chosen, and {folder} keeps the trained network", replaced=True) from stopped
     alpha = choose_alpha(pd.concat(tables, ignore_index=True))
     set_alpha(folder, alpha)
     return alpha

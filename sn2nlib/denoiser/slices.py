@@ -50,11 +50,7 @@ class TrainingVolume:
                     f"{name} of a training volume has shape {array.shape}; all must be (z, y, x) "
                     f"and of one shape, here {self.half_a.shape}"
                 )
-            if len(array) == 1:
-                raise ImageError(
-                    "one partition: a 2D scan is not trained on, since the network learns to use the partitions next "
-                    "to the one that it corrects; take scans of several partitions"
-                )
+            check_partitions(len(array))
             if not all(np.isfinite(partition).all() for partition in array):  # one by one: the array may be on disk
                 raise ImageError(f"{name} of a training volume holds NaN or Inf; reconstruct the scan again")
 
@@ -64,6 +60,15 @@ class TrainingVolume:
         for array in (self.half_a, self.half_b, self.variance):
             checksum = zlib.crc32(np.ascontiguousarray(array[::5, ::5, ::5]).tobytes(), checksum)
         return "x".join(map(str, self.half_a.shape)) + f"-{checksum:08x}"
+
+
+def check_partitions(count: int) -> None:
+    """Raise ImageError if a scan has too few partitions to be trained on."""
+    if count == 1:
+        raise ImageError(
+            "one partition: a 2D scan is not trained on, since the network learns to use the partitions next to the "
+            "one that it corrects; take scans of several partitions"
+        )
 
 
 def rician_variance(signal: np.ndarray, noise_sd: np.ndarray) -> np.ndarray:

@@ -291,7 +291,7 @@ def _run(
                     raise KeyboardInterrupt
     except KeyboardInterrupt as stopped:
         found = f"step {kept}" if kept else "nothing of it"
-        raise Stopped(f"after step {state.step} of {steps}, and {out} keeps {found}") from stopped
+        raise Stopped(f"after step {state.step} of {steps}, and {out} keeps {found}", replaced=True) from stopped
 
 
 def _learning_rate(step: int, steps: int, highest: float) -> float:
@@ -347,12 +347,15 @@ def _finish(
     state: TrainingState, settings: Settings, architecture: Settings, out: Path, *, use: Settings,
     metadata: dict[str, Any] | None,
 ) -> None:
-    write_history(state, out)
-    description = {
-        "architecture": architecture, **use, "scale": SCALE_RULE, "training": settings,
-        "seconds": round(state.seconds, 1), "metadata": metadata or {},
-        "provenance": provenance(seed=settings["seed"]),
-    }
-    save_model(out, state.average, description)
-    for name in CHECKPOINT_FILES:
-        (out / name).unlink(missing_ok=True)
+    try:
+        write_history(state, out)
+        description = {
+            "architecture": architecture, **use, "scale": SCALE_RULE, "training": settings,
+            "seconds": round(state.seconds, 1), "metadata": metadata or {},
+            "provenance": provenance(seed=settings["seed"]),
+        }
+        save_model(out, state.average, description)
+        for name in CHECKPOINT_FILES:
+            (out / name).unlink(missing_ok=True)
+    except KeyboardInterrupt as stopped:
+        raise Stopped(f"while the model was written, and {out} keeps the last step", replaced=True) from stopped

@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, make_pair
 from sn2nlib.recon.workspace import default_limit
 from sn2nlib.scans.raw import is_scan_file, option_names, read_raw
-from sn2nlib.scans.scan import load_scan
+from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
 from .coarser import check_share, coarser_pair
-from .slices import TrainingVolume, training_volume
+from .slices import TrainingVolume, check_partitions, training_volume
 
 HALVES = ("half_a", "half_b", "variance")
 ARRAYS = ("original", *HALVES)
@@ -132,7 +133,7 @@ def prepare_scans(
     ScanError, SamplingError, CalibrationError, OSError
         As `make_pair`.
     ImageError
-        If a share is out of range.
+        If a share is out of range, or a scan whose repetitions are to be the halves has one partition.
     Stopped
         At Ctrl+C; what was stored in `folder` is found again.
     """
@@ -145,6 +146,10 @@ def prepare_scans(
     headers = [read_header(path) if is_scan_file(path) else None for path in paths]
     if reading and any(header is not None for header in headers):
         raise ScanError(f"{option_names(reading)}: for the scanner's files; a scan file holds what was chosen before")
+    for path, header in zip(paths, headers, strict=True):
+        if header is not None:
+            with naming(path):
+                _check_repetitions(header, options)
     sizes = [_nbytes(header, own) for header, own in zip(headers, shares, strict=True) if header is not None]
     # how large a file of the scanner's becomes is known when it is read
     small = all(header is not None and fits_memory(header, limit) for header in headers)
@@ -220,6 +225,23 @@ def load_volume(folder: str | os.PathLike[str], *, pairing: str = "kz") -> Prepa
     return PreparedScan(**arrays, pairing=pairing, coarser=tuple(TrainingVolume(**copy) for copy in copies))
 
 
+@contextmanager
+def keeping_prepared(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Ctrl+C inside the block, where nobody says more of it, is told with the scans that are kept in `folder`.
+
+    Raises
+    ------
+    Stopped
+        At Ctrl+C, if `prepare_scans` stored scans in `folder`, which it finds again.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if isinstance(stopped, Stopped) or not any(Path(folder).glob("pair-*")):
+            raise
+        raise Stopped(f"after the scans were prepared, and {folder} keeps them") from stopped
+
+
 def remove_prepared(folder: str | os.PathLike[str]) -> None:
     """Delete what `prepare_scans` stored in `folder`; the folder too if nothing else is in it."""
     folder = Path(folder)
@@ -245,13 +267,22 @@ def _stored(
     pair: Pair | ImagePair
     with naming(path):
         if header is None or fits_memory(header, limit):
-            pair = make_pair(read_raw(path, largest=largest_kspace(limit), **reading), **options)
+            scan = read_raw(path, largest=largest_kspace(limit), **reading)
+            _check_repetitions(scan, options)
+            pair = make_pair(scan, **options)
+            del scan  # frees the memory that the arrays of the volume take
         else:
             folder.mkdir(parents=True, exist_ok=True)
             pair = image_pair(path, memory_limit=limit, scratch=folder, progress=progress, **options)
         volume = prepared(pair, coarser=coarser)
     save_volume(volume, target)
     return load_volume(target, pairing=options.get("pairing", "kz"))
+
+
+def _check_repetitions(scan: Scan | ScanHeader, options: Mapping[str, Any]) -> None:
+    """Refuse two repetitions of one partition before they are reconstructed: the halves they make teach nothing."""
+    if options.get("pairing") == "repetitions":
+        check_partitions(scan.shape[0])
 
 
 def _nbytes(header: ScanHeader, coarser: Sequence[float]) -> int:

@@ -26,7 +26,7 @@ _DIMENSIONS = 16  # of every BART file
 
 
 def save_bart(scan: Scan | ScanHeader, basename: str | os.PathLike[str], *, overwrite: bool = False) -> list[Path]:
-    """Write a scan for BART; the files appear whole or not at all.
+    """Write a scan for BART; each file appears whole or not at all, the .json, without which none is read, last.
 
     Parameters
     ----------

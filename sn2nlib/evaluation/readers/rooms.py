@@ -80,17 +80,22 @@ def prepare_room(
         cases={names[case.case]: _room_case(case, images, criteria) for case in _shuffled(content.cases, rng)},
         readings=readings,
     )
-    with atomic_folder(room) as folder:
-        _write_images(content.cases, Path(study), folder, images)
-        with atomic_write(folder / PLAN) as temporary:
-            temporary.write_text(plan.model_dump_json(indent=1), encoding="utf-8")
-        write_json(key, {
-            "room": plan.room,
-            "seed": seed,
-            "images": {token: {"case": case, "arm": arm} for (case, arm), token in images.items()},
-            "readings": told,
-        })  # fmt: skip
-        os.chmod(key, 0o600)
+    try:
+        with atomic_folder(room) as folder:
+            _write_images(content.cases, Path(study), folder, images)
+            with atomic_write(folder / PLAN) as temporary:
+                temporary.write_text(plan.model_dump_json(indent=1), encoding="utf-8")
+            write_json(key, {
+                "room": plan.room,
+                "seed": seed,
+                "images": {token: {"case": case, "arm": arm} for (case, arm), token in images.items()},
+                "readings": told,
+            })  # fmt: skip
+            os.chmod(key, 0o600)
+    except BaseException:  # Ctrl+C among it
+        if not room.exists():  # a key to nothing, which would be refused next time
+            key.unlink(missing_ok=True)
+        raise
     return plan
 
 
