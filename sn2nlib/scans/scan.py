@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import warnings
@@ -340,6 +341,25 @@ def opened_scan(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
             raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy it once more") from error
 
 
+def check_stored(dataset: h5py.Dataset, name: str) -> None:
+    """Raise ScanError if the file holds more or less of an array than its shape says: one of the two is damaged.
+
+    Nothing can be said of arrays that were never written, or lie in another file, and of texts.
+    """
+    properties, shape, kind = dataset.id.get_create_plist(), dataset.shape, dataset.id.get_type()
+    if shape is None or isinstance(kind, h5py.h5t.TypeStringID):
+        return
+    layout, fits = properties.get_layout(), True
+    if layout == h5py.h5d.CHUNKED:
+        most = math.prod(-(-n // chunk) for n, chunk in zip(shape, dataset.chunks, strict=True))
+        fits = dataset.id.get_num_chunks() <= most
+    elif layout == h5py.h5d.CONTIGUOUS and not properties.get_external_count():
+        needed = math.prod(shape) * kind.get_size()
+        fits = dataset.id.get_storage_size() in (0, needed)
+    if not fits:
+        raise ScanError(f"{name}: its shape {shape} does not fit what is stored of it: the file is damaged")
+
+
 def _check_format(file: h5py.File) -> None:
     ours = file.attrs.get("format") == FORMAT
     if ours and (version := int(file.attrs.get("version", 0))) > FORMAT_VERSION:  # whatever else it may lack
@@ -351,3 +371,6 @@ def _check_format(file: h5py.File) -> None:
     if not ours or needed or lacking:
         missing = ", ".join(sorted(needed | lacking)) or f"the attribute format = {FORMAT}"
         raise ScanError(f"an HDF5 file, but not a scan of this package; it lacks {missing}")
+    for name in ("kspace", "mask", *OPTIONAL):
+        if isinstance(file.get(name), h5py.Dataset):
+            check_stored(file[name], name)

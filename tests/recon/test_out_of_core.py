@@ -15,6 +15,9 @@ from sn2nlib.scans.stream import read_header, read_partitions, write_partitions
 
 SHAPE = (6, 24, 40, 38)
 ODD = (5, 27, 41, 35)
+SMALL = (5, 18, 32, 29)
+GCC = {"virtual_coils": 4, "compression": "gcc"}
+REPEATED = {"pairing": "repetitions"}
 PAIR = ("original", "half_a", "half_b", "noise_sd", "noise_sd_half")
 
 
@@ -36,21 +39,32 @@ def on_disk(scan, folder: Path) -> Path:
     [
         (SHAPE, {"acceleration": (2, 1), "acs": 16}, {}),
         (ODD, {"acceleration": (2, 1), "acs": 17, "offset": (1, 0)}, {"virtual_coils": 4}),
-        (SHAPE, {"acceleration": (2, 2), "caipi_shift": 1, "acs": 16}, {"virtual_coils": 4, "compression": "gcc"}),
+        (SHAPE, {"acceleration": (2, 2), "caipi_shift": 1, "acs": 16}, GCC),
         (ODD, {"acceleration": (2, 2), "acs": 17}, {"kernel": (5, 2, 2), "window": 5}),
         (ODD, {"acceleration": (2, 3), "caipi_shift": 1, "acs": 19, "offset": (1, 2)}, {}),
         (SHAPE, {"acceleration": (1, 1), "acs": None}, {}),
         (ODD, {"acceleration": (2, 1), "acs": 17}, {"raw_filter": 0.4}),
+        (SMALL, {"acceleration": (2, 1), "acs": 14}, GCC | {"raw_filter": 0.4}),
+        (SMALL, {"acceleration": (1, 1), "acs": None}, {"raw_filter": 0.4}),
+        (SMALL, {"acceleration": (2, 1), "acs": 14}, REPEATED | {"raw_filter": 0.4}),
+        (SMALL, {"acceleration": (1, 1), "acs": None}, REPEATED | {"raw_filter": 0.4}),
+        (SMALL, {"acceleration": (2, 1), "acs": 14}, REPEATED | GCC | {"raw_filter": 0.4}),
     ],
 )
 def test_the_answer_is_that_of_the_whole_scan(shape, sampling, options, phantom, scan_of, tmp_path) -> None:
-    scan = scan_of(phantom(shape, signal=400.0), **sampling)
+    head = phantom(shape, signal=400.0)
+    scan = scan_of(head, **sampling)
+    if options.get("pairing") == "repetitions":
+        scan = replace(scan, repeat=scan_of(head, seed=1, **sampling).kspace)
     path = on_disk(scan, tmp_path)
     expected = make_pair(scan, **options)
     for memory_limit in (None, 0):  # all in memory, all on disk
         pair = image_pair(path, memory_limit=memory_limit, scratch=tmp_path, **options)
         assert max(difference(getattr(pair, name), getattr(expected, name)) for name in PAIR) < 1e-5
     assert pair.scale == pytest.approx(expected.scale, rel=1e-5)
+    if "raw_filter" in options:  # is not the same with and without it
+        plain = make_pair(scan, **options | {"raw_filter": 0.0})
+        assert min(difference(getattr(plain, name), getattr(expected, name)) for name in PAIR) > 0.02
     assert [entry.name for entry in tmp_path.iterdir()] == ["scan.h5"]  # nothing is left of the scratch files
 
 

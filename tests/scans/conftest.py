@@ -354,9 +354,10 @@ def flipped(content: bytes, ranges: Sequence[tuple[int, int]], n: int, seed: int
 
 
 def truncated(content: bytes) -> Iterator[Mutant]:
-    """Ten copies, cut from the very beginning on."""
-    for tenth in range(10):
-        yield f"{tenth} tenths", content[: tenth * len(content) // 10 + (7 if tenth else 0)]
+    """Nothing at all, and ten copies cut at places spread from the beginning to the end."""
+    yield "empty", b""
+    for part in range(1, 11):
+        yield f"{part} elevenths", content[: part * len(content) // 11 + 7]
 
 
 class Hostile:

@@ -56,15 +56,16 @@ def test_what_a_reader_may_not_do(hostile: Any, tmp_path: Path) -> None:
 def test_one_fault_among_mutants_is_found(hostile: Any, tmp_path: Path) -> None:
     content = bytes(range(100))
     mutants = [*hostile.flipped(content, [(10, 20)], 30, seed=1), *hostile.truncated(content)]
-    assert len(dict(mutants)) == 40 and all(m[:10] == content[:10] and m[24:] == content[24:] for _, m in mutants[:30])
+    assert len(dict(mutants)) == 41 and all(m[:10] == content[:10] and m[24:] == content[24:] for _, m in mutants[:30])
     assert len({m for _, m in mutants}) > 35
+    assert [len(m) for _, m in mutants[30:]] == [0, 16, 25, 34, 43, 52, 61, 70, 79, 88, 97]  # of 100
     assert mutants[:30] == list(hostile.flipped(content, [(10, 20)], 30, seed=1))
 
     def work(path: Path) -> str:
         return "FAULT" if path.read_bytes() == mutants[7][1] else "ok"
 
     place = tmp_path.joinpath
-    with pytest.raises(AssertionError, match=r"1 of 40: \{'mutant 7': 'FAULT'\}"):
+    with pytest.raises(AssertionError, match=r"1 of 41: \{'mutant 7': 'FAULT'\}"):
         hostile.check(iter(mutants), lambda number: place(str(number)), work)
     outcomes = hostile.check(iter(mutants[8:]), lambda number: place(str(number)), work)
     assert outcomes == {name: "ok" for name, _ in mutants[8:]}

@@ -347,13 +347,13 @@ def test_the_calibration_region_of_a_hopeless_mask_is_sought_once(monkeypatch: p
     assert len(asked) == 1
 
 
-def test_lines_after_the_mark_of_the_end_are_told(tmp_path: Path, raw: Any) -> None:
-    path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), "VD")
+@pytest.mark.parametrize(("kind", "line", "flags"), [("VB", 3 * (128 + 128), 20), ("VD", 192 + 3 * (32 + 128), 40)])
+def test_lines_after_the_mark_of_the_end_are_told(tmp_path: Path, raw: Any, kind: str, line: int, flags: int) -> None:
+    path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), kind)
     content = bytearray(path.read_bytes())
-    start = int.from_bytes(content[16:24], "little")
-    line = 192 + 3 * (32 + 8 * 16)
+    start = int.from_bytes(content[16:24], "little") if kind == "VD" else 0
     at = start + int.from_bytes(content[start : start + 4], "little") + 30 * line
-    content[at + 40] |= 1  # the flag of the end, in the 31st of 40 lines
+    content[at + flags] |= 1  # the flag of the end, in the 31st of 40 lines
     path.write_bytes(content)
     with pytest.warns(UserWarning, match="lines follow the mark of the measurement's end"):
         assert read_raw(path).mask.sum() == 30

@@ -6,16 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
+from sn2nlib.errors import ScanError
 from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans import save_scan
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan
 
 # Mutants per file: 500 twix and 500 ISMRMRD headers of our own, 160 of the four measured files, which are larger: one
-# takes 60 ms of processor time, all of them 10 s.
-N_OWN, N_MEASURED = 500, 40
+# takes 60 ms of processor time, all of them 10 s; and 80 of a scan file and of a public layout.
+N_OWN, N_MEASURED = {"VB": 100, "VD": 400, "MRD": 500}, 40
 MEASURED = [  # name, coils, lines
     ("brain16ch_pulseq_164128.dat", 16, 128),
     ("phantom16ch_pulseq_160052.dat", 16, 128),
@@ -23,10 +26,24 @@ MEASURED = [  # name, coils, lines
     ("phantom14ch_R3_gadgetron.h5", 14, 68),
 ]
 
-ABOUT = {  # what a sentence has to name to explain that a quantity is not the file's
+ABOUT = {  # what a sentence has to be about, besides naming the number, to explain that a quantity is not the file's
     "coils": re.compile("coil|channel"),
-    "lines": re.compile("line|partition|repetition|average|contrast|slice|segment|phase"),
-    "matrix": re.compile("matrix|column|oversampl|field of view|line|partition|partial Fourier"),
+    "lines": re.compile("line"),
+    "matrix": re.compile("matrix|samples|column|lines|central"),
+}
+BEGINNINGS: dict[str, tuple[str, ...]] = {  # of sentences that explain it without the number, a leading count left out
+    "coils": (),
+    "lines": (
+        "missing between acquired lines: ",
+        "lines are navigators, phase correction or dummies: left out",
+        "lines are flagged as noise and as something else: taken for noise",
+        "lines belong to another encoding than the first: left out",
+        "lines follow the mark of the measurement's end",
+        *(f"the file holds {n} {axis}s (" for n in range(2, 9) for axis in ("slice", "contrast", "set", "phase")),
+        *(f"of {n} repetitions, " for n in range(2, 9)),
+        "the averages hold different lines",
+    ),
+    "matrix": ("the header lacks a field of view along the readout: its oversampling is unknown, taken as 1",),
 }
 
 SECRETS = ("DOE", "ISMRM, DS-Test")
@@ -50,7 +67,7 @@ def read_with_words(path: Path) -> tuple[Scan, frozenset[str]]:
         warnings.simplefilter("always")
         scan = read_raw(path)
     told = {str(warning.message).removeprefix(f"{path.name}: ") for warning in caught}
-    return scan, frozenset(told | set(scan.info["notes"]))
+    return scan, frozenset(told | set(scan.info.get("notes", ())))
 
 
 def undamaged(content: bytes, folder: Path, *, coils: int, lines: int) -> Whole:
@@ -59,7 +76,7 @@ def undamaged(content: bytes, folder: Path, *, coils: int, lines: int) -> Whole:
     path.write_bytes(content)
     scan, words = read_with_words(path)
     assert (scan.n_coils, int(scan.mask.sum())) == (coils, lines) and str(inspect_raw(path))
-    return Whole(coils, lines, scan.shape, len(content), words, frozenset(scan.info["done"]))
+    return Whole(coils, lines, scan.shape, len(content), words, frozenset(scan.info.get("done", ())))
 
 
 def tried(hostile: Any, path: Path, whole: Whole) -> str:
@@ -94,19 +111,24 @@ def disagreement(scan: Scan, words: frozenset[str], whole: Whole) -> str | None:
     if lines > whole.lines or filled > lines:
         return f"{lines} lines in the mask, {filled} with samples, {whole.lines} in the file"
     new = words - whole.words
-    if scan.n_coils != whole.coils and not named("coils", new):
+    if scan.n_coils != whole.coils and not explained("coils", {scan.n_coils, whole.coils}, new):
         return f"{scan.n_coils} coils without a word of it, {whole.coils} in the file: {sorted(new)}"
-    if lines != whole.lines and not named("lines", new):
+    if lines != whole.lines and not explained("lines", {lines, whole.lines}, new):
         return f"{lines} lines without a word of it, {whole.lines} in the file: {sorted(new)}"
-    new |= set(scan.info["done"]) - whole.done
-    if scan.shape != whole.shape and not named("matrix", new):
-        return f"a matrix (kz, ky, kx) of {scan.shape} without a word of it, {whole.shape} in the file: {sorted(new)}"
+    new |= set(scan.info.get("done", ())) - whole.done
+    for n, once in zip(scan.shape, whole.shape, strict=True):
+        if n != once and not explained("matrix", {n, once}, new):
+            return f"a matrix (kz, ky, kx) of {scan.shape} without a word of it, not {whole.shape}: {sorted(new)}"
     return None
 
 
-def named(quantity: str, words: frozenset[str]) -> bool:
-    """Whether one of these sentences is about what differs."""
-    return any(ABOUT[quantity].search(sentence) for sentence in words)
+def explained(quantity: str, counts: set[int], words: frozenset[str]) -> bool:
+    """Whether one of these sentences is about what differs: it names the number of either file, or begins so."""
+    return any(
+        (ABOUT[quantity].search(sentence) and counts & {int(number) for number in re.findall(r"\d+", sentence)})
+        or re.sub(r"^\d+ ", "", sentence).startswith(BEGINNINGS[quantity])
+        for sentence in words
+    )
 
 
 def header_ranges(content: bytes) -> list[tuple[int, int]]:
@@ -119,14 +141,20 @@ def header_ranges(content: bytes) -> list[tuple[int, int]]:
         return ranges + [(xml_end, xml_end + 4096) for xml_end in (2048, max(2048, len(content) - 8192))]
     words = (b"flReadoutOSFactor", b"alRegridMode", b"iPEFTLength", b"lBaseResolution", b"alDwellTime", b"MeasYaps\0")
     ranges = [(0, 64)] + [(at, at + 60) for word in words if (at := content.find(word)) >= 0]
-    start = int.from_bytes(content[16:24], "little")
+    vb = int.from_bytes(content[:4], "little") > 10000
+    start = 0 if vb else int.from_bytes(content[16:24], "little")
     header = int.from_bytes(content[start : start + 4], "little")
     ranges.append((start, start + 24))
     at = start + header
     for _ in range(40):
-        length = int.from_bytes(content[at : at + 4], "little") & 0x1FFFFFF
-        ranges += [(at, at + 8), (at + 40, at + 116)]
-        at += max(length, 192)
+        if vb:  # every channel of a line has a header of its own
+            samples, coils = (int.from_bytes(content[at + n : at + n + 2], "little") for n in (28, 30))
+            ranges += [(at + n * (128 + 8 * samples), at + n * (128 + 8 * samples) + 96) for n in range(min(coils, 2))]
+            at += max(coils * (128 + 8 * samples), 128)
+        else:
+            length = int.from_bytes(content[at : at + 4], "little") & 0x1FFFFFF
+            ranges += [(at, at + 8), (at + 40, at + 116)]
+            at += max(length, 192)
         if at + 192 > len(content):
             break
     return ranges
@@ -144,13 +172,103 @@ def own_file(raw: Any, folder: Path, kind: str) -> tuple[bytes, Whole]:
     return content, undamaged(content, folder, coils=4, lines=int(mask.sum()))
 
 
-@pytest.mark.parametrize("kind", ["VD", "MRD"])
-def test_damaged_headers_of_our_own_files(tmp_path: Path, raw: Any, hostile: Any, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "n"), N_OWN.items())
+def test_damaged_headers_of_our_own_files(tmp_path: Path, raw: Any, hostile: Any, kind: str, n: int) -> None:
     content, whole = own_file(raw, tmp_path, kind)
-    outcomes = check(hostile, hostile.flipped(content, header_ranges(content), N_OWN, seed=11), tmp_path, whole)
-    assert len(outcomes) == N_OWN
+    outcomes = check(hostile, hostile.flipped(content, header_ranges(content), n, seed=11), tmp_path, whole)
+    assert len(outcomes) == n
     refused = sum(line != "ok" for line in outcomes.values())
-    assert 0.1 * N_OWN < refused < 0.95 * N_OWN  # the fuzz hits something, and not only what kills
+    assert 0.1 * n < refused < 0.95 * n  # the fuzz hits something, and not only what kills
+
+
+def own_array(folder: Path, kind: str) -> tuple[bytes, Whole, list[tuple[int, int]]]:
+    """A scan file with all that it can hold, or slices as fastMRI stores them; where its arrays are not is a header."""
+    rng, path = np.random.default_rng(3), folder / "own.h5"
+    kspace = rng.standard_normal((4, 6, 20, 12, 2), np.float32).view(np.complex64)[..., 0]
+    mask = np.repeat(lattice_mask((1, 20), acceleration=(2, 1), acs=8), 6, axis=0)
+    if kind == "scan file":
+        save_scan(Scan(kspace * mask[:, :, None], mask, (2, 1), noise=kspace[:, 0, 0], acs=kspace[:, 1:5, 6:14],
+                       repeat=kspace * mask[:, :, None], info={"seed": 3}), path)  # fmt: skip
+    else:
+        space = "<{0}><x>12</x><y>20</y><z>1</z></{0}>"
+        xml = f"<encoding><encodedSpace>{space.format('matrixSize')}{space.format('fieldOfView_mm')}</encodedSpace>"
+        with h5py.File(path, "w") as file:
+            file["kspace"] = (kspace * mask[:, :, None]).transpose(1, 0, 3, 2)  # slice, coil, kx, ky
+            file["mask"] = mask[0].astype(np.uint8)
+            file["ismrmrd_header"] = f"<ismrmrdHeader>{xml}</encoding></ismrmrdHeader>".encode()
+    with h5py.File(path) as file:
+        arrays = sorted((a.id.get_offset(), a.id.get_storage_size()) for a in file.values() if a.ndim)
+    content = path.read_bytes()
+    starts, stops = [0, *(at + size for at, size in arrays)], [*(at for at, _ in arrays), len(content)]
+    ranges = [(start, stop) for start, stop in zip(starts, stops, strict=True) if stop > start]
+    return content, undamaged(content, folder, coils=4, lines=int(mask.sum())), ranges
+
+
+@pytest.mark.parametrize("kind", ["scan file", "layout"])
+def test_damaged_headers_and_truncation_of_arrays_in_hdf5(tmp_path: Path, hostile: Any, kind: str) -> None:
+    content, whole, ranges = own_array(tmp_path, kind)
+    outcomes = check(hostile, hostile.flipped(content, ranges, N_MEASURED, seed=2), tmp_path, whole)
+    refused = sum(line != "ok" for line in outcomes.values())
+    assert len(outcomes) == N_MEASURED and 0.1 * N_MEASURED < refused < 0.95 * N_MEASURED
+    outcomes = check(hostile, hostile.truncated(content), tmp_path, whole)
+    assert len(outcomes) == 11 and "ok" not in outcomes.values()
+
+
+@pytest.mark.parametrize("kind", ["scan file", "layout", "MRD"])
+def test_a_heap_of_texts_that_has_no_end(tmp_path: Path, raw: Any, hostile: Any, kind: str) -> None:
+    """The last object of a heap, the space that is left, declares no size: HDF5 would go round in circles."""
+    content, whole = own_file(raw, tmp_path, kind) if kind == "MRD" else own_array(tmp_path, kind)[:2]
+    mutant = bytearray(content)
+    heaps = [match.start() for match in re.finditer(b"GCOL", content)]
+    text = next(at for at in heaps if (b'"seed"' if kind == "scan file" else b"<encoding>") in content[at : at + 4096])
+    at = text + 16
+    while number := int.from_bytes(mutant[at : at + 2], "little"):
+        at += 16 + -(-int.from_bytes(mutant[at + 8 : at + 16], "little") // 8) * 8
+    assert number == 0 and int.from_bytes(mutant[at + 8 : at + 16], "little") > 0
+    mutant[at + 8 : at + 16] = bytes(8)
+    outcomes = check(hostile, iter([("no end", bytes(mutant))]), tmp_path, whole)
+    assert "the HDF5 file is damaged or incomplete" in outcomes["no end"]
+
+
+def test_a_field_whose_name_is_damaged(tmp_path: Path, raw: Any) -> None:
+    """Of every field of an acquisition header: refused in words, or not needed."""
+    content, whole = own_file(raw, tmp_path, "MRD")
+    with h5py.File(tmp_path / "whole.raw") as file:
+        fields = file["dataset/data"].dtype["head"].names
+    path, refused = tmp_path / "renamed", set()
+    for name in fields:
+        path.write_bytes(content.replace(name.encode() + b"\0", name[:-1].encode() + b"~\0"))
+        try:
+            assert disagreement(*read_with_words(path), whole) is None
+        except ScanError as error:
+            refused |= {name} if "the acquisition headers are not those of ISMRMRD 1" in str(error) else set()
+    assert len(fields) == 24 and refused >= {"flags", "idx", "number_of_samples", "trajectory_dimensions"}
+
+
+def what_is_said(read: Any, path: Path) -> str:
+    """The error, or the report, which tells of some errors."""
+    try:
+        return str(read(path))
+    except ScanError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("scan file", (4, 6, 20, 12)), ("layout", (6, 4, 12, 20)), ("MRD", (85,))])
+def test_an_array_whose_shape_does_not_fit_what_is_stored_of_it(
+    tmp_path: Path, raw: Any, kind: str, shape: tuple[int, ...]
+) -> None:
+    """A size that is damaged where HDF5 has it: one less, of which it says nothing itself, and one more."""
+    content = own_file(raw, tmp_path, kind)[0] if kind == "MRD" else own_array(tmp_path, kind)[0]
+    path, stored = tmp_path / "resized", np.array([*shape, *shape], "<u8").tobytes()  # now, and at most
+    assert content.count(stored) >= 1
+    for axis in range(len(shape)):
+        for change in (-1, 1):
+            sizes = np.array(shape, "<i8")
+            sizes[axis] += change
+            path.write_bytes(content.replace(stored, np.tile(sizes, 2).tobytes()))
+            with pytest.raises(ScanError, match="does not fit what is stored of it" if change < 0 else "resized: "):
+                read_raw(path)
+            assert change > 0 or "does not fit what is stored of it" in what_is_said(inspect_raw, path)
 
 
 @pytest.mark.parametrize(("name", "coils", "lines"), MEASURED)
@@ -169,7 +287,7 @@ def test_damaged_headers_of_measured_files(
 def test_truncated_files_of_our_own(tmp_path: Path, raw: Any, hostile: Any, kind: str) -> None:
     content, whole = own_file(raw, tmp_path, kind)
     outcomes = check(hostile, hostile.truncated(content), tmp_path, whole)
-    assert len(outcomes) == 10 and not any(line == "ok" for line in outcomes.values())
+    assert len(outcomes) == 11 and not any(line == "ok" for line in outcomes.values())
 
 
 @pytest.mark.parametrize(("name", "coils", "lines"), MEASURED)
@@ -180,7 +298,7 @@ def test_truncated_measured_files(
     outcomes = check(
         hostile, hostile.truncated(content), tmp_path, undamaged(content, tmp_path, coils=coils, lines=lines)
     )
-    assert len(outcomes) == 10 and not any(line == "ok" for line in outcomes.values())
+    assert len(outcomes) == 11 and not any(line == "ok" for line in outcomes.values())
 
 
 def test_the_checks_can_fail(tmp_path: Path, raw: Any) -> None:
@@ -192,15 +310,24 @@ def test_the_checks_can_fail(tmp_path: Path, raw: Any) -> None:
     fewer = replace(scan, kspace=scan.kspace * mask[:, :, None], mask=mask)
     coilless = replace(scan, kspace=scan.kspace[:3], noise=None)
     assert disagreement(scan, words, whole) is None
-    for less, name, other in ((fewer, "line", "coil"), (coilless, "coil", "line")):
+    lines = int(mask.sum())
+    for less, told in ((fewer, f"only {lines} lines are there"), (coilless, "3 coils, yet 4 are declared")):
         assert "without a word" in str(disagreement(less, words, whole))
-        assert "without a word" in str(disagreement(less, words | {f"a {other} is missing"}, whole))
-        assert disagreement(less, words | {f"a {name} is missing"}, whole) is None
+        for unrelated in (
+            "the lines disagree about where they lie (by up to 20.3 mm along an axis): the first one is believed",
+            "the file holds a position of the slice that cannot be: phase and partition are believed",
+            "a line, a coil, a matrix is missing", f"of {lines} and of 3 nothing is known",
+        ):  # fmt: skip
+            assert "without a word" in str(disagreement(less, words | {unrelated}, whole))
+        assert disagreement(less, words | {told}, whole) is None
+    for told in ("missing between acquired lines: 6, the first at", "of 2 repetitions, 0 is read",
+                 "6 lines are flagged as noise and as something else: taken for noise"):  # fmt: skip
+        assert disagreement(fewer, words | {told}, whole) is None
     for axis in range(3):  # an axis that is one longer than in the file
         size = [(0, int(axis == other)) for other in range(3)]
         larger = replace(scan, kspace=np.pad(scan.kspace, [(0, 0), *size]), mask=np.pad(scan.mask, size[:2]))
-        assert "a matrix (kz, ky, kx) of" in str(disagreement(larger, words, whole))
-        assert disagreement(larger, words | {"the matrix is larger"}, whole) is None
+        assert "a matrix (kz, ky, kx) of" in str(disagreement(larger, words | {"the matrix is larger"}, whole))
+        assert disagreement(larger, words | {f"a matrix of {larger.shape[axis]} is used"}, whole) is None
     assert "k-space" in str(disagreement(scan, words, replace(whole, coils=3)))
 
 

@@ -149,19 +149,39 @@ def repetitions(require: Any) -> tuple[Scan, np.ndarray, np.ndarray, np.ndarray]
     return scan, ifft((scan.repeat - scan.kspace) / np.sqrt(2))[:, 0], image > 0.2 * image.max(), free
 
 
+def sds(noise: np.ndarray) -> np.ndarray:
+    """Of every coil, from their covariance."""
+    return np.sqrt(np.diag(covariance(noise)).real)
+
+
 def sd(noise: np.ndarray) -> float:
     """Over all coils, from their covariance."""
-    return float(np.sqrt(np.trace(covariance(noise)).real))
+    return float(np.linalg.norm(sds(noise)))
 
 
 def test_corner_noise_predicts_the_noise_between_repetitions(
     repetitions: tuple[Scan, np.ndarray, np.ndarray, np.ndarray], record_testsuite_property: Any
 ) -> None:
+    """Over both coils within 5 %, from either repetition; three of the four SDs of single coils are within it too.
+
+    The fourth, of coil 0 in the first repetition, is 7.4 % too high. An SD from the 256 samples of the corners has a
+    standard error of 1/√(4 · 256) = 3.1 %, so that 5 % is more than they can promise for one coil. The difference of
+    the repetitions, in which there is no signal, is 3.8 % too high there itself (and 2.2 % too low in coil 1).
+    """
     scan, difference, inside, free = repetitions
-    assert sd(corner_noise(scan.kspace, scan.mask)) / sd(difference[:, free]) == pytest.approx(1, abs=0.05)
-    excess = sd(difference[:, inside]) / sd(difference[:, free]) - 1
-    record_testsuite_property("excess of the difference inside the object", f"{100 * excess:.1f} %")
-    assert abs(excess) < 0.05
+    assert scan.repeat is not None
+    wanted, parts = difference[:, free], [corner_noise(k, scan.mask) for k in (scan.kspace, scan.repeat)]
+    assert [part.shape for part in parts] == [(2, 256)] * 2
+    assert [sd(part) / sd(wanted) for part in parts] == pytest.approx([1, 1], abs=0.05)
+    by_coil = np.array([sds(part) / sds(wanted) for part in parts])
+    record_testsuite_property("SD of the corners over the difference's, (repetition, coil)", str(by_coil.round(3)))
+    np.testing.assert_allclose(by_coil, [[1.074, 1.014], [1.036, 0.998]], atol=0.002)  # as measured, not a goal
+    assert (np.abs(by_coil - 1) <= 0.05).sum() == 3
+    chance = sds((parts[1] - parts[0]) / np.sqrt(2)) / sds(wanted)
+    np.testing.assert_allclose(chance, [1.038, 0.978], atol=0.002)
+    excess = sds(difference[:, inside]) / sds(wanted) - 1
+    record_testsuite_property("excess of the difference inside the object, by coil", f"{(100 * excess).round(1)} %")
+    assert np.abs(excess).max() < 0.05
 
 
 def test_the_receiver_filter_makes_noise_look_small_before_oversampling_is_removed(

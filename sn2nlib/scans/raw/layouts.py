@@ -23,6 +23,7 @@ from sn2nlib.errors import ImageError, SamplingError, ScanError
 from sn2nlib.sampling import infer_lattice
 from sn2nlib.scans.raw.geometry import unknown_affine
 from sn2nlib.scans.raw.given import Geometry, settle_geometry
+from sn2nlib.scans.raw.heaps import check_heaps, heap_of
 from sn2nlib.scans.raw.layout_samples import (
     arranged,
     probed_mask,
@@ -35,7 +36,7 @@ from sn2nlib.scans.raw.layout_samples import (
 )
 from sn2nlib.scans.raw.layout_table import Layout, load_layouts
 from sn2nlib.scans.raw.lines import Lengths, believable
-from sn2nlib.scans.scan import FORMAT, ONE_PARTITION, Scan, settle_lattice, tell_doubts
+from sn2nlib.scans.scan import FORMAT, ONE_PARTITION, Scan, check_stored, settle_lattice, tell_doubts
 
 
 def find_layout(path: str | os.PathLike[str]) -> Layout | None:
@@ -276,8 +277,12 @@ def _check(file: h5py.File, layout: Layout, path: Path) -> None:
     shape = target_shape(file, layout)
     if 0 in shape:
         raise ScanError(f"the k-space is empty: (coil, kz, ky, kx) = {shape}")
-    names = [*layout.recognise["datasets"], *layout.extras.values()]
-    needed = sum(file[name].size * file[name].dtype.itemsize for name in names if name in file and file[name].shape)
+    optional = [name for name in (layout.sampled.get("dataset"), *layout.extras.values()) if name is not None]
+    present = [file[name] for name in dict.fromkeys([*layout.recognise["datasets"], *optional]) if name in file]
+    arrays = [dataset for dataset in present if isinstance(dataset, h5py.Dataset) and dataset.shape]
+    for array in arrays:
+        check_stored(array, array.name.lstrip("/"))
+    needed = sum(array.size * array.dtype.itemsize for array in arrays)
     if not believable(needed, path.stat().st_size):
         there = path.stat().st_size / 2**20
         raise ScanError(f"claims {needed / 2**20:.0f} MiB of samples in a file of {there:.1f} MiB: damaged")
@@ -341,6 +346,7 @@ def _voxel_size(file: h5py.File, layout: Layout) -> Lengths | None:
     if "constant" in source:
         z, y, x = source["constant"]
     elif "xml" in source:
+        check_heaps(Path(file.filename), heap_of(file[source["xml"]]))
         z, y, x = _header_voxels(file[source["xml"]][()])
     elif source["attribute"] not in file.attrs:
         return None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
+from sn2nlib.scans.raw.heaps import check_heaps, heap_of
 from sn2nlib.scans.raw.lines import (
     ACS,
     ACS_AND_IMAGE,
@@ -30,7 +31,9 @@ from sn2nlib.scans.raw.lines import (
     believable,
     two_roles,
 )
+from sn2nlib.scans.raw.mrd_heads import read_heads
 from sn2nlib.scans.raw.mrd_variants import mrd_variant, user_parameters
+from sn2nlib.scans.scan import check_stored
 from sn2nlib.scans.sidecar import described, record_of
 from sn2nlib.scans.silence import silenced
 
@@ -81,6 +84,7 @@ def open_mrd(path: Path) -> RawSource:
             raise ScanError("the file holds no ISMRMRD group with header and acquisitions")
         for part in ("xml", "data"):
             _check_lengths(file[name][part].id.get_type())
+        check_heaps(path, heap_of(file[name]["xml"]))
         xml, heads = file[name]["xml"][()], _heads(file[name]["data"])
         header = _header(_text(xml))
         sd_name = header.variant.noise_sd if header.variant is not None else None
@@ -136,8 +140,10 @@ def _heads(data: h5py.Dataset) -> np.ndarray:
     needed = data.shape[0] * data.dtype["head"].itemsize
     if data.shape[0] > 2**24 or not believable(needed, Path(data.file.filename).stat().st_size):
         raise ScanError(f"the file declares {data.shape[0]} acquisitions: it is damaged")
-    heads: np.ndarray = data.fields("head")[()]
-    fields = {"flags", "idx", "position", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref", *_COPIED.values()}
+    check_stored(data, "the table of acquisitions")
+    heads = read_heads(data)
+    fields = {"flags", "idx", "position", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref",
+              "trajectory_dimensions", *_COPIED.values()}  # fmt: skip
     if not fields <= set(heads.dtype.names or ()) or not set(_COUNTERS.values()) <= set(heads["idx"].dtype.names or ()):
         raise ScanError("the acquisition headers are not those of ISMRMRD 1")
     return heads

@@ -19,6 +19,7 @@ from sn2nlib.scans.images import is_image_name
 from sn2nlib.scans.raw import layouts, mrd, twix
 from sn2nlib.scans.raw.assemble import assemble, besides_kspace, partitions
 from sn2nlib.scans.raw.given import option_names
+from sn2nlib.scans.raw.heaps import check_heaps, heaps_in
 from sn2nlib.scans.raw.lines import NOISE, RawSource
 from sn2nlib.scans.raw.mrd_variants import apply_variant
 from sn2nlib.scans.raw.plan import Plan, RawOptions, make_plan
@@ -320,7 +321,7 @@ def _kind(path: Path) -> str:
     if not head:
         raise ScanError(f"{path}: the file is empty")
     if head.startswith(_HDF5):
-        return _hdf5_kind(path)
+        return _hdf5_kind(path, head)
     if head.startswith(b"yardl"):
         return "MRD version 2"
     if int.from_bytes(head[:2], "little") in (1, 2, 3) and b"ismrmrdHeader" in head:
@@ -333,7 +334,9 @@ def _kind(path: Path) -> str:
                     "NIfTI images, .nii or .nii.gz, and DICOM series too)")  # fmt: skip
 
 
-def _hdf5_kind(path: Path) -> str:
+def _hdf5_kind(path: Path, head: bytes) -> str:
+    with naming(path):
+        check_heaps(path, heaps_in(head))
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") == FORMAT:

@@ -173,7 +173,8 @@ def _walk(
         head = bytes_[at : at + mdh.itemsize].view(mdh)[0]
         flags, length = int(head["flags"]), int(head["length"]) & _LENGTH
         if flags & _END:
-            return np.array(found, dtype=np.int64), _is_line(bytes_, at + max(length, mdh.itemsize), end, mdh)
+            places = np.array(found, dtype=np.int64)
+            return places, _is_line(bytes_, at + max(length, mdh.itemsize), end, mdh, last=found[-1:])
         if flags & _SYNC:
             step = length
         else:
@@ -187,13 +188,17 @@ def _walk(
         at += step
 
 
-def _is_line(bytes_: np.memmap, at: int, end: int, mdh: np.dtype) -> bool:
-    """Whether a whole line stands there, told by its length: of VB, lengths do not tell."""
-    if mdh is MDH_VB or at + mdh.itemsize > end:
+def _is_line(bytes_: np.memmap, at: int, end: int, mdh: np.dtype, *, last: list[int]) -> bool:
+    """Whether a whole line stands there, told by its length, or, of VB, by being as large as the last one before."""
+    if at + mdh.itemsize > end:
         return False
     head = bytes_[at : at + mdh.itemsize].view(mdh)[0]
     step = _line_bytes(head, mdh)
-    return step > mdh.itemsize and step == int(head["length"]) & _LENGTH and at + step <= end
+    if mdh is MDH_VB:
+        same = any(step == _line_bytes(bytes_[place : place + mdh.itemsize].view(mdh)[0], mdh) for place in last)
+    else:
+        same = step == int(head["length"]) & _LENGTH
+    return same and step > mdh.itemsize and at + step <= end
 
 
 def _line_bytes(head: np.void, mdh: np.dtype) -> int:
