@@ -41,6 +41,7 @@ from sn2nlib.scans.scan import ONE_PARTITION, Scan
 Pairing = Literal["kz", "repetitions"]
 OBJECT_THRESHOLD = 0.1  # of the maximum: where the object is
 MAX_HALF_G = 2.0
+_REPETITIONS = "where there are two repetitions of it, these make halves for recon (--repeat 1 --pairing repetitions)"
 
 
 @dataclass(frozen=True)
@@ -322,7 +323,7 @@ def half_masks(
         raise ScanError(
             f"no halves can be made of this scan, so that it cannot be trained on: {reason}; "
             "without halves it can be reconstructed and denoised"
-            + (", and two repetitions of it make halves (--pairing repetitions)" if reason == ONE_PARTITION else "")
+            + (f", and {_REPETITIONS}" if reason == ONE_PARTITION else "")
         )
     if pairing == "kz":
         return *split_kz(mask, acceleration=(ry, rz), caipi_shift=scan.caipi_shift), (ry, 2 * rz)

@@ -64,7 +64,7 @@ def test_two_repetitions_of_one_partition_make_halves_but_no_training(sampling, 
         value, wanted = getattr(disk, name), getattr(pair, name)
         assert np.abs(value - wanted).max() < 1e-5 * np.abs(wanted).max()
     for function, source in ((make_pair, scan), (image_pair, tmp_path / "scan.h5")):
-        with pytest.raises(ScanError, match=r"one partition.*two repetitions of it make halves"):
+        with pytest.raises(ScanError, match=r"one partition.*two repetitions of it, these make halves"):
             function(source)
     with pytest.raises(ScanError, match="so that it cannot be trained on: made up; without halves"):
         make_pair(replace(scan, not_for_training="made up"), pairing="repetitions")

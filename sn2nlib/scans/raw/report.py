@@ -285,7 +285,8 @@ def cannot(
         told.append("reconstruction: undersampled, without calibration lines at the centre of k-space")
     if "unknown" in geometry:
         what = "orientation and voxel size" if geometry == "unknown" else "orientation"
-        how = "unless given (--voxel-size, --affine-from)" if given_later else "which were not given when it was made"
+        options = "--voxel-size, --affine-from" if geometry == "unknown" else "--affine-from"
+        how = f"unless given ({options})" if given_later else "which were not given when it was made"
         told.append(f"{what} of the images, {how}")
     return tuple(told)
 
