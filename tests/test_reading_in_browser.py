@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -226,6 +226,15 @@ def shoot(page: Page, width: int, height: int, name: str) -> None:
     page.screenshot(path=SHOTS / f"reading_room_{width}x{height}_{name}.png")
 
 
+def ended_by_ctrl_c(server: "subprocess.Popen[str]") -> int:
+    """Exit code; Ctrl+C is pressed once more after a minute, as now and then the first is lost while kernels end."""
+    for patience in (60, 60):
+        server.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            return server.wait(patience)
+    return server.wait(1)
+
+
 def test_six_cases_are_read_with_a_crash_between(folder: Path, require: Callable[..., Path]) -> None:
     program, log = require("chromium"), log_path(folder / "room", "reader1")
     typed: dict[tuple[int, str, str], int] = {}
@@ -270,8 +279,7 @@ def test_six_cases_are_read_with_a_crash_between(folder: Path, require: Callable
             shoot(page, 1280, 800, "end")
             traffic.check(page)
             read_on_another_page(page, reader, said)
-            server.send_signal(signal.SIGINT)
-            assert server.wait(30) == 0 and server.stdout is not None and server.stdout.read() == ""
+            assert ended_by_ctrl_c(server) == 0 and server.stdout is not None and server.stdout.read() == ""
     assert (folder / "server.log").read_text(encoding="utf-8") == ""
     saved = log.read_text(encoding="utf-8")
     assert not TOLD.search(saved.encode()) and len(typed) == 2 * 3 * N_READINGS
