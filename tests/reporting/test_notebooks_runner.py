@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +118,18 @@ def test_a_dead_kernel_is_told_from_a_failing_cell(tmp_path: Path) -> None:
     assert not (tmp_path / "03_done.ipynb").exists()
 
 
-def test_ctrl_c_leaves_no_half_executed_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def half_written(error: BaseException) -> Callable[..., None]:
+    """In the place of papermill: half a copy, then the error."""
+
     def half(_: Path, running: Path, *__: object, **___: object) -> None:
         running.write_text('{"cells": [')
-        raise KeyboardInterrupt
+        raise error
 
-    monkeypatch.setattr("papermill.execute_notebook", half)
+    return half
+
+
+def test_ctrl_c_leaves_no_half_executed_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("papermill.execute_notebook", half_written(KeyboardInterrupt()))
     source = notebook(tmp_path / "03.ipynb", "1")
     (tmp_path / "out").mkdir()
     with pytest.raises(KeyboardInterrupt):
@@ -141,11 +148,7 @@ def test_ctrl_c_leaves_no_half_executed_copy(tmp_path: Path, monkeypatch: pytest
 def test_a_copy_that_cannot_be_written_is_told_and_removed(
     error: OSError, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def half(_: Path, running: Path, *__: object, **___: object) -> None:
-        running.write_text('{"cells": [')
-        raise error
-
-    monkeypatch.setattr("papermill.execute_notebook", half)
+    monkeypatch.setattr("papermill.execute_notebook", half_written(error))
     source = notebook(tmp_path / "04.ipynb", "1")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "04_done.ipynb").write_text("of the last good run")
