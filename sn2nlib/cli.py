@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sn2nlib import cli_commands, cli_reading, cli_scores, denoiser, evaluation, recon, reporting, scans
+from sn2nlib import cli_commands, cli_reading, cli_scores, cli_sides, denoiser, evaluation, recon, reporting, scans
 from sn2nlib import cli_options as option
 from sn2nlib import cli_outputs as outputs
 from sn2nlib.errors import ImageError, Sn2nError
@@ -400,6 +400,9 @@ def evaluate(
         table.writerows(rows)
     outputs.tell_alpha(network, alpha)
     print(f"Table: {out}")
+
+
+app.command()(cli_sides.sides)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
