@@ -116,10 +116,16 @@ class Cells:
         targets = target_offsets(self.lattice.acceleration, self.lattice.caipi_shift)
         return -((self.base(row) + int(targets[:, 0].max(initial=0))) // rz)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the lattice continues itself across the matrix edge."""
+        (nz, ny, _), (ry, rz), shift = self.shape, self.lattice.acceleration, self.lattice.caipi_shift
+        return ny % ry == 0 and nz % rz == 0 and shift * (ny // ry) % rz == 0
+
     def check_periodic(self) -> None:
         """Raise SamplingError unless the lattice continues itself across the matrix edge."""
         (nz, ny, _), (ry, rz), shift = self.shape, self.lattice.acceleration, self.lattice.caipi_shift
-        if ny % ry or nz % rz or (shift * (ny // ry)) % rz:
+        if not self.is_closed:
             raise SamplingError(
                 f"periodic filling needs a lattice that closes on itself; R = {ry}×{rz} (ky×kz) with shift "
                 f"{shift} does not on (kz, ky) = {(nz, ny)}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.fourier import ifft
-from sn2nlib.recon.cells import acquired_lattice
+from sn2nlib.recon.cells import Cells, acquired_lattice
 from sn2nlib.recon.coils import combine
 from sn2nlib.recon.grappa import GrappaKernel, fill
 from sn2nlib.recon.noise import noise_map
@@ -71,6 +71,6 @@ def _lattice(mask: Mask, kernel: GrappaKernel | None) -> tuple[Mask, bool]:
     """The whole lattice that the mask lies on, and whether it continues itself across the matrix edge."""
     if kernel is None:
         return np.ones_like(mask), False
-    (nz, ny), (ry, rz), shift = mask.shape, kernel.acceleration, kernel.caipi_shift
-    closed = ny % ry == 0 and nz % rz == 0 and shift * (ny // ry) % rz == 0
-    return acquired_lattice(mask, kernel.acceleration, shift).points((nz, ny)), closed
+    nz, ny = mask.shape
+    lattice = acquired_lattice(mask, kernel.acceleration, kernel.caipi_shift)
+    return lattice.points((nz, ny)), Cells((nz, ny, 1), lattice).is_closed

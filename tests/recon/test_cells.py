@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sn2nlib.errors import SamplingError
-from sn2nlib.recon.cells import acquired_lattice, source_offsets, support, target_offsets
+from sn2nlib.recon.cells import Cells, acquired_lattice, source_offsets, support, target_offsets
 from sn2nlib.sampling import Lattice, lattice_mask, split_kz
 
 
@@ -86,3 +86,19 @@ def test_a_mask_of_another_acceleration_is_refused() -> None:
         acquired_lattice(lattice_mask((20, 24), acceleration=(2, 1), acs=4), (2, 2))
     with pytest.raises(SamplingError, match="lacks"):
         acquired_lattice(lattice_mask((20, 24), acceleration=(4, 1), acs=4), (2, 1))
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (8, 14), (9, 12), (8, 11), (1, 4)])
+@pytest.mark.parametrize("acceleration, shift", [((2, 1), 0), ((2, 2), 0), ((2, 2), 1), ((3, 4), 2)])
+def test_a_closed_lattice_goes_on_in_the_next_matrix(
+    shape: tuple[int, int], acceleration: tuple[int, int], shift: int
+) -> None:
+    lattice = Lattice(acceleration, shift)
+    cells, (nz, ny) = Cells((*shape, 1), lattice), shape
+    goes_on = np.array_equal(np.tile(lattice.points(shape), (2, 2)), lattice.points((2 * nz, 2 * ny)))
+    assert cells.is_closed == goes_on
+    if goes_on:
+        cells.check_periodic()
+    else:
+        with pytest.raises(SamplingError, match="periodic filling needs a lattice that closes on itself"):
+            cells.check_periodic()

@@ -130,6 +130,24 @@ def test_a_calibration_scan_of_its_own(tmp_path: Path, raw: Any, kind: str, decl
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("declared", ["embedded", "other", "separate"])
+def test_calibration_lines_of_another_size_are_no_part_of_the_image(
+    tmp_path: Path, raw: Any, kind: str, declared: str
+) -> None:
+    shape, between = (2, 4, 12, 8), np.zeros((4, 12), bool)
+    between[:, 5:8:2] = True
+    mask = lattice_mask(shape[1:3], acceleration=(2, 1), acs=None)
+    kspace = samples(shape)
+    lines = [*raw.lines(samples((2, 4, 12, 6), seed=1), between, role="acs"), *raw.lines(kspace, mask)]
+    file = raw.File(lines, shape[1:], centre=(2, 6), oversampling=1.0, acceleration=(2, 1), calibration=declared)
+    path = raw.write(tmp_path / "scan", file, kind)
+    with pytest.warns(UserWarning, match="the calibration lines have another number of coils or samples: they are not"):
+        scan = read_raw(path)
+    assert np.array_equal(scan.mask, mask) and np.array_equal(scan.kspace, kspace * mask[:, :, None])
+    assert scan.acs is None and scan.acceleration == (2, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n_acs", [5, 12])  # of 12 lines: some of them, and all
 def test_calibration_lines_between_the_others_are_no_scan_of_their_own(
     tmp_path: Path, raw: Any, kind: str, n_acs: int
@@ -187,6 +205,41 @@ def test_averages_and_repetitions_are_kept_apart(tmp_path: Path, raw: Any, kind:
         read_raw(path, average=5)
     with pytest.raises(ScanError, match="repetition 0 was asked for twice"):
         read_raw(path, repeat=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_averages", [(2, 1), (1, 2)])
+def test_repetitions_of_unequal_averages_make_no_pair(
+    tmp_path: Path, raw: Any, kind: str, n_averages: tuple[int, int]
+) -> None:
+    data = samples((2, 2, *SHAPE))  # repetition, average
+    lines = [
+        line
+        for repetition, n in enumerate(n_averages) for average in range(n)
+        for line in raw.lines(data[repetition, average], repetition=repetition, average=average)
+    ]  # fmt: skip
+    path = raw.write(tmp_path / "scan", raw.File(lines, SHAPE[1:], centre=(2, 5), oversampling=1.0), kind)
+    for repetition, n in enumerate(n_averages):  # each alone is what it is
+        assert close(read_raw(path, repetition=repetition).kspace, data[repetition, :n].mean(axis=0))
+    told = f"scan: one repetition has {n_averages[0]} averages to take the mean of, the other {n_averages[1]}, so that"
+    with pytest.raises(ScanError, match=f"{told} their noise differs and they cannot make a pair; choose .* --average"):
+        read_raw(path, repeat=1)
+    assert "cannot make a pair" in inspect_raw(path, repeat=1).cannot[0]
+    scan = read_raw(path, repeat=1, average=0)
+    assert close(scan.kspace, data[0, 0]) and close(scan.repeat, data[1, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_averages_of_the_second_repetition_that_hold_different_lines_are_told(
+    tmp_path: Path, raw: Any, kind: str
+) -> None:
+    data = samples((3, *SHAPE))
+    lines = [*raw.lines(data[0]), *raw.lines(data[1], repetition=1), *raw.lines(data[2], repetition=1, average=1)[1:]]
+    path = raw.write(tmp_path / "scan", raw.File(lines, SHAPE[1:], centre=(2, 5), oversampling=1.0), kind)
+    scan = read_raw(path, repeat=1)
+    assert close(scan.kspace, data[0]) and close(scan.repeat, data[1])
+    (told,) = (note for note in scan.info["notes"] if "average" in note)
+    assert told.startswith("of the second repetition, the averages hold different lines") and "0 is read" in told
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -367,6 +420,19 @@ def test_a_small_file_that_declares_many_acquisitions(tmp_path: Path, raw: Any) 
         file.create_dataset("dataset/data", (2**23,), dtype=kind, chunks=(1024,), compression="gzip")
     with pytest.raises(ScanError, match="declares 8388608 acquisitions: it is damaged"):
         inspect_raw(path)
+
+
+def test_noise_lines_that_declare_more_than_the_file_holds(tmp_path: Path, raw: Any) -> None:
+    noise = [raw.Line(samples((3, 4), seed=n), role="noise") for n in range(300)]
+    path = raw.write(tmp_path / "scan.h5", raw.File([*noise, *raw.lines(samples())], SHAPE[1:], centre=(2, 5)), "MRD")
+    with h5py.File(path, "r+") as file:
+        rows = file["dataset/data"][()]
+        rows["head"]["number_of_samples"][:300] = 65535  # 450 MiB
+        file["dataset/data"][...] = rows
+    message = "cannot hold 300 noise lines of 3 coils × 65535 samples: its line headers are damaged"
+    with pytest.raises(ScanError, match=rf"scan\.h5: a file of 0\.\d MiB {message}"):
+        read_raw(path)
+    assert message in inspect_raw(path).cannot[0]
 
 
 def test_noise_of_an_earlier_measurement_of_the_file(tmp_path: Path, raw: Any) -> None:

@@ -111,6 +111,20 @@ def test_acquisitions_that_were_declared_and_not_written(tmp_path: Path, raw: An
             read_heads(data)
 
 
+def test_samples_are_read_many_lines_at_a_time(tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every call of HDF5 costs a fraction of a millisecond, and a scan has ten thousands of lines."""
+    path, _ = written(raw, tmp_path, "MRD")
+    read, asked = h5py.Dataset.__getitem__, [0]
+
+    def counted(dataset: h5py.Dataset, *arguments: Any, **options: Any) -> Any:
+        asked[0] += dataset.name == "/dataset/data"
+        return read(dataset, *arguments, **options)
+
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", counted)
+    read_raw(path)
+    assert 2 <= asked[0] <= 4  # 60 lines of the image, and one of noise
+
+
 def bytes_read() -> int:
     """By this process so far, through the system's calls."""
     return int(ACCOUNT.read_text().split("rchar: ")[1].split()[0])

@@ -5,6 +5,8 @@ import numpy as np
 from sn2nlib.scans.raw.lines import LineTable, RawHeader
 from sn2nlib.scans.raw.placement import Axis, Readout
 
+NO_NOISE_SCAN = "no noise scan: the noise is taken from the corners of k-space, where signal may be left"
+
 
 def placements_told(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:
     """What is done to put samples and lines where they belong."""

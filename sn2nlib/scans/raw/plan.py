@@ -18,6 +18,7 @@ from sn2nlib.scans.raw.geometry import (
 )
 from sn2nlib.scans.raw.given import Geometry, geometry_doubts, settle_geometry
 from sn2nlib.scans.raw.in_words import (
+    NO_NOISE_SCAN,
     calibration_told,
     corners_told,
     noise_scan_told,
@@ -85,7 +86,7 @@ class Plan:
     noise_factor
         Noise samples times this have the noise of a sample of k-space.
     averages
-        Lines per position of k-space: their mean is taken.
+        Lines per position of k-space, and of the second repetition: their mean is taken.
     readout, ky, kz
         Placement of the samples and of the lines.
     dwell_us
@@ -179,10 +180,16 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     _check_size(source, (readout.coils, kz.n, ky.n, max(readout.n, readout.full)))
     rows, averages, told = _averaged(lines, rows, options)
     notes += told
-    repeat_rows, *_ = _averaged(lines, repeat_rows, options)
+    repeat_rows, again, told_again = _averaged(lines, repeat_rows, options)
+    notes += [f"of the second repetition, {note}" for note in told_again if note not in told]
     mask = _mask(lines[rows], ky, kz)
     if repeat_rows.size and not np.array_equal(_mask(lines[repeat_rows], ky, kz), mask):
         raise ScanError("the two repetitions did not acquire the same lines, so that they cannot make a pair")
+    if repeat_rows.size and again != averages:
+        raise ScanError(
+            f"one repetition has {averages} averages to take the mean of, the other {again}, so that their noise "
+            "differs and they cannot make a pair; choose one average of both with --average"
+        )
     acceleration, caipi_shift, disagreement = find_acceleration(mask, header.acceleration)
     doubts += disagreement
     acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
@@ -252,15 +259,15 @@ def _by_role(
         raise ChoiceError(f"repetition {first} was asked for twice; a pair needs two different ones")
     doubts = []
     image, calibration = wanted & (lines["role"] != ACS), wanted & (lines["role"] == ACS)
-    own = calibration & (lines["repetition"] == first)
+    firsts, own = (these & (lines["repetition"] == first) for these in (image, calibration))
     if not own.any() and calibration.any():
         own = calibration & (lines["repetition"] == lines["repetition"][calibration].min())
         embedded = False
     else:
-        embedded = header.calibration != "separate"
-    places = {(int(z), int(y)) for z, y in lines[["kz", "ky"]][image & (lines["repetition"] == first)]}
+        embedded = header.calibration != "separate" and _alike(lines[firsts | own])
+    places = {(int(z), int(y)) for z, y in lines[["kz", "ky"]][firsts]}
     overlap = sum((int(z), int(y)) in places for z, y in lines[["kz", "ky"]][own])
-    fits = own.any() and not overlap and len(np.unique(lines[["coils", "samples"]][image | own])) == 1
+    fits = own.any() and not overlap and _alike(lines[firsts | own])
     if fits and not embedded and header.record is None and lines["repetition"][own].min() == first:
         embedded = True  # a scan of its own would hold lines of the lattice too, unless this package wrote it
         doubts.append("the header calls the calibration separate, yet its lines lie between those of the image, none "
@@ -277,6 +284,11 @@ def _by_role(
     repeat = options.repeat
     repeat_rows = np.flatnonzero(kspace & (lines["repetition"] == repeat)) if repeat is not None else np.empty(0, int)
     return rows, repeat_rows, np.flatnonzero(own) if not embedded else np.empty(0, int), doubts
+
+
+def _alike(lines: LineTable) -> bool:
+    """Whether they hold as many coils and samples."""
+    return len(np.unique(lines[["coils", "samples"]])) == 1
 
 
 def _averaged(lines: LineTable, rows: Rows, options: RawOptions) -> tuple[Rows, int, list[str]]:
@@ -356,8 +368,13 @@ def _noise(
     if not noise.size and source.noise is not None:
         noise, where = source.noise[0], "another measurement"
     if not noise.size:
-        return None, 1.0, ["no noise scan: the noise is taken from the corners of k-space, where signal may be left"]
+        return None, 1.0, [NO_NOISE_SCAN]
     coils, samples = of_equal_size(noise, "noise")
+    if not believable(8 * len(noise) * coils * samples, source.file_bytes):
+        raise ScanError(
+            f"a file of {source.file_bytes / 2**20:.1f} MiB cannot hold {len(noise)} noise lines of {coils} coils × "
+            f"{samples} samples: its line headers are damaged"
+        )
     if coils != n_coils:
         return None, 1.0, [f"the noise scan has {coils} coils, the image {n_coils}: it is not used"]
     own, image = float(np.median(noise["dwell_us"])), float(np.median(source.lines["dwell_us"][rows]))

@@ -11,7 +11,7 @@ import numpy as np
 from sn2nlib.errors import ChoiceError, SamplingError
 from sn2nlib.sampling import Mask, acs_region, split_kz
 from sn2nlib.scans.needs import COPIES, MANY_COILS, least_memory, most_disk, seconds
-from sn2nlib.scans.raw.in_words import calibration_told, noise_scan_told
+from sn2nlib.scans.raw.in_words import NO_NOISE_SCAN, calibration_told, noise_scan_told
 from sn2nlib.scans.raw.layouts import LayoutFacts
 from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, Lengths, RawSource, Sizes, listed
 from sn2nlib.scans.raw.plan import Plan
@@ -311,7 +311,7 @@ def _layout_does(facts: LayoutFacts) -> tuple[str, ...]:
     for name, share in layout.sampled.get("collected", {}).items():
         told.append(f"{name} beyond {100 * share:.0f} % was filled by the scanner: it does not count as sampled")
     if facts.noise_samples is None:
-        told.append("no noise scan: the noise is taken from the corners of k-space, where signal may be left")
+        told.append(NO_NOISE_SCAN)
     else:
         told.append(noise_scan_told("the file", facts.noise_samples))
     return (*told, *calibration_told(facts.acs_size))
