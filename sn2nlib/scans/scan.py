@@ -213,6 +213,8 @@ def _check_values(scan: Scan) -> None:
             if not np.isfinite(samples).all():
                 raise ScanError(f"{name}: coil {coil} holds NaN or Inf; repair or leave out that coil")
             if name == "repeat":
+                if not samples.any():
+                    raise ScanError(f"{name}: coil {coil} has no signal at all; leave out that coil")
                 check_acquired(samples, scan.mask, name)
 
 

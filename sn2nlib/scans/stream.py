@@ -83,8 +83,7 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
         kspace, mask = file["kspace"], file["mask"][()].astype(bool)
         noise = file["noise"][()] if "noise" in file else None
         attributes, doubts = checked_attributes(file, mask, noise)
-        if noise is not None and not np.isfinite(noise).all():
-            raise ScanError("noise: the noise scan holds NaN or Inf")
+        _check_noise(noise)
         return ScanHeader(
             path=Path(path),
             version=int(file.attrs["version"]),
@@ -159,11 +158,10 @@ def read_partitions(
             for ahead in wanted[number + 1 if number == 0 else number + _AHEAD : number + _AHEAD + 1]:
                 _announce(raw.fileno(), dataset, ahead)
             dataset.read_direct(buffer, np.s_[:, kz])
-            check_acquired(_finite(buffer, name), header.mask[kz], name)
-            has_signal |= np.array([bool(coil.any()) for coil in buffer]) if not has_signal.all() else True
+            _check_partition(buffer, header.mask[kz], name, has_signal)
             yield kz, buffer
-        if chosen is None and not has_signal.all():
-            raise ScanError(f"{name}: coil {np.argmin(has_signal)} has no signal at all; leave out that coil")
+        if chosen is None:
+            _check_signal(has_signal, name)
 
 
 def write_partitions(
@@ -180,6 +178,13 @@ def write_partitions(
     **header
         `mask`, and as in `Scan`: `acceleration`, `caipi_shift`, `voxel_size`, `affine`, `info`, `noise`, `acs`,
         `not_for_training`; and `repeat`, partitions like those of `partitions`.
+
+    Raises
+    ------
+    ScanError
+        If what is written would be no `Scan`, as soon as that shows.
+    OSError
+        If the disk is full.
     """
     with atomic_write(path) as temporary:
         check_space(temporary, 8 * int(np.prod(shape)) * (1 if header.get("repeat") is None else 2))
@@ -205,11 +210,20 @@ def _write(
         for name in ("noise", "acs"):
             if header.get(name) is not None:
                 file[name] = header[name]
-        for name, stream in (("kspace", partitions), ("repeat", header.get("repeat"))):
-            if stream is not None:
-                dataset = file.create_dataset(name, shape, np.complex64)
-                for kz, partition in enumerate(stream):
-                    dataset[:, kz] = partition
+        streams = {"kspace": partitions, "repeat": header.get("repeat")}
+        streams = {name: stream for name, stream in streams.items() if stream is not None}
+        for name in streams:
+            file.create_dataset(name, shape, np.complex64)
+        checked_attributes(file, header["mask"], header.get("noise"))
+        _check_noise(header.get("noise"))
+        if header.get("acs") is not None:
+            _finite(header["acs"], "acs")
+        for name, stream in streams.items():
+            has_signal = np.zeros(shape[0], bool)
+            for kz, partition in zip(range(shape[1]), stream, strict=True):
+                _check_partition(partition, header["mask"][kz], name, has_signal)
+                file[name][:, kz] = partition
+            _check_signal(has_signal, name)
 
 
 def _announce(descriptor: int, dataset: h5py.Dataset, kz: int) -> None:
@@ -221,6 +235,23 @@ def _announce(descriptor: int, dataset: h5py.Dataset, kz: int) -> None:
     with suppress(OSError):  # advice only: a file system without it is read all the same
         for coil in range(n_coils):
             os.posix_fadvise(descriptor, start + (coil * nz + kz) * plane, plane, os.POSIX_FADV_WILLNEED)
+
+
+def _check_noise(noise: np.ndarray | None) -> None:
+    if noise is not None and not np.isfinite(noise).all():
+        raise ScanError("noise: the noise scan holds NaN or Inf")
+
+
+def _check_partition(samples: np.ndarray, mask: np.ndarray, name: str, has_signal: np.ndarray) -> None:
+    """Check samples (coil, ky, kx) of a mask (ky,), and note in `has_signal` (coil,) which coils had any so far."""
+    check_acquired(_finite(samples, name), mask, name)
+    if not has_signal.all():
+        has_signal |= [bool(coil.any()) for coil in samples]
+
+
+def _check_signal(has_signal: np.ndarray, name: str) -> None:
+    if not has_signal.all():
+        raise ScanError(f"{name}: coil {np.argmin(has_signal)} has no signal at all; leave out that coil")
 
 
 def _finite(samples: np.ndarray, name: str) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Raw files made into scan files, which may be larger than memory."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -48,6 +50,37 @@ def test_a_twix_file_is_converted(tmp_path: Path, require) -> None:  # type: ign
     path = require("data", "phantom2ch_2reps_twixtools_gre.dat")
     convert_raw(path, tmp_path / "scan.h5", repetition=1)
     np.testing.assert_array_equal(load_scan(tmp_path / "scan.h5").kspace, read_raw(path, repetition=1).kspace)
+
+
+@pytest.mark.filterwarnings("ignore:.*left and right follow Siemens")
+@pytest.mark.parametrize("kind", ["VB", "VD", "MRD"])
+@pytest.mark.parametrize(("name", "fault"), [
+    ("kspace", "NaN"), ("kspace", "silent"), ("repeat", "NaN"), ("repeat", "silent"), ("noise", "NaN"), ("acs", "NaN"),
+])  # fmt: skip
+def test_what_is_not_read_is_not_converted(tmp_path: Path, raw: Any, kind: str, name: str, fault: str) -> None:
+    """Samples that are no numbers, and coils without signal: as `read_raw` says it, and nothing half-written stays."""
+    shape, rng = (2, 4, 12, 8), np.random.default_rng(5)
+    lattice, box = lattice_mask(shape[1:3], acceleration=(2, 1), acs=None), np.zeros((4, 12), bool)
+    box[:, 3:9] = True
+    arrays = {
+        part: rng.standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
+        for part in ("kspace", "repeat", "noise", "acs")
+    }
+    where = np.s_[1] if fault == "silent" else np.s_[1, 0, 0, 5] if name == "noise" else np.s_[1, 2, 6, 5]
+    arrays[name][where] = 0 if fault == "silent" else np.nan
+    lines = [
+        raw.Line(arrays["noise"][:, 0, 0], role="noise"),
+        *raw.lines(arrays["acs"], box, role="acs"), *raw.lines(arrays["kspace"], lattice),
+        *raw.lines(arrays["repeat"], lattice, repetition=1),
+    ]  # fmt: skip
+    file = raw.File(lines, shape[1:], centre=(2, 6), oversampling=1.0, acceleration=(2, 1), calibration="separate")
+    path = raw.write(tmp_path / "raw", file, kind)
+    with pytest.raises(ScanError) as said:
+        read_raw(path, repeat=1)
+    assert f"{name}: " in str(said.value)
+    with pytest.raises(ScanError, match=re.escape(str(said.value))):
+        convert_raw(path, tmp_path / "scan.h5", repeat=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["raw"]
 
 
 def test_scan_files_stay_files(tmp_path: Path) -> None:

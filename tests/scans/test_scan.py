@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from sn2nlib.errors import ScanError
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans.scan import FORMAT_VERSION, Scan, load_scan, save_scan
-from sn2nlib.scans.stream import read_header, read_partitions
+from sn2nlib.scans.stream import read_header, read_partitions, write_partitions
 
 SHAPE = (3, 5, 21, 4)  # (coil, kz, ky, kx)
 
@@ -216,6 +217,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"repeat": arrays()["kspace"][:, :4]}, r"repeat: needs the shape of the k-space \(3, 5, 21, 4\), got"),
     ({"repeat": np.ones(SHAPE, np.complex64)}, "repeat: holds samples where the mask of the scan has none"),
     ({"repeat": nowhere_finite()}, "repeat: coil 0 holds NaN or Inf"),
+    ({"repeat": without_coil(2)["kspace"]}, "repeat: coil 2 has no signal at all"),
     ({"not_for_training": " "}, "not_for_training: needs the reason in words"),
 ]
 
@@ -243,6 +245,22 @@ def test_a_header_is_checked_as_a_scan_is(saved: Path, changes: dict[str, Any], 
                 file[name] = value
     with pytest.raises(ScanError, match=message):
         read_header(saved)
+
+
+# an array of another shape or type is nothing that partitions are written of
+STREAMED = [pair for pair in BAD if not re.search(r"(kspace|repeat): needs|none empty", pair[1])]
+
+
+@pytest.mark.parametrize(("changes", "message"), STREAMED)
+def test_what_is_written_partition_by_partition_is_checked_as_a_scan_is(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    given = arrays(**changes)
+    streams = {name: np.moveaxis(given.pop(name), 1, 0) for name in ("kspace", "repeat") if name in given}
+    (tmp_path / "scan.h5").write_bytes(b"what was there")
+    with pytest.raises(ScanError, match=message):
+        write_partitions(tmp_path / "scan.h5", SHAPE, streams.pop("kspace"), **given, **streams)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("scan.h5", b"what was there")]
 
 
 @pytest.mark.parametrize("name", ["kspace", "repeat"])
