@@ -2,6 +2,7 @@
 
 import re
 import warnings
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import pytest
 from sn2nlib.errors import ScanError
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import save_scan
-from sn2nlib.scans.raw import inspect_raw, read_raw
-from sn2nlib.scans.scan import Scan
+from sn2nlib.scans.raw import convert_raw, inspect_raw, is_scan_file, read_raw
+from sn2nlib.scans.scan import Scan, load_scan
 
 # Mutants per file: 500 twix and 500 ISMRMRD headers of our own, 160 of the four measured files, which are larger: one
 # takes 60 ms of processor time, all of them 10 s; and 80 of a scan file and of a public layout.
@@ -80,12 +81,41 @@ def undamaged(content: bytes, folder: Path, *, coils: int, lines: int) -> Whole:
 
 
 def tried(hostile: Any, path: Path, whole: Whole) -> str:
-    """What inspecting and reading a file comes to."""
+    """What inspecting and reading a file comes to, and for every third one, told by its content, converting it."""
+    scans: list[Scan] = []
 
     def read(path: Path) -> str | None:
-        return disagreement(*read_with_words(path), whole)
+        scan, words = read_with_words(path)
+        scans.append(scan)
+        return disagreement(scan, words, whole)
 
-    return str(hostile.tried(path, (inspected, read), secrets=SECRETS))
+    def converted(path: Path) -> str | None:
+        return difference(path, scans[0] if scans else None)
+
+    reads = (inspected, read, converted) if zlib.crc32(path.read_bytes()) % 3 == 0 else (inspected, read)
+    return str(hostile.tried(path, reads, secrets=SECRETS))
+
+
+def difference(path: Path, scan: Scan | None) -> str | None:
+    """How the scan file made of a raw file differs from the scan that was read, None if that was refused."""
+    out = path.with_name(f"converted {path.stem}.h5")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if is_scan_file(path):
+            return None
+        try:
+            convert_raw(path, out)
+        except ScanError as error:
+            if out.exists() or scan is not None:
+                return f"read, but converting {'leaves a file' if out.exists() else 'is refused'}: {error}"
+            raise
+        made = load_scan(out)
+    out.unlink()
+    if scan is None:
+        return "converted, though reading is refused"
+    ours, theirs = vars(scan), vars(made)
+    differ = [name for name in ours if not np.array_equal(ours[name], theirs[name])]
+    return f"converting changes {', '.join(differ)}" if differ else None
 
 
 def inspected(path: Path) -> None:
@@ -329,6 +359,24 @@ def test_the_checks_can_fail(tmp_path: Path, raw: Any) -> None:
         assert "a matrix (kz, ky, kx) of" in str(disagreement(larger, words | {"the matrix is larger"}, whole))
         assert disagreement(larger, words | {f"a matrix of {larger.shape[axis]} is used"}, whole) is None
     assert "k-space" in str(disagreement(scan, words, replace(whole, coils=3)))
+
+
+def test_the_check_of_converting_can_fail(tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_file(raw, tmp_path, "MRD")
+    path, (scan, _) = tmp_path / "whole.raw", read_with_words(tmp_path / "whole.raw")
+    assert difference(path, scan) is None and not list(tmp_path.glob("converted*"))
+    assert difference(path, replace(scan, noise=None, voxel_size=(1.0, 1.0, 2.0))) == (
+        "converting changes voxel_size, noise"
+    )
+    assert difference(path, None) == "converted, though reading is refused"
+
+    def refused(*_: Path) -> None:
+        raise ScanError(f"{path}: is refused")
+
+    monkeypatch.setitem(globals(), "convert_raw", refused)
+    assert "read, but converting is refused" in str(difference(path, scan))
+    with pytest.raises(ScanError):
+        difference(path, None)
 
 
 def test_memory_that_runs_out_is_no_damaged_header(tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
