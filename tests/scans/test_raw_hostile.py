@@ -81,7 +81,7 @@ def undamaged(content: bytes, folder: Path, *, coils: int, lines: int) -> Whole:
 
 
 def tried(hostile: Any, path: Path, whole: Whole) -> str:
-    """What inspecting and reading a file comes to, and for every third one, told by its content, converting it."""
+    """What inspecting and reading a file comes to, and for every fifth one, told by its content, converting it."""
     scans: list[Scan] = []
 
     def read(path: Path) -> str | None:
@@ -92,7 +92,7 @@ def tried(hostile: Any, path: Path, whole: Whole) -> str:
     def converted(path: Path) -> str | None:
         return difference(path, scans[0] if scans else None)
 
-    reads = (inspected, read, converted) if zlib.crc32(path.read_bytes()) % 3 == 0 else (inspected, read)
+    reads = (inspected, read, converted) if zlib.crc32(path.read_bytes()) % 5 == 0 else (inspected, read)
     return str(hostile.tried(path, reads, secrets=SECRETS))
 
 
