@@ -23,6 +23,7 @@ from sn2nlib.scans.bart import load_bart, save_bart
 from sn2nlib.scans.export import export_scan, save_ismrmrd
 from sn2nlib.scans.heads import Head, centred_affine
 from sn2nlib.scans.raw import convert_raw, inspect_raw, read_raw
+from sn2nlib.scans.raw.report import RawReport
 from sn2nlib.scans.scan import Scan, load_scan, save_scan
 from sn2nlib.scans.sidecar import described, record_of
 
@@ -87,6 +88,16 @@ def test_there_and_back_through_ismrmrd_is_exact(tmp_path: Path, kind: str) -> N
     save_ismrmrd(scan, tmp_path / "scan.h5")
     assert_same(scan, read_raw(tmp_path / "scan.h5"))
     np.testing.assert_array_equal(scan.kspace, before)
+    assert_told(scan, inspect_raw(tmp_path / "scan.h5"))
+
+
+def assert_told(scan: Scan, report: RawReport) -> None:
+    """What inspecting the export says is what reading it gives."""
+    assert (report.values["acceleration (Ry, Rz)"], report.values["CAIPIRINHA shift"]) == (
+        scan.acceleration, scan.caipi_shift,
+    )  # fmt: skip
+    training = [told for told in report.cannot if told.startswith("training: ")]
+    assert training == ([] if scan.not_for_training is None else [f"training: {scan.not_for_training}"])
 
 
 def test_a_calibration_scan_off_the_lattice_comes_back_as_one(tmp_path: Path) -> None:

@@ -51,6 +51,11 @@ def test_the_brains_header_contradicts_itself(require: Any) -> None:
     assert report.values["readout oversampling"] == "1 (Meas.flReadoutOSFactor)"
 
 
+@pytest.mark.parametrize(("name", "line"), [(BRAIN, "XA"), (TWO_CHANNELS, "VE")])
+def test_the_software_of_the_scanner_is_told(require: Any, name: str, line: str) -> None:
+    assert inspect_raw(require("data", name)).values["format"] == f"Siemens twix ({line})"
+
+
 @pytest.mark.filterwarnings("default")
 def test_nothing_made_from_the_brain_tells_of_the_patient(
     require: Any, brain: tuple[Path, Scan], tmp_path: Path, capfd: pytest.CaptureFixture[str],

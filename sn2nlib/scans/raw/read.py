@@ -362,8 +362,12 @@ def _with_pair(source: RawSource, options: RawOptions) -> RawOptions:
 
 
 def _plan(source: RawSource, options: RawOptions) -> Plan:
-    """`make_plan`, and what the file's entry in ``layouts.yaml`` adds to it."""
+    """`make_plan`, and what the record of an exported file or the file's entry in ``layouts.yaml`` adds to it."""
     plan, variant = make_plan(source, options), source.header.variant
+    recorded = _recorded(source, plan, options)
+    if recorded:
+        reason = recorded.pop("not_for_training") or plan.not_for_training
+        plan = replace(plan, not_for_training=reason, **{name: recorded[name] for name in recorded if name != "info"})
     if variant is None:
         return plan
     does = [f"read as {variant.title}: signs, channel noise and axes already in image space set right"]
