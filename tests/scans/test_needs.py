@@ -4,6 +4,7 @@ import subprocess
 import sys
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,14 @@ from sn2nlib.recon import image_pair
 image_pair(sys.argv[1], memory_limit=0, scratch=sys.argv[2], noise_maps=False)
 print(*(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
 """  # getrusage would count what this process, which starts it, holds
+CONVERT = """
+import sys
+from pathlib import Path
+from sn2nlib.scans.raw import convert_raw, inspect_raw, read_raw
+for work, names in (inspect_raw, sys.argv[1:2]), (convert_raw, sys.argv[1:3]), (read_raw, sys.argv[1:2]):
+    work(*names)
+    print(*(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+"""
 
 
 def test_a_full_size_scan_fits_a_laptop_out_of_core(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,3 +62,16 @@ def test_out_of_core_takes_no_more_than_is_told(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", RECONSTRUCT, str(tmp_path / "scan.h5"), str(tmp_path)]
     peak = 2**10 * int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert 2**27 < peak < least_memory(shape, n_coils)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux alone tells the peak memory of a process")
+@pytest.mark.parametrize("kind", ["VD", "MRD"])
+def test_a_raw_file_is_converted_in_a_small_part_of_its_size(tmp_path: Path, raw: Any, kind: str) -> None:
+    """Beyond what inspecting takes, which maps the file and reads no samples; reading it at once takes all of it."""
+    shape = (16, 64, 64, 96)
+    kspace = np.random.default_rng(0).standard_normal((*shape, 2), np.float32).view(np.complex64)[..., 0]
+    path = raw.write(tmp_path / "scan", raw.File(raw.lines(kspace), shape[1:], centre=(32, 32), oversampling=1.0), kind)
+    command = [sys.executable, "-W", "ignore", "-c", CONVERT, str(path), str(tmp_path / "scan.h5")]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    inspected, converted, at_once = (2**10 * int(peak) for peak in told.split())
+    assert converted - inspected < kspace.nbytes / 3 < kspace.nbytes <= at_once - inspected
