@@ -27,7 +27,7 @@ from sn2nlib.scans.raw import is_scan_file, option_names, read_raw
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
-from .coarser import check_share, coarser_pair
+from .coarser import check_share, coarser_pair, coarser_shape
 from .slices import TrainingVolume, check_partitions, training_volume
 
 HALVES = ("half_a", "half_b", "variance")
@@ -133,7 +133,8 @@ def prepare_scans(
     ScanError, SamplingError, CalibrationError, OSError
         As `make_pair`.
     ImageError
-        If a share is out of range, or a scan whose repetitions are to be the halves has one partition.
+        If a share is out of range or too small for a scan, or a scan whose repetitions are to be the halves has one
+        partition.
     Stopped
         At Ctrl+C; what was stored in `folder` is found again.
     """
@@ -146,10 +147,10 @@ def prepare_scans(
     headers = [read_header(path) if is_scan_file(path) else None for path in paths]
     if reading and any(header is not None for header in headers):
         raise ScanError(f"{option_names(reading)}: for the scanner's files; a scan file holds what was chosen before")
-    for path, header in zip(paths, headers, strict=True):
+    for path, header, own in zip(paths, headers, shares, strict=True):
         if header is not None:
             with naming(path):
-                _check_repetitions(header, options)
+                _check_trainable(header, options, own)
     sizes = [_nbytes(header, own) for header, own in zip(headers, shares, strict=True) if header is not None]
     # how large a file of the scanner's becomes is known when it is read
     small = all(header is not None and fits_memory(header, limit) for header in headers)
@@ -268,7 +269,7 @@ def _stored(
     with naming(path):
         if header is None or fits_memory(header, limit):
             scan = read_raw(path, largest=largest_kspace(limit), **reading)
-            _check_repetitions(scan, options)
+            _check_trainable(scan, options, coarser)
             pair = make_pair(scan, **options)
             del scan  # frees the memory that the arrays of the volume take
         else:
@@ -279,10 +280,12 @@ def _stored(
     return load_volume(target, pairing=options.get("pairing", "kz"))
 
 
-def _check_repetitions(scan: Scan | ScanHeader, options: Mapping[str, Any]) -> None:
-    """Refuse two repetitions of one partition before they are reconstructed: the halves they make teach nothing."""
+def _check_trainable(scan: Scan | ScanHeader, options: Mapping[str, Any], coarser: Sequence[float]) -> None:
+    """Refuse before it is reconstructed what teaches nothing: two repetitions of one partition, copies too coarse."""
     if options.get("pairing") == "repetitions":
         check_partitions(scan.shape[0])
+    for share in coarser:
+        coarser_shape(scan.shape, share)
 
 
 def _nbytes(header: ScanHeader, coarser: Sequence[float]) -> int:
