@@ -265,12 +265,6 @@ def test_train_from_a_model_with_coarser_copies_and_extra_noise(
 
 def test_windows_that_are_smaller_than_asked_for_are_told(folder: Path, tmp_path: Path, capsys: Any) -> None:
     size = ("--width", 2, "--depth", 1, "--batch", 1, "--steps", 1)
-    for share, advice in ((0.05, "take 0.17 or more"), (0.16, "take 0.17 or more")):
-        for memory in ((), ("--memory", 0)):
-            out = tmp_path / "none"
-            told = refused(1, capsys, "train", folder / "scan.h5", "--out", out, "--coarser", share, *size, *memory)
-            assert f"scan.h5: a share of {share} of k-space (--coarser) leaves " in told and advice in told
-            assert not out.exists()
     for name, options, told in (
         (
             "whole",
@@ -285,6 +279,21 @@ def test_windows_that_are_smaller_than_asked_for_are_told(folder: Path, tmp_path
         assert sn2n("train", folder / "scan.h5", "--out", tmp_path / name, *options, *size) == 0
         said = capsys.readouterr().out
         assert said.startswith(told) and ("Windows" in said) == bool(told)
+
+
+@pytest.mark.parametrize("memory", [(), ("--memory", 0)])
+def test_copies_too_coarse_to_learn_from_are_refused(
+    folder: Path, tmp_path: Path, capsys: Any, memory: Sequence[object]
+) -> None:
+    pytest.importorskip("ismrmrd")
+    other, out = tmp_path / "scan.mrd", tmp_path / "model"
+    assert sn2n("export", folder / "scan.h5", other) == 0
+    for scan in (folder / "scan.h5", other):
+        for share, left in ((0.05, "2 × 2 × 2"), (0.16, "6 × 8 × 8")):
+            told = refused(1, capsys, "train", scan, "--out", out, "--coarser", share, *memory)
+            assert told.startswith(f"sn2n: {scan}: a share of {share} of k-space (--coarser) leaves {left} of the 40 ×")
+            assert told.endswith("learns from 7 × 8 × 8 or more; take 0.17 or more\n")
+    assert not out.exists()
 
 
 def test_what_is_not_there_is_told(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import gzip
 import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -278,6 +278,43 @@ def write_image(
     with atomic_write(path) as temporary:
         # without a time stamp, so that equal images are equal files
         temporary.write_bytes(gzip.compress(content, 4, mtime=0) if path.suffix == ".gz" else content)
+
+
+def write_relaid(
+    volume: np.ndarray,
+    path: str | os.PathLike[str],
+    *,
+    geometry: Geometry,
+    affine: np.ndarray,
+    overwrite: bool = False,
+) -> None:
+    """Write an image of `read_image` with another affine: voxels, number format and description stay as they are.
+
+    Parameters
+    ----------
+    volume, geometry
+        From `read_image`.
+    path
+        Ends in .nii or .nii.gz.
+    affine : (4, 4)
+        RAS+ mm of the volume stored as (x, y, z), as `geometry.affine` is.
+    overwrite
+        Replace a file that exists.
+
+    Raises
+    ------
+    FileExistsError, ImageError, OSError
+        As `write_image`.
+    """
+    told = geometry.header["descrip"].item().decode("ascii", "replace") if geometry.partitions else ""
+    if geometry.partitions:
+        write_image(volume, path, affine=affine, description=told, overwrite=overwrite)
+        return
+    header = geometry.header.copy()
+    stored = affine @ np.linalg.inv(geometry.affine) @ header.get_best_affine()
+    header.set_qform(stored, code="scanner")
+    header.set_sform(stored, code="scanner")
+    write_image(volume, path, like=replace(geometry, header=header), overwrite=overwrite)
 
 
 def is_image_name(path: str | os.PathLike[str]) -> bool:
