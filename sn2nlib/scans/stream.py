@@ -19,6 +19,7 @@ from sn2nlib.scans.scan import (
     OPTIONAL,
     Scan,
     check_acquired,
+    check_noise,
     check_space,
     checked_attributes,
     opened_scan,
@@ -83,7 +84,7 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
         kspace, mask = file["kspace"], file["mask"][()].astype(bool)
         noise = file["noise"][()] if "noise" in file else None
         attributes, doubts = checked_attributes(file, mask, noise)
-        _check_noise(noise)
+        check_noise(noise)
         return ScanHeader(
             path=Path(path),
             version=int(file.attrs["version"]),
@@ -215,7 +216,7 @@ def _write(
         for name in streams:
             file.create_dataset(name, shape, np.complex64)
         checked_attributes(file, header["mask"], header.get("noise"))
-        _check_noise(header.get("noise"))
+        check_noise(header.get("noise"))
         if header.get("acs") is not None:
             _finite(header["acs"], "acs")
         for name, stream in streams.items():
@@ -235,11 +236,6 @@ def _announce(descriptor: int, dataset: h5py.Dataset, kz: int) -> None:
     with suppress(OSError):  # advice only: a file system without it is read all the same
         for coil in range(n_coils):
             os.posix_fadvise(descriptor, start + (coil * nz + kz) * plane, plane, os.POSIX_FADV_WILLNEED)
-
-
-def _check_noise(noise: np.ndarray | None) -> None:
-    if noise is not None and not np.isfinite(noise).all():
-        raise ScanError("noise: the noise scan holds NaN or Inf")
 
 
 def _check_partition(samples: np.ndarray, mask: np.ndarray, name: str, has_signal: np.ndarray) -> None:
