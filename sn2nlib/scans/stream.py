@@ -211,8 +211,9 @@ def _write(
         for name in ("noise", "acs"):
             if header.get(name) is not None:
                 file[name] = header[name]
-        streams = {"kspace": partitions, "repeat": header.get("repeat")}
-        streams = {name: stream for name, stream in streams.items() if stream is not None}
+        streams = {"kspace": partitions}
+        if header.get("repeat") is not None:
+            streams["repeat"] = header["repeat"]
         for name in streams:
             file.create_dataset(name, shape, np.complex64)
         checked_attributes(file, header["mask"], header.get("noise"))
