@@ -1,4 +1,4 @@
-"""What the benchmark of the full size measures beside the reconstruction, and what its verdicts say."""
+"""What the benchmarks measure: of the full size beside the reconstruction, with its verdicts; of raw files."""
 
 import importlib.util
 from pathlib import Path
@@ -8,20 +8,25 @@ import numpy as np
 import pytest
 
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans import Scan, save_scan
+from sn2nlib.scans import Scan, load_scan, save_scan
+from sn2nlib.scans.raw import inspect_raw, read_raw
 
-FULL_SIZE = Path(__file__).resolve().parents[1] / "benchmarks" / "full_size.py"
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 REACHED = {"peak GiB": 6.3, "seconds": 54.0, "ratio": 2.4}
 
 
-@pytest.fixture(scope="module")
-def full_size() -> Any:
-    """The script as a module."""
-    spec = importlib.util.spec_from_file_location("full_size", FULL_SIZE)
+def script(name: str) -> Any:
+    """A benchmark as a module."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def full_size() -> Any:
+    return script("full_size")
 
 
 def noise(shape: tuple[int, int, int], seed: int) -> np.ndarray:
@@ -93,3 +98,20 @@ def test_every_goal_has_its_verdict(full_size: Any, missed: str, capsys: pytest.
     for line in lines:
         assert ("MISSED" in line) == line.startswith(missed) and ("reached" in line) != line.startswith(missed)
     assert "seconds of bare reading + transforms + matrix products" in lines[2]
+
+
+@pytest.mark.filterwarnings("ignore:.*left and right follow Siemens")
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux alone tells the peak memory of a process")
+@pytest.mark.parametrize("kind", ["twix", "ISMRMRD"])
+def test_raw_files_are_made_measured_and_converted(tmp_path: Path, kind: str) -> None:
+    benchmark, shape = script("raw"), (2, 3, 8, 16)
+    benchmark.MAKERS[kind](tmp_path / "file.raw", shape)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.raw"]
+    told = inspect_raw(tmp_path / "file.raw").values
+    assert kind in told["format"] and told["lines"] == "24 image"
+    expected = np.stack(list(benchmark.partitions(shape)), axis=1)
+    np.testing.assert_array_equal(read_raw(tmp_path / "file.raw", remove_oversampling=False).kspace, expected)
+    for work in (benchmark.inspect, benchmark.convert):
+        found = benchmark.measured(work, tmp_path / "file.raw")
+        assert found["seconds"] > 0 and found["peak"] >= found["before"] > 20 and found["own"] > 20
+    assert load_scan(tmp_path / "converted.h5").mask.all()
