@@ -147,7 +147,8 @@ def image_pair(
     n_coils = header.n_coils if prepare.compression is None else prepare.compression.n_virtual
     warn_if_folded(header.acceleration, n_coils)
     limit = default_limit() if memory_limit is None else memory_limit
-    with Workspace(max(0, limit - least_memory(header.shape, header.n_coils, n_coils)), scratch) as space:
+    least = least_memory(header.shape, header.n_coils, n_coils, window=window)
+    with Workspace(max(0, limit - least), scratch) as space:
         job = _Job(header, prepare, n_coils, kernel[0] if header.shape[2] > 1 else 1, space, progress)
         samples, acs = job.samples("kspace")
         half_acceleration = masks[2] if masks else header.acceleration
