@@ -527,6 +527,15 @@ def test_forms_that_are_known_but_not_read(tmp_path: Path, content: bytes, kind:
     assert kind in report.values["format"] and advice in report.cannot[0]
 
 
+def test_the_samples_of_a_file_are_checked_once(tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass over all of k-space, which takes its time of a large scan."""
+    path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples(SHAPE)), SHAPE[1:], centre=(2, 5)), "MRD")
+    checked: list[Scan] = []
+    monkeypatch.setattr("sn2nlib.scans.scan._check_values", checked.append)
+    read_raw(path)
+    assert len(checked) == 1
+
+
 def test_an_hdf5_file_of_another_layout(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["pictures"] = np.zeros(3)

@@ -81,7 +81,10 @@ def read_extra(file: h5py.File, name: str) -> np.ndarray:
     """A further array of the file, complex64."""
     if stored_kind(file[name].dtype) != "c":
         raise ScanError(f"{name}: needs complex numbers, holds {file[name].dtype}")
-    return _complex(file[name][()])
+    extra = np.empty(file[name].shape, np.complex64)
+    for row in np.ndindex(extra.shape[:1]):  # one by one, so that no second copy is needed
+        extra[row] = _complex(file[name][row])
+    return extra
 
 
 def read_mask(file: h5py.File, layout: Layout, kspace: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@
    that it is unknown.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,15 +77,6 @@ def almost_known(path: str | os.PathLike[str]) -> str | None:
     return f"missing is {' or '.join(told)}, see data_manifest/README.md" if told else None
 
 
-def kspace_bytes(path: str | os.PathLike[str], layout: Layout | None = None) -> int:
-    """Bytes that the k-space of `read_layout` takes; no samples are read."""
-    path = Path(path)
-    layout = _chosen(path, layout)
-    with _opened(path) as file:
-        _check(file, layout, path)
-        return 8 * int(np.prod(target_shape(file, layout)))
-
-
 @dataclass(frozen=True)
 class LayoutOptions:
     """What the user gives or switches for a file of a public layout; see `read_raw`."""
@@ -133,6 +125,18 @@ class LayoutFacts:
     doubts: tuple[str, ...]
 
 
+def needed_bytes(
+    path: str | os.PathLike[str], layout: Layout | None = None, options: LayoutOptions | None = None
+) -> int:
+    """Bytes that the arrays of `read_layout` take, k-space and all others; no samples are read."""
+    path, options = Path(path), options or LayoutOptions()
+    layout = _chosen(path, layout)
+    with _opened(path) as file:
+        _check(file, layout, path)
+        extras = (file[layout.extras[name]].size for name in _extras(file, layout, options))
+        return 8 * (math.prod(target_shape(file, layout)) + sum(size or 0 for size in extras))
+
+
 def read_layout(
     path: str | os.PathLike[str], layout: Layout | None = None, options: LayoutOptions | None = None
 ) -> Scan:
@@ -171,7 +175,8 @@ def read_layout(
         kspace = read_samples(file, layout)
         kspace, mask = arranged(kspace, read_mask(file, layout, kspace), layout)
         to_kspace(kspace, layout)
-        kspace *= mask[:, :, None]
+        if "collected" in layout.sampled:  # what a filter left beyond; other samples off the mask are refused
+            kspace *= mask[:, :, None]
         names = _extras(file, layout, options)
         arrays: dict[str, Any] = {name: read_extra(file, layout.extras[name]) for name in names}
         sampling, doubts = _sampling(file, layout, mask)

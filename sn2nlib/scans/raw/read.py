@@ -123,7 +123,8 @@ def read_raw(
         needed = 8 * plan.readout.coils * int(np.prod(plan.shape)) * copies
         _check_largest(needed, largest, at_once=source.header.variant is not None)
         scan = _as_variant(assemble(source, plan), source, options)
-        scan = replace(scan, **_recorded(source, plan, options))
+        if recorded := _recorded(source, plan, options):
+            scan = replace(scan, **recorded)
     _warn(path, plan)
     return scan
 
@@ -263,7 +264,8 @@ def _of_layout(options: RawOptions) -> layouts.LayoutOptions:
 def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
     layout = layouts.find_layout(path)
     with naming(path):
-        _check_largest(layouts.kspace_bytes(path, layout), largest, at_once=True)
+        needed = layouts.needed_bytes(path, layout, _of_layout(options))
+        _check_largest(needed, largest, at_once=True)
     scan = layouts.read_layout(path, layout, _of_layout(options))
     if "unknown" in scan.info["geometry"]:
         warnings.warn(
