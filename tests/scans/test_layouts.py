@@ -319,9 +319,12 @@ def with_nan() -> np.ndarray:
         ({"voxel_size": (1.0, 2.0)}, "the attribute voxel_size must say"),
         ({"acceleration": (3, 1)}, "mask: .*R = 3×1"),
         ({"acceleration": (2,)}, "acceleration: needs"),
-        ({"acceleration": "fast"}, "the attribute acceleration cannot be understood"),
+        ({"acceleration": "DOE"}, "the attribute acceleration cannot be understood"),
         ({"affine": np.eye(3)}, "affine: needs a finite 4×4"),
-        ({"affine": "up"}, "the attribute affine cannot be understood"),
+        ({"affine": "of DOE, JANE"}, "the attribute affine cannot be understood"),
+        ({"voxel_size": ["DOE", "JANE", "DOE"]}, "the file is damaged or incomplete"),
+        ({"kspace": np.zeros(SHAPE, [("DOE", "f4"), ("JANE", "f4"), ("age", "f4")])}, "kspace holds a compound, not co"),
+        ({"noise": np.zeros((3, 7), [("DOE", "i4"), ("JANE", "i4")])}, "noise: needs complex .*, holds a compound"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -329,7 +332,7 @@ def test_what_does_not_fit_is_said_in_one_sentence(tmp_path: Path, changes: dict
     path = write(tmp_path / "bad.h5", datasets, **attributes)
     with pytest.raises(ScanError, match=rf"bad\.h5: .*{message}") as caught:
         read_layout(path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and not any(name in str(caught.value) for name in ("DOE", "JANE"))
 
 
 def test_files_of_no_layout(tmp_path: Path) -> None:

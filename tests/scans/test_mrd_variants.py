@@ -130,8 +130,10 @@ def test_noise_sds_and_signs_are_checked() -> None:
     for sd in (np.ones(3), np.array([1.0, 0.0]), np.array([1.0, np.nan])):
         with pytest.raises(ScanError, match="rec_std: needs a noise SD above 0 for each of the 2 channels"):
             apply_variant(variant, stored, mask, parameters={}, noise_sd=sd)
-    with pytest.raises(ScanError, match="ChopY must be a whole number"):
-        apply_variant(variant, stored, mask, parameters={"ChopY": "yes"})
+    for value in ("DOE, JANE", float("inf"), None):
+        with pytest.raises(ScanError, match="ChopY must be a whole number") as caught:
+            apply_variant(variant, stored, mask, parameters={"ChopY": value})
+        assert "DOE" not in str(caught.value)
     _, reason = apply_variant(LAYOUTS["mridata-stanford-2d-fse"], stored, mask, parameters={})
     assert "one partition" in str(reason)
 

@@ -8,6 +8,7 @@ import numpy as np
 from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft
 from sn2nlib.scans.raw.layout_table import AXES, Layout
+from sn2nlib.scans.scan import type_told
 
 
 def target_shape(file: h5py.File, layout: Layout) -> tuple[int, ...]:
@@ -80,7 +81,7 @@ def _complex(array: np.ndarray) -> np.ndarray:
 def read_extra(file: h5py.File, name: str) -> np.ndarray:
     """A further array of the file, complex64."""
     if stored_kind(file[name].dtype) != "c":
-        raise ScanError(f"{name}: needs complex numbers, holds {file[name].dtype}")
+        raise ScanError(f"{name}: needs complex numbers, holds {type_told(file[name].dtype)}")
     extra = np.empty(file[name].shape, np.complex64)
     for row in np.ndindex(extra.shape[:1]):  # one by one, so that no second copy is needed
         extra[row] = _complex(file[name][row])

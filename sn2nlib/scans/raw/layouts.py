@@ -37,7 +37,7 @@ from sn2nlib.scans.raw.layout_samples import (
 )
 from sn2nlib.scans.raw.layout_table import Layout, load_layouts
 from sn2nlib.scans.raw.lines import Lengths, believable
-from sn2nlib.scans.scan import FORMAT, ONE_PARTITION, Scan, check_stored, settle_lattice, tell_doubts
+from sn2nlib.scans.scan import FORMAT, ONE_PARTITION, Scan, check_stored, settle_lattice, tell_doubts, type_told
 
 
 def find_layout(path: str | os.PathLike[str]) -> Layout | None:
@@ -123,6 +123,14 @@ class LayoutFacts:
     acs_size: tuple[int, int] | None
     has_repeat: bool
     doubts: tuple[str, ...]
+
+
+def names_told(file: h5py.File) -> str:
+    """What lies at the root of a file: the names that layouts know, and how many others, which may tell much."""
+    known = {name for layout in _of_hdf5() for name in layout.recognise["datasets"]}
+    others = len(set(file) - known)
+    told = [", ".join(sorted(known & set(file))), f"{others} of no known name" if others else ""]
+    return " and ".join(part for part in told if part) or "nothing"
 
 
 def needed_bytes(
@@ -252,8 +260,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             raise
         except MemoryError:
             raise
-        except Exception as error:  # h5py raises many kinds for damaged files
-            raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy it once more") from error
+        except Exception:  # h5py raises many kinds for damaged files; what they say may quote the file
+            raise ScanError(f"{path}: the file is damaged or incomplete; copy it once more") from None
 
 
 def _misfit(file: h5py.File, layout: Layout) -> str | None:
@@ -266,7 +274,8 @@ def _misfit(file: h5py.File, layout: Layout) -> str | None:
         if len(shape) != wanted.get("ndim", len(shape)):
             return f"{name} has shape {shape}, not {wanted['ndim']} axes"
         if kind != wanted.get("kind", kind):
-            return f"{name} holds {dataset.dtype}, not {'complex' if wanted['kind'] == 'c' else 'real'} numbers"
+            needed = "complex" if wanted["kind"] == "c" else "real"
+            return f"{name} holds {type_told(dataset.dtype)}, not {needed} numbers"
         if any(n is not None and n != size for n, size in zip(wanted.get("shape", shape), shape, strict=True)):
             return f"{name} has shape {shape}, not {wanted['shape']}"
         if any(size % n for n, size in zip(wanted.get("multiple", [1] * len(shape)), shape, strict=True)):
@@ -385,5 +394,5 @@ def _attribute(file: h5py.File, layout: Layout, name: str, convert: Any) -> Any:
         return None
     try:
         return convert(file.attrs[stored])
-    except (TypeError, ValueError) as error:
-        raise ScanError(f"the attribute {stored} cannot be understood: {error}") from error
+    except (TypeError, ValueError, OverflowError):  # what they say may quote the file
+        raise ScanError(f"the attribute {stored} cannot be understood, see data_manifest/README.md") from None

@@ -345,7 +345,7 @@ def _hdf5_kind(path: Path, head: bytes) -> str:
                 return FORMAT
             if mrd.find_group(file) is not None:
                 return "ismrmrd"
-            present = ", ".join(sorted(file)[:8]) or "nothing"
+            present = layouts.names_told(file)
     except MemoryError:
         raise
     except Exception:  # h5py raises many kinds for damaged files
