@@ -20,6 +20,7 @@ from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write, check_absent
 from sn2nlib.sampling import Mask, find_lattice, without_gaps
 from sn2nlib.scans.info import check_info
+from sn2nlib.scans.proportion import believable
 
 FORMAT = "sn2n-scan"
 ONE_PARTITION = "one partition: a 2D scan is neither split into halves nor trained on"  # in files too
@@ -346,7 +347,7 @@ def opened_scan(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         ) from error
     with file:
         try:
-            _check_format(file)
+            _check_format(file, path)
             yield file
         except ScanError as error:
             raise ScanError(f"{path}: {error}") from error
@@ -356,7 +357,26 @@ def opened_scan(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
             raise ScanError(f"{path}: the file is damaged or incomplete; copy it once more") from None
 
 
-def check_stored(dataset: h5py.Dataset, name: str) -> None:
+def check_stored(arrays: Mapping[str, h5py.Dataset], path: Path) -> None:
+    """Raise ScanError if arrays of a file cannot be as large as their shapes say: before anything is allocated.
+
+    Parameters
+    ----------
+    arrays
+        By their names in the message.
+    path
+        Of the file: one far smaller than what its arrays take, since they were never written, is refused too.
+    """
+    for name, array in arrays.items():
+        check_size(array, name)
+    needed, there = sum((array.size or 0) * array.dtype.itemsize for array in arrays.values()), path.stat().st_size
+    if not believable(needed, there):
+        raise ScanError(
+            f"claims {needed / 2**20:.0f} MiB of samples in a file of {there / 2**20:.1f} MiB: the file is damaged"
+        )
+
+
+def check_size(dataset: h5py.Dataset, name: str) -> None:
     """Raise ScanError if the file holds more or less of an array than its shape says: one of the two is damaged.
 
     Nothing can be said of arrays that were never written, or lie in another file, and of texts.
@@ -375,7 +395,7 @@ def check_stored(dataset: h5py.Dataset, name: str) -> None:
         raise ScanError(f"{name}: its shape {shape} does not fit what is stored of it: the file is damaged")
 
 
-def _check_format(file: h5py.File) -> None:
+def _check_format(file: h5py.File, path: Path) -> None:
     ours = file.attrs.get("format") == FORMAT
     if ours and (version := int(file.attrs.get("version", 0))) > FORMAT_VERSION:  # whatever else it may lack
         raise ScanError(
@@ -386,6 +406,5 @@ def _check_format(file: h5py.File) -> None:
     if not ours or needed or lacking:
         missing = ", ".join(sorted(needed | lacking)) or f"the attribute format = {FORMAT}"
         raise ScanError(f"an HDF5 file, but not a scan of this package; it lacks {missing}")
-    for name in ("kspace", "mask", *OPTIONAL):
-        if isinstance(file.get(name), h5py.Dataset):
-            check_stored(file[name], name)
+    present = {name: file.get(name) for name in ("kspace", "mask", *OPTIONAL)}
+    check_stored({name: array for name, array in present.items() if isinstance(array, h5py.Dataset)}, path)

@@ -230,6 +230,27 @@ def test_a_heap_of_texts_that_has_no_end(tmp_path: Path, raw: Any, hostile: Any,
     assert "the HDF5 file is damaged or incomplete" in outcomes["no end"]
 
 
+@pytest.mark.parametrize("chunks", [None, 64])
+def test_a_small_scan_file_that_claims_to_be_huge(tmp_path: Path, hostile: Any, chunks: int | None) -> None:
+    """Arrays of 4 GiB or more that were never written, in one piece or in pieces, are refused before they are read."""
+    content, whole, _ = own_array(tmp_path, "scan file")
+    huge = {"kspace": (4, 16, 1024, 8192), "mask": (2**16, 2**16), "noise": (4, 2**27), "acs": (4, 16, 1024, 8192),
+            "repeat": (4, 16, 1024, 8192)}  # fmt: skip
+    mutants = {}
+    for name, shape in huge.items():
+        (tmp_path / "bomb.h5").write_bytes(content)
+        with h5py.File(tmp_path / "bomb.h5", "a") as file:
+            kind = file[name].dtype
+            del file[name]
+            pieces = None if chunks is None else tuple(min(n, chunks) for n in shape)
+            file.create_dataset(name, shape, kind, chunks=pieces)
+        mutants[name] = (tmp_path / "bomb.h5").read_bytes()
+    assert max(map(len, mutants.values())) < 2**20
+    outcomes = check(hostile, iter(mutants.items()), tmp_path, whole)
+    assert set(outcomes) == set(huge)
+    assert all(re.search(r"claims 4\d{3} MiB of samples in a file of 0\.\d MiB", said) for said in outcomes.values())
+
+
 def test_a_field_whose_name_is_damaged(tmp_path: Path, raw: Any) -> None:
     """Of every field of an acquisition header: refused in words, or not needed."""
     content, whole = own_file(raw, tmp_path, "MRD")

@@ -244,7 +244,8 @@ def test_arrays_that_do_not_fit_are_refused(changes: dict[str, Any], message: st
 
 
 # values that a header does not hold, and a mask whose type does not matter there
-VALUES = ("kspace: coil", "kspace: holds", "acs: coil", "repeat: coil", "repeat: holds", "float64", "needs the reason", "info: ")
+VALUES = ("kspace: coil", "kspace: holds", "acs: coil", "repeat: coil", "repeat: holds", "float64", "needs the reason",
+          "info: ")  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "message"), [pair for pair in BAD if not any(v in pair[1] for v in VALUES)])

@@ -36,7 +36,7 @@ from sn2nlib.scans.raw.layout_samples import (
     to_kspace,
 )
 from sn2nlib.scans.raw.layout_table import Layout, load_layouts
-from sn2nlib.scans.raw.lines import Lengths, believable
+from sn2nlib.scans.raw.lines import Lengths
 from sn2nlib.scans.scan import FORMAT, ONE_PARTITION, Scan, check_stored, settle_lattice, tell_doubts, type_told
 
 
@@ -293,13 +293,8 @@ def _check(file: h5py.File, layout: Layout, path: Path) -> None:
         raise ScanError(f"the k-space is empty: (coil, kz, ky, kx) = {shape}")
     optional = [name for name in (layout.sampled.get("dataset"), *layout.extras.values()) if name is not None]
     present = [file[name] for name in dict.fromkeys([*layout.recognise["datasets"], *optional]) if name in file]
-    arrays = [dataset for dataset in present if isinstance(dataset, h5py.Dataset) and dataset.shape]
-    for array in arrays:
-        check_stored(array, array.name.lstrip("/"))
-    needed = sum(array.size * array.dtype.itemsize for array in arrays)
-    if not believable(needed, path.stat().st_size):
-        there = path.stat().st_size / 2**20
-        raise ScanError(f"claims {needed / 2**20:.0f} MiB of samples in a file of {there:.1f} MiB: damaged")
+    arrays = {dataset.name.lstrip("/"): dataset for dataset in present if isinstance(dataset, h5py.Dataset)}
+    check_stored(arrays, path)
 
 
 def _extras(file: h5py.File, layout: Layout, options: LayoutOptions) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
+from sn2nlib.scans.proportion import believable
 from sn2nlib.scans.raw.heaps import check_heaps, heap_of
 from sn2nlib.scans.raw.lines import (
     ACS,
@@ -28,12 +29,11 @@ from sn2nlib.scans.raw.lines import (
     RawHeader,
     RawSource,
     Sizes,
-    believable,
     two_roles,
 )
 from sn2nlib.scans.raw.mrd_heads import read_heads
 from sn2nlib.scans.raw.mrd_variants import mrd_variant, user_parameters
-from sn2nlib.scans.scan import check_stored
+from sn2nlib.scans.scan import check_size
 from sn2nlib.scans.sidecar import described, record_of
 from sn2nlib.scans.silence import silenced
 
@@ -140,7 +140,7 @@ def _heads(data: h5py.Dataset) -> np.ndarray:
     needed = data.shape[0] * data.dtype["head"].itemsize
     if data.shape[0] > 2**24 or not believable(needed, Path(data.file.filename).stat().st_size):
         raise ScanError(f"the file declares {data.shape[0]} acquisitions: it is damaged")
-    check_stored(data, "the table of acquisitions")
+    check_size(data, "the table of acquisitions")
     heads = read_heads(data)
     fields = {"flags", "idx", "position", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref",
               "trajectory_dimensions", *_COPIED.values()}  # fmt: skip
