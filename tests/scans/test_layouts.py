@@ -15,7 +15,7 @@ from sn2nlib.fourier import fft, ifft
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.raw.layout_table import load_layouts
-from sn2nlib.scans.raw.layouts import LayoutOptions, find_layout, inspect_layout, read_layout, why_unknown
+from sn2nlib.scans.raw.layouts import LayoutOptions, find_layout, inspect_layout, needed_bytes, read_layout, why_unknown
 from sn2nlib.scans.scan import Scan, save_scan
 
 SHAPE = (3, 12, 22, 14)  # (coil, z, y, x)
@@ -94,13 +94,19 @@ def test_what_a_filter_left_beyond_the_collected_share_is_not_sampled_either(tmp
 
 
 def header_xml(
-    *, fov: tuple[float, ...] = (280, 308, 4.5), matrix: tuple[int, ...] = (14, 22, 1)
-) -> bytes:
-    space = "".join(
-        f"<{tag}><x>{x}</x><y>{y}</y><z>{z}</z></{tag}>"
-        for tag, (x, y, z) in (("matrixSize", matrix), ("fieldOfView_mm", fov))
-    )
-    body = f"<encoding><encodedSpace>{space}</encodedSpace></encoding>"
+    *, fov: tuple[Any, ...] = (280, 308, 4.5), matrix: tuple[Any, ...] = (14, 22, 1),
+    recon: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None,
+) -> bytes:  # fmt: skip
+    """Field of view and matrix (x, y, z) as encoded, and as reconstructed if given."""
+    body = ""
+    for name, sizes in (("encodedSpace", (fov, matrix)), ("reconSpace", recon)):
+        if sizes is not None:
+            space = "".join(
+                f"<{tag}><x>{x}</x><y>{y}</y><z>{z}</z></{tag}>"
+                for tag, (x, y, z) in zip(("fieldOfView_mm", "matrixSize"), sizes, strict=True)
+            )
+            body += f"<{name}>{space}</{name}>"
+    body = f"<encoding>{body}</encoding>"
     return f'<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">{body}</ismrmrdHeader>'.encode()
 
 
@@ -127,6 +133,92 @@ def test_fastmri_slices_are_read_for_denoising_and_barred_from_training(tmp_path
     facts = inspect_layout(path)
     assert facts.not_for_training == scan.not_for_training and facts.shape == (12, 22, 14) and facts.n_coils == 3
     assert "secret" not in f"{facts}{inspect_raw(path)}"
+
+
+def oversampled(images: np.ndarray) -> np.ndarray:
+    """Images with as much air along the readout as object, as the receiver measures them."""
+    nx = images.shape[-1]
+    noise = np.random.default_rng(5).standard_normal((*images.shape[:3], 2 * nx, 2)).view(complex)[..., 0]
+    wide = (0.02 * noise).astype(np.complex64)
+    wide[..., nx - nx // 2 : 2 * nx - nx // 2] = images  # the centre n // 2 stays the centre
+    return wide
+
+
+@pytest.mark.parametrize("nx", [14, 9])
+def test_readout_oversampling_of_fastmri_slices_is_removed(tmp_path: Path, nx: int) -> None:
+    images, line = coil_images((3, 6, 22, nx)), lattice_mask((1, 22), acceleration=(2, 1), acs=4)[0]
+    wide = oversampled(images)
+    xml = header_xml(
+        fov=(40 * nx, 308, 4.5), matrix=(2 * nx, 22, 1), recon=((20 * nx, 280, 4.5), (nx, 20, 1))
+    )  # fmt: skip
+    path = write(tmp_path / "file.h5", {"kspace": slices(wide) * line, "ismrmrd_header": xml})
+    scan = read_raw_quietly(path)
+    assert scan.shape == (6, 22, nx) and scan.voxel_size == (4.5, 14.0, 20.0)  # 20 mm × nx, not twice as far
+    np.testing.assert_allclose(scan.kspace, fft(images) * line[:, None], atol=2e-5)
+    assert not scan.kspace[:, :, ~line].any()
+    told = f"readout oversampling 2 (from encodedSpace and reconSpace) removed: {2 * nx} → {nx} samples"
+    assert scan.info["done"] == [told]
+    report = inspect_raw(path)
+    assert told in report.does and report.values["matrix (kz, ky, kx)"] == (6, 22, nx)
+    assert report.values["field of view (z, y, x) mm"] == (27.0, 308.0, 20.0 * nx)
+    assert report.values["readout oversampling"] == "2 (encodedSpace and reconSpace)"
+    np.testing.assert_array_equal(inspect_layout(path).mask, scan.mask)
+    assert needed_bytes(path) == scan.kspace.nbytes
+
+    kept = read_raw_quietly(path, remove_oversampling=False)
+    np.testing.assert_allclose(kept.kspace, fft(wide) * line[:, None], atol=2e-5)
+    assert kept.voxel_size == scan.voxel_size and kept.info["done"] == []
+    report = inspect_raw(path, remove_oversampling=False)
+    assert report.values["matrix (kz, ky, kx)"] == kept.shape and told not in report.does
+    assert report.values["field of view (z, y, x) mm"] == (27.0, 308.0, 40.0 * nx)
+    assert needed_bytes(path, options=LayoutOptions(remove_oversampling=False)) == kept.kspace.nbytes
+
+
+def read_raw_quietly(path: Path, **options: Any) -> Scan:
+    """Without the warning of the unknown geometry, and with all others."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not say how the image lies")
+        return read_raw(path, **options)
+
+
+def test_keeping_an_oversampling_that_no_header_can_declare_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "plain.h5", *plain()[:1], **plain()[1])
+    for read in (read_raw, inspect_raw):
+        with pytest.raises(ChoiceError, match=r"plain\.h5: --keep-oversampling: for twix and ISMRMRD files"):
+            read(path, remove_oversampling=False)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "recon", "n", "value", "doubt"),
+    [
+        (14, None, 14, "1 (the header has no reconSpace)", None),
+        (14, (280, 14), 14, "1 (encodedSpace and reconSpace)", None),
+        (28, (140, 14), 14, "1 (removed before)", None),
+        (14, ("", ""), 14, "1 (encodedSpace and reconSpace)", "the header lacks a field of view along the readout"),
+        (14, ("DOE", "JANE"), 14, "1 (encodedSpace and reconSpace)", "the header lacks a field of view along"),
+        (14, (140, 14), 7, "2 (encodedSpace and reconSpace)", "2 in the field of view, 1 in the matrix"),
+        (40, (140, 20), 14, "1 (ignored)", "the header declares 40 samples per line, the k-space holds 14"),
+        (14, (560, 28), 14, "1 (encodedSpace and reconSpace)", "declares a readout oversampling of 0.5: ignored"),
+        (14, (1, 7), 14, "1 (encodedSpace and reconSpace)", "declares a readout oversampling of 280: ignored"),
+    ],
+)
+def test_what_headers_say_about_the_readout(
+    tmp_path: Path, matrix: int, recon: tuple[Any, Any] | None, n: int, value: str, doubt: str | None
+) -> None:
+    """Of 280 mm and as many samples encoded, k-space having 14."""
+    space = None if recon is None else ((recon[0], 308, 4.5), (recon[1], 22, 1))
+    xml = header_xml(matrix=(matrix, 22, 1), recon=space)
+    path = write(tmp_path / "x.h5", {"kspace": slices(coil_images()), "ismrmrd_header": xml})
+    report = inspect_raw(path)
+    assert report.values["readout oversampling"] == value and report.values["matrix (kz, ky, kx)"] == (12, 22, n)
+    if doubt is None:
+        assert report.doubts == () and read_raw_quietly(path).shape[2] == n
+        return
+    assert any(doubt in told for told in report.doubts) and "DOE" not in str(report)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert read_raw(path).shape[2] == n
+    assert any(doubt in str(warning.message) for warning in caught)
 
 
 def test_m4raw_zero_columns_are_not_sampled(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_damaged_headers_of_our_own_files(tmp_path: Path, raw: Any, hostile: Any
 
 
 def own_array(folder: Path, kind: str) -> tuple[bytes, Whole, list[tuple[int, int]]]:
-    """A scan file with all that it can hold, or slices as fastMRI stores them; where its arrays are not is a header."""
+    """A scan file with all that it can hold, or oversampled slices as fastMRI stores them; the rest is a header."""
     rng, path = np.random.default_rng(3), folder / "own.h5"
     kspace = rng.standard_normal((4, 6, 20, 12, 2), np.float32).view(np.complex64)[..., 0]
     mask = np.repeat(lattice_mask((1, 20), acceleration=(2, 1), acs=8), 6, axis=0)
@@ -190,12 +190,14 @@ def own_array(folder: Path, kind: str) -> tuple[bytes, Whole, list[tuple[int, in
         save_scan(Scan(kspace * mask[:, :, None], mask, (2, 1), noise=kspace[:, 0, 0], acs=kspace[:, 1:5, 6:14],
                        repeat=kspace * mask[:, :, None], info={"seed": 3}), path)  # fmt: skip
     else:
-        space = "<{0}><x>12</x><y>20</y><z>1</z></{0}>"
-        xml = f"<encoding><encodedSpace>{space.format('matrixSize')}{space.format('fieldOfView_mm')}</encodedSpace>"
+        sizes = "<{0}><x>{1}</x><y>20</y><z>1</z></{0}>"
+        spaces = (("encodedSpace", 12), ("reconSpace", 6))
+        xml = "".join(f"<{name}>{sizes.format('matrixSize', x)}{sizes.format('fieldOfView_mm', x)}</{name}>"
+                      for name, x in spaces)  # fmt: skip
         with h5py.File(path, "w") as file:
             file["kspace"] = (kspace * mask[:, :, None]).transpose(1, 0, 3, 2)  # slice, coil, kx, ky
             file["mask"] = mask[0].astype(np.uint8)
-            file["ismrmrd_header"] = f"<ismrmrdHeader>{xml}</encoding></ismrmrdHeader>".encode()
+            file["ismrmrd_header"] = f"<ismrmrdHeader><encoding>{xml}</encoding></ismrmrdHeader>".encode()
     with h5py.File(path) as file:
         arrays = sorted((a.id.get_offset(), a.id.get_storage_size()) for a in file.values() if a.ndim)
     content = path.read_bytes()

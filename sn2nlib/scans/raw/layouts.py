@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -25,6 +24,7 @@ from sn2nlib.sampling import infer_lattice
 from sn2nlib.scans.raw.geometry import unknown_affine
 from sn2nlib.scans.raw.given import Geometry, settle_geometry
 from sn2nlib.scans.raw.heaps import check_heaps, heap_of
+from sn2nlib.scans.raw.layout_header import Encoding, LayoutReadout, place_layout_readout, read_encoding
 from sn2nlib.scans.raw.layout_samples import (
     arranged,
     probed_mask,
@@ -81,6 +81,7 @@ def almost_known(path: str | os.PathLike[str]) -> str | None:
 class LayoutOptions:
     """What the user gives or switches for a file of a public layout; see `read_raw`."""
 
+    remove_oversampling: bool = True
     noise_scan: bool = True
     voxel_size: Lengths | None = None
     affine: np.ndarray | None = None
@@ -102,6 +103,8 @@ class LayoutFacts:
         As of the scan.
     geometry
         As far as it is known.
+    readout
+        Samples as stored and as kept.
     noise_samples
         Per coil; None: there is no noise scan, or it is left aside.
     acs_size
@@ -119,6 +122,7 @@ class LayoutFacts:
     caipi_shift: int
     not_for_training: str | None
     geometry: Geometry
+    readout: LayoutReadout
     noise_samples: int | None
     acs_size: tuple[int, int] | None
     has_repeat: bool
@@ -141,8 +145,9 @@ def needed_bytes(
     layout = _chosen(path, layout)
     with _opened(path) as file:
         _check(file, layout, path)
+        shape, _, _ = _placed_readout(file, layout, options)
         extras = (file[layout.extras[name]].size for name in _extras(file, layout, options))
-        return 8 * (math.prod(target_shape(file, layout)) + sum(size or 0 for size in extras))
+        return 8 * (math.prod(shape) + sum(size or 0 for size in extras))
 
 
 def read_layout(
@@ -173,14 +178,15 @@ def read_layout(
     Warns
     -----
     UserWarning
-        If the file declares an acceleration that its mask contradicts.
+        If the file declares an acceleration that its mask contradicts, or its header contradicts itself.
     """
     path, options = Path(path), options or LayoutOptions()
     layout = _chosen(path, layout)
     with _opened(path) as file:
         _check(file, layout, path)
-        geometry = _geometry(file, layout, options)  # before the samples, which take longer
-        kspace = read_samples(file, layout)
+        shape, readout, encoding = _placed_readout(file, layout, options)
+        geometry = _geometry(file, layout, options, encoding, shape)  # before the samples, which take longer
+        kspace = read_samples(file, layout, readout=readout.n if readout.n < readout.full else None)
         kspace, mask = arranged(kspace, read_mask(file, layout, kspace), layout)
         to_kspace(kspace, layout)
         if "collected" in layout.sampled:  # what a filter left beyond; other samples off the mask are refused
@@ -191,9 +197,9 @@ def read_layout(
         scan = Scan(
             kspace=kspace, mask=mask, **arrays, **sampling, **_placed(geometry, kspace.shape[1:]),
             not_for_training=_bar_to_training(file, layout, kspace.shape),
-            info={"source": layout.name, "geometry": geometry.source},
+            info={"source": layout.name, "geometry": geometry.source, "done": list(readout.told)},
         )  # fmt: skip
-    tell_doubts(path, doubts)
+    tell_doubts(path, (*doubts, *readout.doubts))
     return scan
 
 
@@ -214,18 +220,19 @@ def inspect_layout(
     layout = _chosen(path, layout)
     with _opened(path) as file:
         _check(file, layout, path)
-        n_coils, *shape = target_shape(file, layout)
+        (n_coils, *shape), readout, encoding = _placed_readout(file, layout, options)
         mask = probed_mask(file, layout)
         (sampling, doubts), extras = _sampling(file, layout, mask), _extras(file, layout, options)
         acs = file[layout.extras["acs"]].shape if "acs" in extras else None
         return LayoutFacts(
             layout, n_coils, tuple(shape), mask, **sampling,  # type: ignore[arg-type]
             not_for_training=_bar_to_training(file, layout, (n_coils, *shape)),
-            geometry=_geometry(file, layout, options),
+            geometry=_geometry(file, layout, options, encoding, (n_coils, *shape)),
+            readout=readout,
             noise_samples=int(file[layout.extras["noise"]].shape[-1]) if "noise" in extras else None,
             acs_size=None if acs is None else (int(acs[1]), int(acs[2])),
             has_repeat="repeat" in extras,
-            doubts=doubts,
+            doubts=(*doubts, *readout.doubts),
         )  # fmt: skip
 
 
@@ -303,17 +310,45 @@ def _extras(file: h5py.File, layout: Layout, options: LayoutOptions) -> list[str
     return [name for name in kept if layout.extras[name] in file]
 
 
-def _geometry(file: h5py.File, layout: Layout, options: LayoutOptions) -> Geometry:
+def _placed_readout(
+    file: h5py.File, layout: Layout, options: LayoutOptions
+) -> tuple[tuple[int, ...], LayoutReadout, Encoding | None]:
+    """Shape of the k-space that is read, how its readout becomes as long, and what the header says, if there is one.
+
+    A header that cannot be understood is left aside if the user gives the voxel size.
+    """
+    *others, full = target_shape(file, layout)
+    try:
+        encoding = _encoding(file, layout)
+    except ScanError:
+        if options.voxel_size is None:
+            raise
+        encoding = None
+    readout = place_layout_readout(encoding, full, remove_oversampling=options.remove_oversampling)
+    return (*others, readout.n), readout, encoding
+
+
+def _encoding(file: h5py.File, layout: Layout) -> Encoding | None:
+    if not layout.has_header:
+        return None
+    header = file[layout.voxel_size["xml"]]
+    check_heaps(Path(file.filename), heap_of(header))
+    return read_encoding(header[()])
+
+
+def _geometry(
+    file: h5py.File, layout: Layout, options: LayoutOptions, encoding: Encoding | None, shape: tuple[int, ...]
+) -> Geometry:
     affine = _attribute(file, layout, "affine", lambda value: np.asarray(value, dtype=float))
     try:
-        voxel_size = _voxel_size(file, layout)
+        voxel_size = _voxel_size(file, layout) if encoding is None else encoding.voxel_size
     except ScanError:
         if options.voxel_size is None:
             raise
         voxel_size = None
     known = Geometry(voxel_size, affine, "position and orientation unknown" if affine is None else "from the file")
     settled = settle_geometry(
-        known, shape=target_shape(file, layout)[1:], voxel_size=options.voxel_size,  # type: ignore[arg-type]
+        known, shape=shape[1:], voxel_size=options.voxel_size,  # type: ignore[arg-type]
         affine=options.affine, affine_from=options.affine_from,
     )  # fmt: skip
     if settled.voxel_size is None:
@@ -354,10 +389,7 @@ def _voxel_size(file: h5py.File, layout: Layout) -> Lengths | None:
     source = layout.voxel_size
     if "constant" in source:
         z, y, x = source["constant"]
-    elif "xml" in source:
-        check_heaps(Path(file.filename), heap_of(file[source["xml"]]))
-        z, y, x = _header_voxels(file[source["xml"]][()])
-    elif source["attribute"] not in file.attrs:
+    elif "attribute" not in source or source["attribute"] not in file.attrs:
         return None
     else:
         name = source["attribute"]
@@ -365,22 +397,6 @@ def _voxel_size(file: h5py.File, layout: Layout) -> Lengths | None:
             raise ScanError(f"the attribute {name} must say the voxel size (z, y, x) in mm: three numbers")
         z, y, x = file.attrs[name]
     return float(z), float(y), float(x)
-
-
-def _header_voxels(header: bytes | str) -> tuple[float, float, float]:
-    """Voxel size (z, y, x) from the encoded space of an ISMRMRD header; read leniently, since not all are valid."""
-    if b"<!DOCTYPE" in (header if isinstance(header, bytes) else header.encode()):  # entities can grow without bound
-        raise ScanError("ismrmrd_header: holds a document type declaration, which no ISMRMRD header has")
-    try:
-        space = ElementTree.fromstring(header).find("{*}encoding/{*}encodedSpace")
-        sizes = [
-            float(space.findtext(f"{{*}}fieldOfView_mm/{{*}}{axis}"))  # type: ignore[union-attr, arg-type]
-            / float(space.findtext(f"{{*}}matrixSize/{{*}}{axis}"))  # type: ignore[union-attr, arg-type]
-            for axis in "zyx"
-        ]
-    except (ElementTree.ParseError, AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ScanError("ismrmrd_header: names no field of view and matrix of the encoded space") from error
-    return sizes[0], sizes[1], sizes[2]
 
 
 def _attribute(file: h5py.File, layout: Layout, name: str, convert: Any) -> Any:

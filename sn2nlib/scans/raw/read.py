@@ -37,6 +37,7 @@ _CONVERT_FIRST = {
     "ismrmrd_stream_to_hdf5 writes the HDF5 form that is read here",
 }
 _OF_LAYOUTS = ("noise_scan", "voxel_size", "affine", "affine_from")  # options that public layouts take
+_OF_HEADERS = ("remove_oversampling", *_OF_LAYOUTS)  # and those with an ISMRMRD header beside their arrays
 
 
 def read_raw(
@@ -258,7 +259,7 @@ def _inspect_layout(path: Path, options: RawOptions, partial_fourier: str) -> Ra
 
 
 def _of_layout(options: RawOptions) -> layouts.LayoutOptions:
-    return layouts.LayoutOptions(**{name: getattr(options, name) for name in _OF_LAYOUTS})
+    return layouts.LayoutOptions(**{name: getattr(options, name) for name in _OF_HEADERS})
 
 
 def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
@@ -287,7 +288,8 @@ def _check_largest(needed: int, largest: int | None, *, at_once: bool) -> None:
 
 
 def _refuse_options(path: Path, kind: str, options: RawOptions, measurement: int) -> None:
-    taken = _OF_LAYOUTS if kind == "layout" else ()
+    layout = layouts.find_layout(path) if kind == "layout" else None
+    taken = () if layout is None else _OF_HEADERS if layout.has_header else _OF_LAYOUTS
     changed = [name for name, value in vars(options).items() if value is not vars(RawOptions())[name]]
     changed = [name for name in changed if name not in taken] + ([] if measurement == -1 else ["measurement"])
     if changed:
