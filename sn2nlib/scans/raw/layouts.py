@@ -1,6 +1,6 @@
 """Public HDF5 layouts of k-space → `Scan`, each described as data (`sn2nlib.scans.raw.layout_table`).
 
-1. Samples into the order (coil, kz, ky, kx), complex64.
+1. Samples into the order (coil, kz, ky, kx), complex64, without the readout oversampling that a header declares.
 2. Mask: from the file where it has one, else the lines that are not zero; fill beyond the collected share is not
    sampled.
 3. DC to n//2; axes that are images already transformed back; the image's origin to n//2 by a phase in k-space.
