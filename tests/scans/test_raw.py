@@ -17,7 +17,7 @@ from sn2nlib.scans import save_scan
 from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.raw.geometry import UNVERIFIED_SIDES
-from sn2nlib.scans.raw.placement import find_acceleration
+from sn2nlib.scans.raw.placement import find_acceleration, place_axis
 from sn2nlib.scans.raw.report import cannot
 from sn2nlib.scans.scan import Scan
 
@@ -355,8 +355,43 @@ def test_lines_after_the_mark_of_the_end_are_told(tmp_path: Path, raw: Any, kind
     at = start + int.from_bytes(content[start : start + 4], "little") + 30 * line
     content[at + flags] |= 1  # the flag of the end, in the 31st of 40 lines
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match="lines follow the mark of the measurement's end"):
+    told = "lines follow the mark of the measurement's end: they are not read, and the matrix may be too small for them"
+    with pytest.warns(UserWarning, match=told):
         assert read_raw(path).mask.sum() == 30
+
+
+@pytest.mark.parametrize(("kind", "line", "flags"), [("VB", 3 * (128 + 128), 20), ("VD", 192 + 3 * (32 + 128), 40)])
+def test_a_line_that_the_scanner_counted_and_the_file_lacks_is_told(
+    tmp_path: Path, raw: Any, kind: str, line: int, flags: int
+) -> None:
+    """The last line of a partition, which no lattice misses, became a block of other data by a flag or is not there."""
+    whole = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), kind).read_bytes()
+    start = int.from_bytes(whole[16:24], "little") if kind == "VD" else 0
+    at = start + int.from_bytes(whole[start : start + 4], "little") + 9 * line  # kz 0, ky 9
+
+    def doubts(content: bytes) -> list[str]:
+        (tmp_path / "scan").write_bytes(content)
+        return [doubt for doubt in inspect_raw(tmp_path / "scan").doubts if "that the scanner counted" in doubt]
+
+    flagged, renumbered = bytearray(whole), bytearray(whole)
+    flagged[at + flags] |= 1 << 5
+    for row in range(10, 40):  # every second number from there on: another way of counting
+        place = at + (row - 9) * line + 8
+        renumbered[place : place + 4] = (2 * row).to_bytes(4, "little")
+    told = "1 of the lines that the scanner counted are not in the file, the first after kz 0, ky 8: is it damaged?"
+    assert doubts(bytes(flagged)) == [told]
+    if kind == "VB":  # of VD, the table of measurements would have to be another one
+        assert doubts(whole[:at] + whole[at + line :]) == [told]
+    other = bytearray(flagged)
+    other[at + flags + 8 : at + flags + 12] = bytes(4)  # neither samples nor coils: a block that has its own number
+    assert doubts(bytes(other)) == doubts(bytes(renumbered)) == doubts(whole) == []
+
+
+def test_a_matrix_that_is_not_believed_has_its_centre_within() -> None:
+    axis = place_axis(np.arange(14, dtype=np.int32), declared=160, centre=80, name="ky")
+    assert (axis.n, axis.centre) == (14, 7)
+    assert axis.index(np.arange(14, dtype=np.int32)).tolist() == list(range(14))
+    assert any("declares 160 ky lines" in doubt and "a matrix of 14 is used" in doubt for doubt in axis.doubts)
 
 
 def test_a_small_file_that_declares_many_acquisitions(tmp_path: Path, raw: Any) -> None:

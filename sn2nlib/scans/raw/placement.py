@@ -80,10 +80,13 @@ def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None,
         doubts.append(f"the file names {centre} as its central {name} number, but acquired {low} … {high}: ignored")
         centre = None
     if centre is None:
-        n = declared if declared > high else high + 1
-        if 0 < declared <= high:
-            doubts.append(f"the header declares {declared} {name} lines, the file holds number {high}: ignored")
-        return Axis(n if n <= _MOST_PADDING * (high + 1) else high + 1, n // 2 if high else 0, tuple(doubts))
+        n = declared if high < declared <= _MOST_PADDING * (high + 1) else high + 1
+        if declared and declared != n:
+            doubts.append(
+                f"the header declares {declared} {name} lines, those of the file are numbered {low} … {high}: a matrix "
+                f"of {n} is used"
+            )
+        return Axis(n, n // 2 if high else 0, tuple(doubts))
     if high == low:
         centre = low
     below, above = centre - low, high - centre
