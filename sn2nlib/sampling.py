@@ -176,6 +176,32 @@ def _hull(mask: Mask) -> Mask:
     return spans[0] | spans[1]
 
 
+def open_sides(mask: Mask, acceleration: tuple[int, int]) -> tuple[int, int]:
+    """Which side of k-space partial Fourier left out, along ky and along kz.
+
+    Where both sides end at the same distance from the centre, be it at the edge of the matrix or before it, none was
+    left out; a lattice need not end where it begins, so that some lines more on one side say nothing.
+
+    Parameters
+    ----------
+    mask : (kz, ky) bool
+        Acquired samples.
+    acceleration
+        (Ry, Rz).
+
+    Returns
+    -------
+    (along ky, along kz)
+        -1: the side of the low indices, 1: that of the high ones, 0: neither.
+    """
+    sides = []
+    for n, acquired, step in zip(mask.shape[::-1], (mask.any(axis=0), mask.any(axis=1)), acceleration, strict=True):
+        lines = np.flatnonzero(acquired)
+        below, above = n // 2 - int(lines[0]), int(lines[-1]) - n // 2 + 1
+        sides.append(0 if abs(above - below) <= max(2, 2 * step) else -1 if below < above else 1)
+    return sides[0], sides[1]
+
+
 def acs_region(mask: Mask) -> tuple[slice, slice]:
     """Largest fully sampled rectangle that holds the centre of k-space.
 

@@ -380,11 +380,28 @@ def test_a_line_that_the_scanner_counted_and_the_file_lacks_is_told(
         renumbered[place : place + 4] = (2 * row).to_bytes(4, "little")
     told = "1 of the lines that the scanner counted are not in the file, the first after kz 0, ky 8: is it damaged?"
     assert doubts(bytes(flagged)) == [told]
+    flagged[at - 3 * line + 8 : at - 3 * line + 12] = b"\xff" * 4  # a number that is damaged itself
+    assert doubts(bytes(flagged)) == [told]
     if kind == "VB":  # of VD, the table of measurements would have to be another one
         assert doubts(whole[:at] + whole[at + line :]) == [told]
     other = bytearray(flagged)
     other[at + flags + 8 : at + flags + 12] = bytes(4)  # neither samples nor coils: a block that has its own number
     assert doubts(bytes(other)) == doubts(bytes(renumbered)) == doubts(whole) == []
+
+
+@pytest.mark.parametrize("kind", ["VD", "MRD"])
+def test_a_scan_that_was_truncated_alike_on_both_sides_has_nothing_to_fill(tmp_path: Path, raw: Any, kind: str) -> None:
+    shape = (2, 4, 64, 8)
+    mask = lattice_mask(shape[1:3], acceleration=(3, 1), acs=16)
+    mask[:, :9] = mask[:, 55:] = False
+    file = raw.File(raw.lines(samples(shape), mask), shape[1:], oversampling=1.0, centre=(2, 32), acceleration=(3, 1))
+    path = raw.write(tmp_path / "scan", file, kind)
+    for method, told in (("zero", []), ("homodyne", ["homodyne has nothing"]), ("pocs", ["pocs has nothing"])):
+        report = inspect_raw(path, partial_fourier=method)
+        sentences = [sentence for sentence in report.does if sentence.startswith("partial Fourier")]
+        assert len(sentences) == len(told) and all(words in line for words, line in zip(told, sentences, strict=True))
+        assert report.values["partial Fourier (ky, kz)"] == (1.0, 1.0)
+        assert any("ky ends at 46 of 64 lines" in note for note in report.notes)
 
 
 def test_a_matrix_that_is_not_believed_has_its_centre_within() -> None:

@@ -166,7 +166,8 @@ def _common(values: NDArray[np.uint16]) -> int | None:
 def _uncounted(lines: LineTable, numbers: NDArray[np.int64], others: set[int]) -> list[str]:
     """What is in doubt if the scanner's own count of its lines, one more for each, has a gap or two.
 
-    Nothing is said where there are many: then the sequence counts what it does not keep, or not in order.
+    Nothing is said where there are many: then the sequence counts what it does not keep, or not in order. A number
+    that fits neither the one before nor the one after is damaged itself, and passed over.
 
     Parameters
     ----------
@@ -175,6 +176,8 @@ def _uncounted(lines: LineTable, numbers: NDArray[np.int64], others: set[int]) -
     others
         Numbers of blocks that are no lines.
     """
+    ahead = np.pad(numbers - np.arange(len(numbers)), 1, mode="edge")
+    numbers = np.median([ahead[:-2], ahead[1:-1], ahead[2:]], axis=0).astype(np.int64) + np.arange(len(numbers))
     steps = np.diff(numbers)
     most = max(2, len(lines) // 50)
     if (steps < 1).any() or int(steps.sum()) - len(steps) > most + len(others):
@@ -183,9 +186,9 @@ def _uncounted(lines: LineTable, numbers: NDArray[np.int64], others: set[int]) -
             for number in range(numbers[row] + 1, numbers[row + 1]) if number not in others]  # fmt: skip
     if not 0 < len(lost) <= most:
         return []
-    before = lines[lost[0][0]]
-    return [f"{len(lost)} of the lines that the scanner counted are not in the file, the first after kz {before['kz']}, "
-            f"ky {before['ky']}: is it damaged?"]  # fmt: skip
+    kz, ky = lines[["kz", "ky"]][lost[0][0]].tolist()
+    return [f"{len(lost)} of the lines that the scanner counted are not in the file, the first after kz {kz}, ky {ky}: "
+            "is it damaged?"]  # fmt: skip
 
 
 def _walk(
