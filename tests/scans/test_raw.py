@@ -256,6 +256,23 @@ def test_contradictions_are_named(tmp_path: Path, raw: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_lattice_that_ends_before_the_matrix_is_told_from_lines_that_lack(
+    tmp_path: Path, raw: Any, kind: str
+) -> None:
+    shape = (2, 4, 32, 8)
+    lattice, told = lattice_mask(shape[1:3], acceleration=(2, 1), acs=8), {}
+    for name, last in (("whole", 30), ("short", 28)):
+        mask = lattice & (np.arange(32) <= last)
+        file = raw.File(raw.lines(samples(shape), mask), shape[1:], oversampling=1, centre=(2, 16), acceleration=(2, 1))
+        does = inspect_raw(raw.write(tmp_path / name, file, kind)).does
+        told[name] = [sentence for sentence in does if sentence.startswith("ky acquired")]
+    assert told["whole"] == [
+        "ky acquired from -16 to 14 in steps of 2, but for calibration lines: up to both ends of the matrix of 32"
+    ]
+    assert told["short"] == ["ky acquired from -16 to 12, zeros beyond: they count as not sampled"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_lines_that_are_missing_between_others_are_told(tmp_path: Path, raw: Any, kind: str) -> None:
     shape = (2, 12, 32, 8)
     z, y = np.mgrid[:12, :32]
