@@ -274,7 +274,7 @@ def split_kz(
     ----------
     mask : (kz, ky) bool
     acceleration
-        (Ry, Rz); None finds the largest lattice that explains the mask, for a shift of `caipi_shift`. A mask without
+        (Ry, Rz); None finds the lattice that explains the mask, for a shift of `caipi_shift`. A mask without
         gaps is split as the fully sampled one that it is.
 
     Returns
@@ -306,7 +306,9 @@ def split_kz(
 
 
 def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
-    """The sparsest lattice with Ry, Rz ≤ 8 that explains the mask; 1×1 if nothing lies outside a full rectangle.
+    """The densest lattice with Ry, Rz ≤ 8 that explains the mask; 1×1 if nothing lies outside a full rectangle.
+
+    Where the rectangle covers nearly everything, the few samples outside fit many sparse ones too.
 
     Raises
     ------
@@ -318,7 +320,7 @@ def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
         return Lattice((1, 1))
     most_z, most_y = (min(8, n) for n in mask.shape)
     candidates = [(ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)]
-    for acceleration in sorted(candidates, key=lambda r: (-r[0] * r[1], r[1])):
+    for acceleration in sorted(candidates, key=lambda r: (r[0] * r[1], r[1])):
         if caipi_shift and acceleration[1] <= caipi_shift:
             continue
         try:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from sn2nlib.errors import ChoiceError, ScanError
-from sn2nlib.sampling import acs_region, lattice_mask
+from sn2nlib.recon import make_pair
+from sn2nlib.sampling import acs_region, infer_lattice, lattice_mask
 from sn2nlib.scans import save_scan
 from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
@@ -362,6 +363,28 @@ def test_the_calibration_region_of_a_hopeless_mask_is_sought_once(monkeypatch: p
     with pytest.raises(ScanError, match="fit no regular lattice"):
         find_acceleration(mask, None)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("kind", ["VD", "MRD"])
+def test_calibration_lines_that_cover_all_but_one_line(tmp_path: Path, raw: Any, kind: str) -> None:
+    """Which R the protocol has, the lines no longer show: declared, it is believed, and reconstructed."""
+    shape = (2, 4, 256, 8)
+    mask = np.ones((4, 256), bool)
+    mask[:, 1] = False
+    for declared, missing in (((2, 1), 0), ((1, 1), 4)):
+        file = raw.File(raw.lines(samples(shape), mask), shape[1:], oversampling=1, centre=(2, 128),
+                        acceleration=declared)  # fmt: skip
+        path = raw.write(tmp_path / "scan", file, kind)
+        told = [doubt for doubt in inspect_raw(path).doubts if "lines" in doubt]
+        assert all(f"missing between acquired lines: {missing}, the first at (kz, ky) = (0, 1)" in d for d in told)
+        assert len(told) == bool(missing)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the missing line, and of noise in the place of an object
+            scan = read_raw(path)
+            pair = make_pair(scan)
+        assert scan.acceleration == declared and np.isfinite(pair.half_a).all()
+    assert find_acceleration(mask, None)[:2] == ((1, 1), 0) and infer_lattice(mask).acceleration == (1, 1)
+    assert infer_lattice(mask[:, :40]).acceleration == (2, 1)  # without line 1 of 40, more than 2 % are missing
 
 
 @pytest.mark.parametrize(("kind", "line", "flags"), [("VB", 3 * (128 + 128), 20), ("VD", 192 + 3 * (32 + 128), 40)])

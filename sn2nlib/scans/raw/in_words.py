@@ -35,8 +35,8 @@ def placements_told(
         low, high = int(lines[name].min()) - axis.centre, int(lines[name].max()) - axis.centre
         first, last = -(axis.n // 2), (axis.n - 1) // 2
         if (low, high) != (first, last) and max(low - first, last - high) < step:
-            does.append(f"{name} acquired from {low} to {high} in steps of {step}, but for calibration lines: up to both "
-                        f"ends of the matrix of {axis.n}")  # fmt: skip
+            does.append(f"{name} acquired from {low} to {high} in steps of {step}, but for calibration lines: up to "
+                        f"both ends of the matrix of {axis.n}")  # fmt: skip
         elif (low, high) != (first, last):
             does.append(f"{name} acquired from {low} to {high}, zeros beyond: they count as not sampled")
     if lines["reversed"].any():
