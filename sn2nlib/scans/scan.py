@@ -206,6 +206,16 @@ def check_acquired(samples: np.ndarray, mask: np.ndarray, name: str) -> None:
         )
 
 
+def check_noise(noise: np.ndarray | None) -> None:
+    """Raise ScanError if a noise scan (coil, n) holds NaN or Inf."""
+    bad = [] if noise is None else [coil for coil, samples in enumerate(noise) if not np.isfinite(samples).all()]
+    if bad:
+        raise ScanError(
+            f"noise: the noise scan holds NaN or Inf in coil {', '.join(map(str, bad))}; leave out that coil, or read "
+            "the raw file without its noise scan (--no-noise-scan)"
+        )
+
+
 def _check_values(scan: Scan) -> None:
     for coil, samples in enumerate(scan.kspace):
         if not np.isfinite(samples).all():
@@ -213,8 +223,7 @@ def _check_values(scan: Scan) -> None:
         if not samples.any():
             raise ScanError(f"kspace: coil {coil} has no signal at all; leave out that coil")
         check_acquired(samples, scan.mask, "kspace")
-    if scan.noise is not None and not np.isfinite(scan.noise).all():
-        raise ScanError("noise: the noise scan holds NaN or Inf")
+    check_noise(scan.noise)
     for name, array in (("acs", scan.acs), ("repeat", scan.repeat)):
         for coil, samples in enumerate(() if array is None else array):
             if not np.isfinite(samples).all():

@@ -194,7 +194,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"acceleration": (3, 1)}, "mask: the mask has samples off every lattice of the declared acceleration R = 3×1"),
     ({"acceleration": (1, 1)}, "mask: the mask lacks .* declared acceleration R = 1×1"),
     ({"mask": lattice_mask((5, 21), acceleration=(4, 1), acs=7)}, "mask: the mask lacks .* R = 2×1"),
-    (with_value(np.nan, coil=0, name="noise"), "noise: the noise scan holds NaN or Inf"),
+    (with_value(np.nan, coil=0, name="noise"), r"noise scan holds NaN or Inf in coil 0; leave out .*--no-noise-scan"),
     ({"noise": arrays()["noise"][:2]}, r"noise: needs shape \(coil, n\) with 3 coils, got \(2, 50\)"),
     ({"noise": arrays()["noise"][0]}, r"noise: needs shape \(coil, n\)"),
     ({"noise": arrays()["noise"].astype(np.complex128)}, "noise: needs complex64, got complex128"),

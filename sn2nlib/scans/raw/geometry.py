@@ -35,8 +35,8 @@ from numpy.typing import ArrayLike, NDArray
 
 UNVERIFIED_SIDES = (
     "left and right follow Siemens's rule for directions, as other programs have it, but were not verified on a marked "
-    "phantom, and the place may be half a partition off: compare an image of this sequence once with the scanner's own "
-    "DICOM series"
+    "phantom, and the place may be half a partition off: sn2n sides compares an image of this sequence with the "
+    "scanner's own DICOM series, once"
 )
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _TOLERANCE = 1e-2  # of lengths and angles: single precision, and headers that round

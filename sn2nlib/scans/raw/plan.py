@@ -415,5 +415,5 @@ def _geometry(
         doubts += [UNVERIFIED_SIDES] if shape[0] > 1 else []
     if options.affine_from is not None:
         notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
-                     "it: lay the images made of them upon it once")  # fmt: skip
+                     "it: sn2n sides compares the images made of them with it")  # fmt: skip
     return settled, notes, doubts
