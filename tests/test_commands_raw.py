@@ -129,7 +129,7 @@ def check_what_is_told_before_denoising(plain: Path, filtered: Path) -> None:
         warnings.simplefilter("always")
         for path in (plain, filtered):
             _, geometry = read_image(path)
-            outputs.warn_of_denoising(path, geometry.denoised, geometry.filtered)
+            outputs.warn_of_denoising(path, geometry.denoised, geometry.filtered, geometry.part)
     assert len(told) == 1 and "filtered.nii.gz was reconstructed with a raw filter" in str(told[0].message)
 
 
@@ -210,11 +210,23 @@ def test_export_takes_the_options_of_recon_and_a_limit_of_memory(
     path, out, scan = require("data", TWO_CHANNELS), tmp_path / "second.mrd", tmp_path / "scan.h5"
     assert sn2n("export", path, out, "--repetition", 1) == 0
     assert np.array_equal(read_raw(out).kspace, read_raw(path, repetition=1).kspace)
-    assert sn2n("export", path, tmp_path / "no.mrd", "--memory", 0.0001) == 1
-    assert "make a scan file of it with sn2n convert" in capsys.readouterr().err
+    assert sn2n("export", path, tmp_path / "small.mrd", "--repetition", 1, "--memory", 0.0001) == 0
+    assert f"{path} does not fit into the memory: a scan file is made of it first" in capsys.readouterr().out
+    assert np.array_equal(read_raw(tmp_path / "small.mrd").kspace, read_raw(out).kspace)
     assert sn2n("convert", path, scan, "--repetition", 1) == 0
     assert sn2n("export", scan, tmp_path / "again.mrd", "--memory", 0.0001) == 0  # of any size
     assert np.array_equal(read_raw(tmp_path / "again.mrd").kspace, read_raw(out).kspace)
+
+
+def test_a_raw_file_larger_than_the_memory_gives_the_same_image(require: Any, tmp_path: Path) -> None:
+    path, first, small = require("data", BOTTLES), tmp_path / "first.nii", tmp_path / "small.nii"
+    options = ("--contrast", 0, "--raw-filter", 0.25)
+    assert sn2n("recon", path, first, *options) == 0
+    assert sn2n("recon", path, small, *options, "--memory", 0) == 0
+    expected = nib.load(first).get_fdata()
+    np.testing.assert_allclose(nib.load(small).get_fdata(), expected, atol=1e-5 * expected.max())
+    np.testing.assert_array_equal(nib.load(small).affine, nib.load(first).affine)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"first.nii", "small.nii"}  # the scan file is gone
 
 
 @pytest.mark.filterwarnings("ignore:the median g-factor")  # four coils of noise; what is compared is the same
@@ -282,6 +294,24 @@ def test_two_repetitions_of_one_partition_make_halves(
         assert sn2n("train", *given, *repeated, *small) == 1
         told = capsys.readouterr().err
         assert f"sn2n: {given[0]}: one partition: a 2D scan is not trained on, since the network learns" in told
+
+
+def test_an_image_beside_halves_of_two_repetitions_says_which_one_it_is_of(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, scan, out = require("data", TWO_CHANNELS), tmp_path / "scan.h5", tmp_path / "image.nii.gz"
+    assert sn2n("convert", raw, scan, "--repetition", 1, "--repeat", 0) == 0
+    repeated = ("--halves", "--pairing", "repetitions", "--overwrite")
+    for path, options, which, number in (
+        (raw, ("--repeat", 1), "the first repetition", 0), (raw, ("--repetition", 1, "--repeat", 0), "repetition 1", 1),
+        (scan, (), "the first repetition", 1),
+    ):  # fmt: skip
+        capsys.readouterr()
+        assert sn2n("recon", path, out, *options, *repeated) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert told[-1] == f"{out} is made of {which} alone, as half A; half B is made of the other one"
+        expected = np.abs(reconstruct(read_raw(raw, repetition=number)))
+        assert np.allclose(nib.load(out).get_fdata().transpose(2, 1, 0), expected, atol=1e-4 * expected.max())
 
 
 def test_of_one_partition_there_are_noise_maps_but_no_halves(

@@ -13,9 +13,9 @@ from sn2nlib.recon.noise import g_factor
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, Pairing, make_pair, reconstruct_with_noise
 from sn2nlib.recon.workspace import default_limit
-from sn2nlib.scans.images import Known
+from sn2nlib.scans.images import FILTERED, HALF, MAPS, Known
 from sn2nlib.scans.needs import COPIES
-from sn2nlib.scans.raw import known_geometry, open_raw
+from sn2nlib.scans.raw import known_geometry, opened_raw
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
@@ -79,6 +79,21 @@ class ScanImages:
         """Where the images lie, as `write_image` takes it."""
         return {"affine": self.affine, "known": self.known}
 
+    def description(self, name: str, *, raw_filter: float = 0.0) -> str:
+        """What an attribute is, for the header of its file, which `Geometry` of `read_image` tells again.
+
+        Parameters
+        ----------
+        name
+            "original", "half_a", "noise_sd_half" …
+        raw_filter
+            What was asked for.
+        """
+        if kind := MAPS.get(name.removesuffix("_half"), ""):
+            return kind + self.noise_estimator
+        half = f"{HALF}{name[-1]}" if name.startswith("half_") else ""
+        return "; ".join(filter(None, (half, f"{FILTERED}{raw_filter:g}" if raw_filter else "")))
+
 
 def scan_images(
     source: Scan | str | os.PathLike[str],
@@ -129,6 +144,8 @@ def raw_images(
 ) -> ScanImages:
     """`scan_images` of a raw file of any kind, which is named in whatever goes wrong.
 
+    One that does not fit into memory becomes a scan file in the scratch folder for as long as it takes.
+
     Parameters
     ----------
     path
@@ -138,8 +155,11 @@ def raw_images(
     memory_limit, **options
         As for `scan_images`.
     """
-    source = open_raw(path, largest=largest_kspace(memory_limit), **(reading or {}))
-    with naming(path):
+    kept = {name: options[name] for name in ("scratch", "progress") if name in options}
+    with (
+        opened_raw(path, largest=largest_kspace(memory_limit), **kept, **(reading or {})) as source,
+        naming(path),
+    ):
         return scan_images(source, memory_limit=memory_limit, **options)
 
 

@@ -31,7 +31,7 @@ from sn2nlib.errors import ImageError, ScanError, Stopped
 from sn2nlib.fourier import fft
 from sn2nlib.recon import make_pair
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans import Scan, load_scan, save_scan
+from sn2nlib.scans import Scan, export_scan, load_scan, save_scan
 from sn2nlib.scans.stream import read_header
 
 TINY: dict[str, Any] = {"width": 4, "depth": 1, "patch": 16, "batch": 4, "steps": 12, "progress": False}
@@ -73,6 +73,19 @@ def test_what_is_stored_is_what_was_prepared(files: list[Path], tmp_path: Path) 
     assert same(stored, scan) and stored.fingerprint() == scan.fingerprint()
     with pytest.raises(FileExistsError, match="exists"):
         save_volume(scan, tmp_path / "stored")
+
+
+@pytest.mark.parametrize("memory_limit", [None, 0])
+def test_a_warning_names_the_scan_that_it_is_about(
+    tmp_path: Path, memory_limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two scans with the same numbers, both are named, and no more than once."""
+    monkeypatch.setattr("sn2nlib.recon.pairs.MAX_HALF_G", 0.0)
+    paths = [scan_file(tmp_path / name) for name in ("one.h5", "two.h5")]
+    with pytest.warns(UserWarning, match="the median g-factor of a half image") as caught:
+        prepare_scans(paths, folder=tmp_path / "volumes", memory_limit=memory_limit)
+    told = [str(warning.message).partition("the median")[0] for warning in caught]
+    assert told == ["one.h5: ", "two.h5: "]
 
 
 def test_training_on_memory_maps_ends_with_the_same_weights(files: list[Path], tmp_path: Path) -> None:
@@ -191,6 +204,15 @@ def test_ctrl_c_keeps_the_scans_before_and_no_empty_folders(
             prepare_scans(files, folder=folder, memory_limit=0)
         assert folder.parent.exists() == bool(place)
         assert len(list(folder.glob("*"))) == place
+
+
+def test_a_raw_file_larger_than_the_memory_teaches_the_same(files: list[Path], tmp_path: Path) -> None:
+    export_scan(load_scan(files[0]), tmp_path / "raw.mrd")
+    (wanted,) = prepare_scans([tmp_path / "raw.mrd"], folder=tmp_path / "first")
+    (found,) = prepare_scans([tmp_path / "raw.mrd"], folder=tmp_path / "second", memory_limit=0)
+    for name in module.ARRAYS:
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-5)
+    assert [entry.name[:5] for entry in (tmp_path / "second").iterdir()] == ["pair-"]  # the scan file is gone
 
 
 def test_a_damaged_folder_is_told(files: list[Path], tmp_path: Path) -> None:
