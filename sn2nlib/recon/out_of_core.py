@@ -6,9 +6,10 @@
 4. Walsh weights on their grid of blocks, from slabs of these.
 5. Each x on its own: weights, original, both halves (filled, transformed, combined), noise maps.
 
-The answer is that of `pairs` to rounding. Memory: the results (five volumes at most), one slab or a few planes per
-thread, the calibration lines; samples and coil images of steps 2 and 3 too while they fit below the limit, else these
-are on disk.
+The answer is that of `pairs` to rounding: 1e-5 of the maximum, after partial Fourier filling but for fewer than one
+voxel of a thousand, whose phase is that of rounding (`partial_fourier.phase_map`). Memory: the results (five volumes at
+most), one slab or a few planes per thread, the calibration lines; samples and coil images of steps 2 and 3 too while
+they fit below the limit, else these are on disk.
 """
 
 import os
