@@ -19,11 +19,14 @@ import numpy as np
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write, check_absent
 from sn2nlib.sampling import Mask, find_lattice, without_gaps
+from sn2nlib.scans.info import check_info
+from sn2nlib.scans.proportion import believable
 
 FORMAT = "sn2n-scan"
 ONE_PARTITION = "one partition: a 2D scan is neither split into halves nor trained on"  # in files too
 OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
 FORMAT_VERSION = 2  # 1 had no acs, no repeat, no not_for_training
+_MOST_REDUCTION = 8  # per axis, of a matrix that has fewer lines
 _FLAT = 1e-3  # volume that the axes of an affine span, over that of a box: below, they lie in a plane
 
 
@@ -54,8 +57,9 @@ class Scan:
     not_for_training
         Why the scan may be denoised but not trained on; None: it may.
     info
-        Provenance: JSON-serialisable, free of patient data. Of measured scans among it, where known and else 0,
-        `field_strength` in T and `dwell_us`, the µs from one sample of a line of `kspace` to the next.
+        Provenance: JSON-serialisable, free of patient data; what is read of it must be as `check_info` says. Of
+        measured scans among it, where known and else 0, `field_strength` in T and `dwell_us`, the µs from one sample of
+        a line of `kspace` to the next.
 
     Raises
     ------
@@ -82,6 +86,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         check_shapes(self)
+        check_info(self.info)
         sampling, doubts = settle_lattice(self.mask, self.acceleration, self.caipi_shift)
         for doubt in doubts:
             warnings.warn(doubt, stacklevel=3)
@@ -126,6 +131,12 @@ def settle_lattice(
     ScanError
         If no lattice of the declared acceleration explains the mask.
     """
+    # a number of a damaged file would keep the search for its lattice busy for ages
+    if any(r > max(n, _MOST_REDUCTION) for r, n in zip(acceleration, mask.shape[::-1], strict=True)):
+        raise ScanError(
+            f"acceleration: R = {acceleration[0]}×{acceleration[1]} (ky×kz) is more than the {mask.shape[1]} × "
+            f"{mask.shape[0]} lines of the matrix; correct it"
+        )
     try:
         find_lattice(mask, acceleration, caipi_shift)
     except SamplingError as error:
@@ -151,21 +162,26 @@ def check_shapes(scan: Any) -> None:
     kspace, mask, noise = scan.kspace, scan.mask, scan.noise
     if kspace.ndim != 4 or kspace.size == 0:
         raise ScanError(f"kspace: needs 4 axes (coil, kz, ky, kx), none empty, got {kspace.ndim}: shape {kspace.shape}")
-    if kspace.dtype != np.complex64:
-        raise ScanError(f"kspace: needs complex64, got {kspace.dtype}; convert with kspace.astype(numpy.complex64)")
+    _check_complex("kspace", kspace)
     if mask.dtype != np.bool_ or mask.shape != kspace.shape[1:3]:
         raise ScanError(
             f"mask: needs bool of shape (kz, ky) = {kspace.shape[1:3]} to fit the k-space, "
-            f"got {mask.dtype} of shape {mask.shape}"
+            f"got {type_told(mask.dtype)} of shape {mask.shape}"
         )
     if noise is not None and (noise.ndim != 2 or noise.shape[0] != kspace.shape[0]):
         raise ScanError(f"noise: needs shape (coil, n) with {kspace.shape[0]} coils, got {noise.shape}")
-    if noise is not None and noise.dtype != np.complex64:
-        raise ScanError(f"noise: needs complex64, got {noise.dtype}; convert with noise.astype(numpy.complex64)")
+    if noise is not None:
+        _check_complex("noise", noise)
     _check_affine(np.asarray(scan.affine))
     if len(scan.voxel_size) != 3 or not all(0 < size < np.inf for size in scan.voxel_size):
         raise ScanError(f"voxel_size: needs three positive numbers (z, y, x) in mm, got {scan.voxel_size}")
     _check_extras(scan)
+
+
+def _check_complex(name: str, array: Any) -> None:
+    if array.dtype != np.complex64:
+        told = type_told(array.dtype)
+        raise ScanError(f"{name}: needs complex64, got {told}; convert with {name}.astype(numpy.complex64)")
 
 
 def _check_affine(affine: np.ndarray) -> None:
@@ -179,16 +195,22 @@ def _check_affine(affine: np.ndarray) -> None:
 def _check_extras(scan: Any) -> None:
     acs, repeat, shape = scan.acs, scan.repeat, scan.kspace.shape
     for name, array in (("acs", acs), ("repeat", repeat)):
-        if array is not None and array.dtype != np.complex64:
-            raise ScanError(f"{name}: needs complex64, got {array.dtype}; convert with {name}.astype(numpy.complex64)")
+        if array is not None:
+            _check_complex(name, array)
     if acs is not None:
         fits = acs.ndim == 4 and acs.size and acs.shape[0] == shape[0]
         if not fits or any(few > many for few, many in zip(acs.shape[1:], shape[1:], strict=True)):
             raise ScanError(f"acs: needs shape (coil, kz, ky, kx) within that of the k-space {shape}, got {acs.shape}")
     if repeat is not None and repeat.shape != shape:
         raise ScanError(f"repeat: needs the shape of the k-space {shape}, got {repeat.shape}")
-    if scan.not_for_training is not None and not scan.not_for_training.strip():
+    reason = scan.not_for_training
+    if reason is not None and not (isinstance(reason, str) and reason.strip()):
         raise ScanError("not_for_training: needs the reason in words, or None")
+
+
+def type_told(dtype: np.dtype) -> str:
+    """The type of an array in words; the names of the fields of a compound, which are a file's own, are left out."""
+    return "a compound" if dtype.kind == "V" else str(dtype)
 
 
 def check_acquired(samples: np.ndarray, mask: np.ndarray, name: str) -> None:
@@ -317,13 +339,14 @@ def checked_attributes(file: h5py.File, mask: np.ndarray, noise: Any) -> tuple[d
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
-    attributes = file.attrs
+    attributes, info = file.attrs, json.loads(file.attrs["info"])
+    check_info(info)
     return {
         "acceleration": tuple(int(r) for r in attributes["acceleration"]),
         "caipi_shift": int(attributes["caipi_shift"]),
         "voxel_size": tuple(float(size) for size in attributes["voxel_size"]),
         "affine": np.asarray(attributes["affine"]),
-        "info": json.loads(attributes["info"]),
+        "info": info,
         "not_for_training": attributes.get("not_for_training"),
     }
 
@@ -342,17 +365,36 @@ def opened_scan(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         ) from error
     with file:
         try:
-            _check_format(file)
+            _check_format(file, path)
             yield file
         except ScanError as error:
             raise ScanError(f"{path}: {error}") from error
         except MemoryError:
             raise
-        except Exception as error:  # h5py raises many kinds for damaged files
-            raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy it once more") from error
+        except Exception:  # h5py raises many kinds for damaged files; what they say may quote the file
+            raise ScanError(f"{path}: the file is damaged or incomplete; copy it once more") from None
 
 
-def check_stored(dataset: h5py.Dataset, name: str) -> None:
+def check_stored(arrays: Mapping[str, h5py.Dataset], path: Path) -> None:
+    """Raise ScanError if arrays of a file cannot be as large as their shapes say: before anything is allocated.
+
+    Parameters
+    ----------
+    arrays
+        By their names in the message.
+    path
+        Of the file: one far smaller than what its arrays take, since they were never written, is refused too.
+    """
+    for name, array in arrays.items():
+        check_size(array, name)
+    needed, there = sum((array.size or 0) * array.dtype.itemsize for array in arrays.values()), path.stat().st_size
+    if not believable(needed, there):
+        raise ScanError(
+            f"claims {needed / 2**20:.0f} MiB of samples in a file of {there / 2**20:.1f} MiB: the file is damaged"
+        )
+
+
+def check_size(dataset: h5py.Dataset, name: str) -> None:
     """Raise ScanError if the file holds more or less of an array than its shape says: one of the two is damaged.
 
     Nothing can be said of arrays that were never written, or lie in another file, and of texts.
@@ -371,7 +413,7 @@ def check_stored(dataset: h5py.Dataset, name: str) -> None:
         raise ScanError(f"{name}: its shape {shape} does not fit what is stored of it: the file is damaged")
 
 
-def _check_format(file: h5py.File) -> None:
+def _check_format(file: h5py.File, path: Path) -> None:
     ours = file.attrs.get("format") == FORMAT
     if ours and (version := int(file.attrs.get("version", 0))) > FORMAT_VERSION:  # whatever else it may lack
         raise ScanError(
@@ -382,6 +424,5 @@ def _check_format(file: h5py.File) -> None:
     if not ours or needed or lacking:
         missing = ", ".join(sorted(needed | lacking)) or f"the attribute format = {FORMAT}"
         raise ScanError(f"an HDF5 file, but not a scan of this package; it lacks {missing}")
-    for name in ("kspace", "mask", *OPTIONAL):
-        if isinstance(file.get(name), h5py.Dataset):
-            check_stored(file[name], name)
+    present = {name: file.get(name) for name in ("kspace", "mask", *OPTIONAL)}
+    check_stored({name: array for name, array in present.items() if isinstance(array, h5py.Dataset)}, path)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ScanError
+from sn2nlib.scans.info import check_info
 from sn2nlib.scans.scan import Scan
 from sn2nlib.scans.stream import ScanHeader
 
@@ -58,19 +59,20 @@ def described(text: str | bytes) -> dict[str, Any]:
     try:
         record = json.loads(text)
         if record["format"] != SIDECAR_FORMAT:
-            raise ScanError(f"the description is of format {record['format']!r}, not {SIDECAR_FORMAT}")
-        if record["version"] > SIDECAR_VERSION:
-            raise ScanError(f"exported by a newer sn2n (format version {record['version']}); install that one")
-        reason = record["not_for_training"]
+            raise ScanError(f"the description is not of the format {SIDECAR_FORMAT}")
+        if int(record["version"]) > SIDECAR_VERSION:
+            raise ScanError(f"exported by a newer sn2n (format version {int(record['version'])}); install that one")
+        reason, info = record["not_for_training"], record["info"]
+        check_info(info)
         return {
             "acceleration": (int(record["acceleration"][0]), int(record["acceleration"][1])),
             "caipi_shift": int(record["caipi_shift"]),
             "voxel_size": tuple(float(size) for size in record["voxel_size"]),
             "affine": np.array(record["affine"], dtype=float),
             "not_for_training": None if reason is None else str(reason),
-            "info": dict(record["info"]),
+            "info": dict(info),
         }
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        if isinstance(error, ScanError):
-            raise
-        raise ScanError(f"the description of the scan is damaged ({error!r}); export the scan once more") from error
+    except ScanError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):  # may quote the description
+        raise ScanError("the description of the scan is damaged; export the scan once more") from None

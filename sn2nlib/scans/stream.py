@@ -13,6 +13,7 @@ import numpy as np
 
 from sn2nlib.errors import ScanError
 from sn2nlib.provenance import atomic_write
+from sn2nlib.scans.info import check_info
 from sn2nlib.scans.scan import (
     FORMAT,
     FORMAT_VERSION,
@@ -187,6 +188,7 @@ def write_partitions(
     OSError
         If the disk is full.
     """
+    check_info(header.get("info", {}))
     with atomic_write(path) as temporary:
         check_space(temporary, 8 * int(np.prod(shape)) * (1 if header.get("repeat") is None else 2))
         _write(temporary, shape, partitions, header)

@@ -40,13 +40,15 @@ class Frame:
         Distance between neighbouring rows, and between columns.
     between : mm or None
         Distance between slices as the header says it; not all scanners say it right.
+    thickness : mm or None
+        Of the slice, as the header says it.
     size : (rows, columns)
     scaling
         Slope and intercept: value = slope · stored number + intercept.
     limits
         Lowest and highest number that the file can store.
     padding
-        The stored number that marks a pixel as no part of the image, or None.
+        Lowest and highest of the stored numbers that mark a pixel as no part of the image, or None.
     facts
         Values of `FACTS` as text, by name.
     """
@@ -59,10 +61,11 @@ class Frame:
     orientation: tuple[float, ...]
     spacing: tuple[float, ...]
     between: float | None
+    thickness: float | None
     size: tuple[int, int]
     scaling: tuple[float, float]
     limits: tuple[int, int]
-    padding: int | None
+    padding: tuple[int, int] | None
     facts: dict[str, str]
 
 
@@ -134,7 +137,7 @@ def _frames(header: Header) -> Iterator[Frame]:
     low, high = 0, 2 ** int(dataset.BitsStored) - 1
     if int(dataset.PixelRepresentation):
         low, high = -(high + 1) // 2, high // 2
-    padding, instance = dataset.get("PixelPaddingValue"), dataset.get("InstanceNumber")
+    padding, instance = _padding(dataset), dataset.get("InstanceNumber")
     for number in range(count):
         groups = (own[number], shared) if enhanced else None
         yield Frame(
@@ -143,7 +146,7 @@ def _frames(header: Header) -> Iterator[Frame]:
             place=header.place,
             instance=None if instance is None or enhanced else int(instance),
             limits=(low, high),
-            padding=None if padding is None else int(padding),
+            padding=padding,
             size=(int(dataset.Rows), int(dataset.Columns)),
             facts={
                 name: _text(_value(dataset, groups, classic, group, keyword))
@@ -151,6 +154,15 @@ def _frames(header: Header) -> Iterator[Frame]:
             },
             **_geometry(dataset, groups, header.place),
         )
+
+
+def _padding(dataset: "Dataset") -> tuple[int, int] | None:
+    """Lowest and highest number of padding: one value, or a value and a limit in either order (PS3.3 C.7.5.1.1.2)."""
+    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    ends = int(value), int(value if limit is None else limit)
+    return min(ends), max(ends)
 
 
 def _geometry(dataset: "Dataset", groups: Sequence[Any] | None, place: str) -> dict[str, Any]:
@@ -162,11 +174,11 @@ def _geometry(dataset: "Dataset", groups: Sequence[Any] | None, place: str) -> d
         return found
 
     transformation = "PixelValueTransformationSequence"
-    slope, intercept, between = (
+    slope, intercept, between, thickness = (
         _value(dataset, groups, keyword, group, keyword)
         for keyword, group in (
             ("RescaleSlope", transformation), ("RescaleIntercept", transformation),
-            ("SpacingBetweenSlices", "PixelMeasuresSequence"),
+            ("SpacingBetweenSlices", "PixelMeasuresSequence"), ("SliceThickness", "PixelMeasuresSequence"),
         )
     )  # fmt: skip
     scaling = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
@@ -177,6 +189,7 @@ def _geometry(dataset: "Dataset", groups: Sequence[Any] | None, place: str) -> d
         "orientation": numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6),
         "spacing": numbers("PixelSpacing", "PixelMeasuresSequence", 2),
         "between": None if between is None else abs(float(between)),
+        "thickness": None if thickness is None else abs(float(thickness)),
         "scaling": scaling,
     }
 

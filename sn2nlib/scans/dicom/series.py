@@ -12,7 +12,7 @@ from sn2nlib.errors import ImageError
 from sn2nlib.scans.images import turn_to_acquired, voxel_size_of
 
 from .derive import is_derived
-from .files import FileOfItsSize, Header, parsing, read_headers
+from .files import MULTI_FRAME, FileOfItsSize, Header, parsing, read_headers
 from .frames import Frame, check_lengths, read_frames
 from .geometry import split_volumes, stack
 
@@ -39,7 +39,9 @@ class DicomSeries:
     shape
         (z, y, x) of the volume.
     padding : (slice, row, column) bool
-        Pixels that their file marks as no part of the image (PixelPaddingValue).
+        Pixels that their file marks as no part of the image (PixelPaddingValue, PixelPaddingRangeLimit).
+    padding_numbers : (pixel,) int64
+        What is stored there, in the order of `padding`.
     denoised
         Whether `write_dicom` made it.
     """
@@ -50,6 +52,7 @@ class DicomSeries:
     stored: np.ndarray
     shape: tuple[int, int, int]
     padding: np.ndarray
+    padding_numbers: np.ndarray
     denoised: bool = False
 
     @property
@@ -61,7 +64,7 @@ class DicomSeries:
 def read_dicom(
     path: str | os.PathLike[str], *, series: int | None = None, volume: int | None = None
 ) -> tuple[np.ndarray, DicomSeries]:
-    """Read an MR series: a folder of single slices, or an enhanced multi-frame file.
+    """Read an MR series: a folder of single slices, be it one alone, or an enhanced multi-frame file.
 
     1. Headers of all files; other kinds of objects in the folder are passed over.
     2. The one series, or that with the number `series`.
@@ -97,13 +100,15 @@ def read_dicom(
     headers = _chosen_series(read_headers(path), series, path)
     frames, alone = _chosen_volume(read_frames(headers), volume, path)
     check_lengths(headers)
+    _refuse_part(headers, frames, path, alone=alone)
     sorted_frames, affine = stack(frames, where=str(path), alone=alone)
     _refuse_phase(sorted_frames, path)
-    values, padding = _read_values(sorted_frames)
+    values, padding, padding_numbers = _read_values(sorted_frames)
     turned, turned_affine, stored = turn_to_acquired(values.transpose(2, 1, 0), affine)
     found = DicomSeries(
         path=path, frames=tuple(sorted_frames), affine=turned_affine, stored=stored, shape=turned.shape,
-        padding=padding, denoised=any(is_derived(header.dataset) for header in headers),
+        padding=padding, padding_numbers=padding_numbers,
+        denoised=any(is_derived(header.dataset) for header in headers),
     )  # fmt: skip
     return turned, found
 
@@ -129,6 +134,7 @@ def series_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, 
     path = Path(path)
     headers = _chosen_series(read_headers(path), None, path)
     frames, alone = _chosen_volume(read_frames(headers), None, path)
+    _refuse_part(headers, frames, path, alone=alone)
     sorted_frames, affine = stack(frames, where=str(path), alone=alone)
     for file, place in {frame.path: frame.place for frame in frames}.items():
         _read_whole(file, place)
@@ -183,7 +189,7 @@ def _chosen_series(headers: Sequence[Header], series: int | None, path: Path) ->
     groups: dict[str, list[Header]] = {}
     for header in headers:
         groups.setdefault(header.series, []).append(header)
-    numbers = {uid: _series_number(group[0]) for uid, group in groups.items()}
+    numbers = {uid: _integer(group[0], "SeriesNumber") for uid, group in groups.items()}
     fitting = [uid for uid, number in numbers.items() if series is None or number == series]
     if len(fitting) == 1:
         return groups[fitting[0]]
@@ -199,10 +205,10 @@ def _chosen_series(headers: Sequence[Header], series: int | None, path: Path) ->
     raise ImageError(f"{path}: holds {len(fitting)} series: {told}; choose one with --series")
 
 
-def _series_number(header: Header) -> int | None:
+def _integer(header: Header, keyword: str) -> int | None:
     try:
-        return int(header.dataset.SeriesNumber)
-    except (AttributeError, TypeError, ValueError):
+        return int(header.dataset[keyword].value)
+    except (KeyError, TypeError, ValueError):
         return None
 
 
@@ -232,6 +238,23 @@ def _chosen_volume(frames: list[Frame], volume: int | None, path: Path) -> tuple
     return list(volumes.values())[(volume or 1) - 1], len(volumes) == 1
 
 
+def _refuse_part(headers: Sequence[Header], frames: Sequence[Frame], path: Path, *, alone: bool) -> None:
+    """Refuse one slice of a series that has or may have more, as far as its header tells."""
+    header = next(header for header in headers if header.path == frames[0].path)
+    if len(frames) > 1 or header.dataset.SOPClassUID in MULTI_FRAME:
+        return
+    number, images = _integer(header, "InstanceNumber") or 1, _integer(header, "ImagesInAcquisition") or 1
+    told = None
+    if header.dataset.get("MRAcquisitionType") == "3D":
+        told = "of a 3D acquisition, which has several"
+    elif alone and max(number, images) > 1:
+        told = f"number {number} of several" if number > 1 else f"of an acquisition of {images} images"
+    elif path.is_file():
+        told = "and cannot say whether its series has more"
+    if told is not None:
+        raise ImageError(f"{path}: holds one slice only, {told}; give the folder of the whole series")
+
+
 def _refuse_phase(frames: Sequence[Frame], path: Path) -> None:
     for frame in frames:
         kinds = {*frame.facts["image type"].upper().split("/")[2:], frame.facts["component"].upper()}
@@ -259,10 +282,11 @@ def _check_decoder(dataset: "Dataset", place: str) -> None:
         )
 
 
-def _read_values(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
-    """Values (slice, row, column) float32, and which of them are padding."""
+def _read_values(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values (slice, row, column) float32, which of them are padding, and the numbers that are stored there."""
     values = np.zeros((len(frames), *frames[0].size), np.float32)
     padding = np.zeros(values.shape, bool)
+    padding_numbers = [np.empty(0, np.int64)] * len(frames)
     places: dict[Path, list[int]] = {}
     for place, frame in enumerate(frames):
         places.setdefault(frame.path, []).append(place)
@@ -275,6 +299,8 @@ def _read_values(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
             stored, (slope, intercept) = pixels[frame.number], frame.scaling
             values[place] = slope * stored.astype(np.float64) + intercept
             if frame.padding is not None:
-                padding[place] = stored == frame.padding
+                lowest, highest = frame.padding
+                padding[place] = (lowest <= stored) & (stored <= highest)
+                padding_numbers[place] = stored[padding[place]].astype(np.int64)
     values[padding] = 0
-    return values, padding
+    return values, padding, np.concatenate(padding_numbers)

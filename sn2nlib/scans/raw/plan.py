@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ChoiceError, SamplingError, ScanError
 from sn2nlib.sampling import acs_region
+from sn2nlib.scans.proportion import believable
 from sn2nlib.scans.raw.geometry import (
     UNVERIFIED_SIDES,
     are_directions,
@@ -36,7 +37,6 @@ from sn2nlib.scans.raw.lines import (
     RawHeader,
     RawSource,
     Sizes,
-    believable,
     chosen,
     listed,
     of_equal_size,
@@ -200,7 +200,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     notes += told
     doubts += doubted
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
-    does = [*placements_told(readout, ky, kz, lines[rows], header), *([] if discarded is None else [discarded])]
+    does = [*placements_told(readout, ky, kz, lines[rows], header, acceleration), *([discarded] if discarded else [])]
     does += [*(told_of_noise if noise_from else []), *calibration_told(_size(acs_box))]
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
