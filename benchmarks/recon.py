@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from sn2nlib.parallel import n_threads
 from sn2nlib.recon import GrappaKernel, calibrate, fill
 from sn2nlib.recon.grappa import _CHUNK
 from sn2nlib.sampling import acs_region, lattice_mask
@@ -112,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--skip-pygrappa", action="store_true", help="leave out that comparison (half a minute)")
     arguments = parser.parse_args()
-    print(f"{os.cpu_count()} cores, OMP_NUM_THREADS = {os.environ.get('OMP_NUM_THREADS', 'not set')}")
+    print(f"{n_threads()} cores, OMP_NUM_THREADS = {os.environ.get('OMP_NUM_THREADS', 'not set')}")
     against_bare_products()
     linearity()
     memory()

@@ -4,10 +4,11 @@ Walsh DO, Gmitro AF, Marcellin MW. Adaptive reconstruction of phased array MR im
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice, product
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from sn2nlib.errors import ScanError
 from sn2nlib.parallel import n_threads
 from sn2nlib.recon.workspace import one_blas_thread
+from sn2nlib.scans.needs import walsh_rows
 
 DEFAULT_WINDOW = 7
 _PRIOR = 0.03  # share of the wide covariance added to the local one
@@ -113,8 +115,10 @@ class BlockWeights:
 def block_weights(coil_images: Slabs, *, window: int = DEFAULT_WINDOW) -> BlockWeights:
     """`walsh` without the last step, reading the images slab by slab, twice."""
     step = max(1, window // 2)
-    vectors = np.stack(list(_block_vectors(coil_images, window, step)))
-    _, nz, ny, nx = coil_images.shape
+    n_coils, nz, ny, nx = coil_images.shape
+    vectors = np.empty((*(-(-n // step) for n in (nz, ny, nx)), n_coils), np.complex64)
+    for block, plane in enumerate(_block_vectors(coil_images, window, step)):
+        vectors[block] = plane
     return BlockWeights(vectors, (nz, ny, nx), step)
 
 
@@ -153,18 +157,22 @@ def _block_covariance(slab: _Complex, step: int) -> _Complex:
     """Mean of x xᴴ over the blocks of one slab (coil, dz, y, x) → (block y, block x, coil, coil)."""
     n_coils, nz, ny, nx = slab.shape
     blocks_y, blocks_x = -(-ny // step), -(-nx // step)
-    padded = np.zeros((n_coils, nz, blocks_y * step, blocks_x * step), dtype=np.complex64)
-    padded[:, :, :ny, :nx] = slab
-    blocks = padded.reshape(n_coils, nz, blocks_y, step, blocks_x, step).transpose(2, 4, 0, 1, 3, 5)
-    samples = blocks.reshape(blocks_y, blocks_x, n_coils, nz * step * step)
-    covariance: _Complex = samples @ samples.conj().swapaxes(-1, -2)
-    return covariance / np.complex64(step**3)
+    covariance = np.empty((blocks_y, blocks_x, n_coils, n_coils), np.complex64)
+    for row, values in enumerate(covariance):  # so that copies of the slab are of one row at a time
+        lines = slab[:, :, row * step : (row + 1) * step]
+        padded = np.zeros((n_coils, nz, step, blocks_x * step), np.complex64)
+        padded[:, :, : lines.shape[2], :nx] = lines
+        blocks = padded.reshape(n_coils, nz, step, blocks_x, step).transpose(3, 0, 1, 2, 4)
+        samples = blocks.reshape(blocks_x, n_coils, nz * step * step)
+        np.matmul(samples, samples.conj().swapaxes(-1, -2), out=values)
+    covariance /= np.complex64(step**3)
+    return covariance
 
 
 def _wide_covariance(coil_images: Slabs, step: int) -> _Complex:
     """Covariance (block z, block y, block x, coil, coil) over blocks of `step` voxels, at three widths."""
-    slabs = [_block_covariance(coil_images[:, z : z + step], step) for z in range(0, coil_images.shape[1], step)]
-    covariance = np.stack(slabs)
+    starts = range(0, coil_images.shape[1], step)
+    covariance = np.stack([_block_covariance(coil_images[:, z : z + step], step) for z in starts])
     wide = np.broadcast_to(np.float32(0.1) * covariance.mean(axis=(0, 1, 2)), covariance.shape).copy()
     for blocks in (0.7, 2.0):
         sigma = (blocks, blocks, blocks, 0, 0)
@@ -173,8 +181,8 @@ def _wide_covariance(coil_images: Slabs, step: int) -> _Complex:
     return wide
 
 
-def _local_covariances(coil_images: Slabs, window: int, step: int) -> Iterator[_Complex]:
-    """Windowed covariance of one plane of blocks after the other; three planes in memory."""
+def _local_covariances(coil_images: Slabs, window: int, step: int, n_rows: int) -> Iterator[_Complex]:
+    """Windowed covariance of so many rows of blocks after the other, plane by plane; four planes in memory."""
     side = (window / step - 1) / 2  # share of the neighbouring blocks that the window covers
 
     def smoothed(z: int) -> _Complex:
@@ -183,19 +191,27 @@ def _local_covariances(coil_images: Slabs, window: int, step: int) -> Iterator[_
             neighbours = np.zeros_like(covariance)
             np.moveaxis(neighbours, axis, 0)[1:] += np.moveaxis(covariance, axis, 0)[:-1]
             np.moveaxis(neighbours, axis, 0)[:-1] += np.moveaxis(covariance, axis, 0)[1:]
-            covariance += np.float32(side) * neighbours
-        return covariance / np.float32((window / step) ** 3)
+            neighbours *= np.float32(side)
+            covariance += neighbours
+        covariance /= np.float32((window / step) ** 3)
+        return covariance
 
     planes = (smoothed(z) for z in range(0, coil_images.shape[1], step))
     current = next(planes)
     previous = np.zeros_like(current)
     for following in chain(planes, [np.zeros_like(current)]):
-        yield current + np.float32(side) * (previous + following)
+        for row in range(0, len(current), n_rows):
+            rows = slice(row, row + n_rows)
+            yield current[rows] + np.float32(side) * (previous[rows] + following[rows])
         previous, current = current, following
 
 
 def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Complex]:
-    """Dominant eigenvectors (block y, block x, coil), phases aligned, one plane of blocks after the other."""
+    """Dominant eigenvectors (block y, block x, coil), phases aligned, one plane of blocks after the other.
+
+    Worked on in bands of `walsh_rows`, of which one more than there are threads is under way: memory does not grow with
+    their number by whole planes. `walsh_memory` reckons it.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # told below
         wide = _wide_covariance(coil_images, _WIDE * window)
     if not np.isfinite(wide).all():
@@ -205,21 +221,31 @@ def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Comp
         _interpolation(np.arange(-(-n // step)) * step + (step - 1) / 2, n, _WIDE * window)
         for n in coil_images.shape[1:]
     ]
+    n_blocks = [len(interpolation) for interpolation in along]
+    n_rows = walsh_rows(n_blocks[1], n_blocks[2], coil_images.shape[0])
+    order, _ = np.einsum_path("Yy,Xx,yxcd->YXcd", along[1], along[2], wide[0], optimize=True)
 
-    def one(block: int, local: _Complex) -> _Complex:
+    def one(block: int, row: int, local: _Complex) -> _Complex:
         prior = np.tensordot(along[0][block], wide, 1)
-        prior = np.einsum("Yy,Xx,yxcd->YXcd", along[1], along[2], prior, optimize=True)
+        rows = along[1][row : row + len(local)]
+        prior = np.einsum("Yy,Xx,yxcd->YXcd", rows, along[2], prior, optimize=order)
         vectors = _dominant_eigenvectors(local + np.float32(_PRIOR) * prior)
         overlap = vectors @ reference.conj()
         return vectors * np.exp(-1j * np.angle(overlap))[..., None].astype(np.complex64)
 
-    running = deque[Future[_Complex]]()
-    with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
-        for block, local in enumerate(_local_covariances(coil_images, window, step)):
-            running.append(pool.submit(one, block, local))
-            if len(running) > n_threads():
-                yield running.popleft().result()
-        yield from (vectors.result() for vectors in running)
+    def bands() -> Generator[_Complex, None, None]:
+        places = product(range(n_blocks[0]), range(0, n_blocks[1], n_rows))
+        running = deque[Future[_Complex]]()
+        with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
+            for place, local in zip(places, _local_covariances(coil_images, window, step, n_rows), strict=True):
+                running.append(pool.submit(one, *place, local))
+                if len(running) > n_threads():
+                    yield running.popleft().result()
+            yield from (vectors.result() for vectors in running)
+
+    with closing(bands()) as in_order:
+        for _ in range(n_blocks[0]):
+            yield np.concatenate(list(islice(in_order, -(-n_blocks[1] // n_rows))))
 
 
 def _dominant_eigenvectors(covariance: _Complex) -> _Complex:

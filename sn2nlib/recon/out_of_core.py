@@ -6,9 +6,10 @@
 4. Walsh weights on their grid of blocks, from slabs of these.
 5. Each x on its own: weights, original, both halves (filled, transformed, combined), noise maps.
 
-The answer is that of `pairs` to rounding. Memory: the results (five volumes at most), one slab or a few planes per
-thread, the calibration lines; samples and coil images of steps 2 and 3 too while they fit below the limit, else these
-are on disk.
+The answer is that of `pairs` to rounding: 1e-5 of the maximum, after partial Fourier filling but for fewer than one
+voxel of a thousand, whose phase is that of rounding (`partial_fourier.phase_map`). Memory: the results (five volumes at
+most), one slab or a few planes per thread, the calibration lines; samples and coil images of steps 2 and 3 too while
+they fit below the limit, else these are on disk.
 """
 
 import os
@@ -147,7 +148,8 @@ def image_pair(
     n_coils = header.n_coils if prepare.compression is None else prepare.compression.n_virtual
     warn_if_folded(header.acceleration, n_coils)
     limit = default_limit() if memory_limit is None else memory_limit
-    with Workspace(max(0, limit - least_memory(header.shape, header.n_coils, n_coils)), scratch) as space:
+    least = least_memory(header.shape, header.n_coils, n_coils, window=window)
+    with Workspace(max(0, limit - least), scratch) as space:
         job = _Job(header, prepare, n_coils, kernel[0] if header.shape[2] > 1 else 1, space, progress)
         samples, acs = job.samples("kspace")
         half_acceleration = masks[2] if masks else header.acceleration

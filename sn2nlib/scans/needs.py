@@ -7,15 +7,20 @@ from sn2nlib.parallel import n_threads
 COPIES = 5  # of k-space that `sn2nlib.recon.pairs` holds at its peak
 BLOCK = 8  # partitions that `sn2nlib.recon.out_of_core` writes at a time
 MANY_COILS = 16  # from here on, time per byte grows with their number: every coil is filled from all others
+WALSH_BAND = 2**23  # bytes of covariances that `sn2nlib.recon.coils` works on at a time
+_ROWS = 8  # of blocks, or a multiple: for fewer, matrix products round in another way
 _BYTES_PER_SECOND = 250e6  # of k-space, on two cores: benchmarks/full_size.py measures 266e6
 _LIBRARIES = 2**28  # bytes of the program itself
 _CALIBRATION = 24  # lines along the shorter axis of the calibration region
 
 
-def least_memory(shape: tuple[int, int, int], n_coils: int, n_virtual: int | None = None) -> int:
+def least_memory(
+    shape: tuple[int, int, int], n_coils: int, n_virtual: int | None = None, *, window: int = 7
+) -> int:
     """Bytes that the reconstruction out of core takes whatever the limit.
 
-    Results, planes of each thread or partitions of all coils, calibration lines, and the program.
+    Results and weights, planes of each thread or partitions of all coils or their covariances, calibration lines, and
+    the program.
 
     Parameters
     ----------
@@ -24,6 +29,8 @@ def least_memory(shape: tuple[int, int, int], n_coils: int, n_virtual: int | Non
         Of the file.
     n_virtual
         Coils that they are compressed to; None: all.
+    window
+        Of the Walsh weights; the default is theirs.
     """
     nz, ny, nx = shape
     kept = n_coils if n_virtual is None else n_virtual
@@ -31,7 +38,40 @@ def least_memory(shape: tuple[int, int, int], n_coils: int, n_virtual: int | Non
     planes = 12 * 8 * kept * nz * ny * n_threads()
     partitions = 8 * ny * nx * (2 * n_coils + 2 * BLOCK * kept)
     calibration = 8 * kept * nx * 3 * _CALIBRATION * max(nz, ny)
-    return results + max(planes, partitions) + calibration + _LIBRARIES
+    weights = 8 * kept * prod(-(-n // max(1, window // 2)) for n in shape)
+    covariances = walsh_memory(shape, kept, window=window)
+    return results + weights + max(planes, partitions, covariances) + calibration + _LIBRARIES
+
+
+def walsh_memory(shape: tuple[int, int, int], n_coils: int, *, window: int) -> int:
+    """Bytes that making the Walsh weights takes beside them, from coil images that lie on disk.
+
+    The wide covariance, and the most of: what is read for it; one and a half of it, while it is smoothed; what is read
+    for the local covariance, four planes of this, and bands: for each thread one that waits and six at work
+    (covariance, prior, their sum, its powers), four more where they are made. Read is one slab, and copied three times
+    a row of its blocks.
+
+    Parameters
+    ----------
+    shape : (kz, ky, kx)
+        The slabs are of some kx.
+    n_coils
+    window
+        Width in voxels.
+    """
+    sizes = max(1, window // 2), 2 * window
+    (rows, columns, _), wide_blocks = (tuple(-(-n // size) for n in shape) for size in sizes)
+    read, read_wide = (8 * n_coils * min(size, shape[2]) * (shape[1] + size) * (shape[0] + 3 * size) for size in sizes)
+    matrix = 8 * n_coils**2
+    wide, plane = matrix * prod(wide_blocks), matrix * rows * columns
+    band = matrix * walsh_rows(rows, columns, n_coils) * columns
+    return wide + max(read_wide, 3 * wide // 2, read + 4 * plane + (7 * n_threads() + 4) * band)
+
+
+def walsh_rows(n_rows: int, n_columns: int, n_coils: int) -> int:
+    """Rows of a plane of blocks whose covariances `sn2nlib.recon.coils` works on at a time."""
+    fitting = WALSH_BAND // (8 * n_coils**2 * n_columns)
+    return min(n_rows, max(_ROWS, fitting // _ROWS * _ROWS))
 
 
 def most_disk(shape: tuple[int, int, int], n_coils: int) -> int:

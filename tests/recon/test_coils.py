@@ -1,11 +1,16 @@
 """Walsh weights against known coil maps."""
 
+import inspect
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from sn2nlib.errors import ScanError
 from sn2nlib.fourier import ifft
 from sn2nlib.recon import combine, walsh
+from sn2nlib.recon.coils import DEFAULT_WINDOW, block_weights
+from sn2nlib.scans import needs
 
 
 def _alignment(weights: np.ndarray, maps: np.ndarray) -> np.ndarray:
@@ -97,6 +102,50 @@ def test_noise_free_combination_has_the_absolute_scale_of_the_maps(phantom) -> N
     combined = np.abs(combine(images, walsh(images)))
     expected = head.image * np.linalg.norm(head.maps, axis=0)
     assert np.linalg.norm((combined - expected)[head.head]) / np.linalg.norm(expected) < 0.005
+
+
+class OnDisk:
+    """Coil images of which every slab is a copy of its own, as if it were read."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.shape = images, images.shape
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        return self.images[key].copy()
+
+
+@pytest.mark.parametrize(
+    ("shape", "window"), [((48, 12, 96, 96), 7), ((16, 9, 120, 150), 7), ((6, 30, 41, 33), 7), ((16, 3, 24, 40), 1)]
+)
+def test_the_covariances_take_no_more_memory_than_is_told(shape, window, white_noise) -> None:
+    images = OnDisk(white_noise(shape, np.random.default_rng(5)))
+    n_coils, nx, nz, ny = shape  # the axes of the files out of core
+    tracemalloc.start()
+    try:
+        weights = block_weights(images, window=window)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    told = weights.vectors.nbytes + needs.walsh_memory((nz, ny, nx), n_coils, window=window)
+    assert told / 3 < peak < told + 2**20
+    assert inspect.signature(needs.least_memory).parameters["window"].default == DEFAULT_WINDOW
+
+
+def test_memory_does_not_grow_by_planes_for_every_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    shape, told = (256, 328, 328), []
+    for cores in (2, 16):
+        monkeypatch.setattr(needs, "n_threads", lambda cores=cores: cores)
+        told.append(needs.walsh_memory(shape, 64, window=7))
+    plane = 8 * 64**2 * 86 * 110
+    assert told[0] < 9 * plane and (told[1] - told[0]) / 14 < plane
+
+
+def test_bands_give_the_weights_of_whole_planes(phantom, white_noise, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = _noisy(phantom((6, 30, 64, 60)), white_noise)
+    whole = walsh(images)
+    monkeypatch.setattr(needs, "WALSH_BAND", 2**16)
+    assert needs.walsh_rows(22, 20, 6) == 8
+    assert np.abs(walsh(images) - whole).max() < 1e-5
 
 
 def test_empty_images_give_finite_weights() -> None:

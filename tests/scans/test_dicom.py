@@ -764,14 +764,22 @@ def test_uncompressed_transfer_syntaxes_are_kept(syntax: pydicom.uid.UID, tmp_pa
     assert new[0].private_block(0x0029, "SN2N TEST")[1].value in ("kept", b"kept")
 
 
+def padded(value: int, limit: int | None = None) -> Callable[[FileDataset, int], Any]:
+    """Mark stored numbers as no part of the image: one, or all between two."""
+
+    def change(dataset: FileDataset, _: int) -> None:
+        kind = "SS" if dataset.PixelRepresentation else "US"
+        dataset["PixelPaddingValue"] = pydicom.DataElement("PixelPaddingValue", kind, value)
+        if limit is not None:
+            dataset["PixelPaddingRangeLimit"] = pydicom.DataElement("PixelPaddingRangeLimit", kind, limit)
+
+    return change
+
+
 def test_padding_and_range(tmp_path: Path) -> None:
     stored = numbers("int16") + 600
     stored[:, :3] = -2000
-
-    def padded(dataset: FileDataset, _: int) -> None:
-        dataset["PixelPaddingValue"] = pydicom.DataElement("PixelPaddingValue", "SS", -2000)
-
-    classic(tmp_path / "in", stored=stored, change=padded, bits=12)
+    classic(tmp_path / "in", stored=stored, change=padded(-2000), bits=12)
     volume, series = read_dicom(tmp_path / "in")
     assert volume.min() == 0 and np.count_nonzero(volume == 0) == SLICES * 3 * COLUMNS
     with pytest.warns(UserWarning, match="lie outside what the number format of the input can hold"):
@@ -779,6 +787,27 @@ def test_padding_and_range(tmp_path: Path) -> None:
     written = np.stack([dataset.pixel_array for dataset in datasets(tmp_path / "out")])
     assert (written[:, :3] == -2000).all()
     assert np.array_equal(written, np.where(stored > 800, 2**11 - 1, stored))
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16"])
+@pytest.mark.parametrize("limits", [(0, 1), (1, 0)], ids=["upward", "downward"])
+def test_a_range_of_padding_keeps_its_numbers(kind: str, limits: tuple[int, int], tmp_path: Path) -> None:
+    ends = (-2000, -1900) if kind == "int16" else (0, 90)
+    stored = (numbers("int16") + 300).astype(kind)
+    rng = np.random.default_rng(0)
+    stored[:, :3] = rng.integers(*ends, (SLICES, 3, COLUMNS), endpoint=True)
+    stored[:, 0, :2] = ends
+    stored[:, -1, 0] = ends[1] + 1  # belongs to the image
+    padding = (ends[limits[0]], ends[limits[1]])
+    classic(tmp_path / "in", kind=kind, stored=stored, change=padded(*padding), bits=12, rescale=("0.5", "7"))
+    volume, series = read_dicom(tmp_path / "in")
+    assert np.count_nonzero(volume == 0) == np.count_nonzero(series.padding) == SLICES * 3 * COLUMNS
+    write_dicom(volume + 2, tmp_path / "out", like=series, derivation="one added")
+    new = datasets(tmp_path / "out")
+    written = np.stack([dataset.pixel_array for dataset in new])
+    assert np.array_equal(written[:, :3], stored[:, :3])
+    assert np.array_equal(written[:, 3:], stored[:, 3:] + 4)
+    assert {(dataset.PixelPaddingValue, dataset.PixelPaddingRangeLimit) for dataset in new} == {padding}
 
 
 def test_outputs_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -815,6 +844,30 @@ def test_outputs_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ImageError, match="holds other files than an earlier result"):
         write_dicom(volume, out, like=series, derivation="x", overwrite=True)
     assert (out / "mine.txt").exists() and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("case", ["all foreign", "one foreign", "no DICOM", "renamed", "a folder"])
+def test_what_another_program_wrote_is_never_replaced(case: str, tmp_path: Path) -> None:
+    classic(tmp_path / "in")
+    volume, series = read_dicom(tmp_path / "in")
+    out = tmp_path / "out"
+    if case == "all foreign":  # under the names that this package gives, as other exporters do
+        classic(out, names="IM{:05d}.dcm")
+    else:
+        write_dicom(volume, out, like=series, derivation="x")
+        write_dicom(volume, out, like=series, derivation="x", overwrite=True)
+        file = out / "IM00003.dcm"
+        file.rename(out / "IMG3.dcm") if case == "renamed" else file.unlink()
+        if case == "one foreign":
+            shutil.copy(tmp_path / "in" / "file003", file)
+        elif case == "no DICOM":
+            file.write_text("keep")
+        elif case == "a folder":
+            file.mkdir()
+    before = files(out)
+    with pytest.raises(ImageError, match="holds other files than an earlier result; choose another folder"):
+        write_dicom(volume, out, like=series, derivation="x", overwrite=True)
+    assert files(out) == before and sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
 def test_outputs_never_touch_the_input(tmp_path: Path) -> None:
@@ -907,11 +960,13 @@ def error_lines(program: Path, path: Path) -> set[str]:
     return {line for line in (told.stdout + told.stderr).splitlines() if line.startswith("Error")}
 
 
-@pytest.mark.parametrize("kind", ["int16", "uint16", "one slice", "enhanced", "two echoes"])
+@pytest.mark.parametrize("kind", ["int16", "uint16", "padding", "one slice", "enhanced", "two echoes"])
 def test_dciodvfy_finds_no_new_error(kind: str, tmp_path: Path, require: Callable[..., Path]) -> None:
     program = require("dciodvfy")
     if kind in ("enhanced", "two echoes"):
         enhanced(tmp_path / "in" / "multi.dcm", echoes=(3.2,) if kind == "enhanced" else (3.2, 9.5))
+    elif kind == "padding":
+        classic(tmp_path / "in", bits=12, change=padded(-200, -100))
     else:
         stored_as, change = ("uint16", one_slice()) if kind == "one slice" else (kind, None)
         rescale = ("0.25", "-100") if kind == "int16" else None

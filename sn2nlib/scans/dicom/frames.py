@@ -48,7 +48,7 @@ class Frame:
     limits
         Lowest and highest number that the file can store.
     padding
-        The stored number that marks a pixel as no part of the image, or None.
+        Lowest and highest of the stored numbers that mark a pixel as no part of the image, or None.
     facts
         Values of `FACTS` as text, by name.
     """
@@ -65,7 +65,7 @@ class Frame:
     size: tuple[int, int]
     scaling: tuple[float, float]
     limits: tuple[int, int]
-    padding: int | None
+    padding: tuple[int, int] | None
     facts: dict[str, str]
 
 
@@ -137,7 +137,7 @@ def _frames(header: Header) -> Iterator[Frame]:
     low, high = 0, 2 ** int(dataset.BitsStored) - 1
     if int(dataset.PixelRepresentation):
         low, high = -(high + 1) // 2, high // 2
-    padding, instance = dataset.get("PixelPaddingValue"), dataset.get("InstanceNumber")
+    padding, instance = _padding(dataset), dataset.get("InstanceNumber")
     for number in range(count):
         groups = (own[number], shared) if enhanced else None
         yield Frame(
@@ -146,7 +146,7 @@ def _frames(header: Header) -> Iterator[Frame]:
             place=header.place,
             instance=None if instance is None or enhanced else int(instance),
             limits=(low, high),
-            padding=None if padding is None else int(padding),
+            padding=padding,
             size=(int(dataset.Rows), int(dataset.Columns)),
             facts={
                 name: _text(_value(dataset, groups, classic, group, keyword))
@@ -154,6 +154,15 @@ def _frames(header: Header) -> Iterator[Frame]:
             },
             **_geometry(dataset, groups, header.place),
         )
+
+
+def _padding(dataset: "Dataset") -> tuple[int, int] | None:
+    """Lowest and highest number of padding: one value, or a value and a limit in either order (PS3.3 C.7.5.1.1.2)."""
+    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    ends = int(value), int(value if limit is None else limit)
+    return min(ends), max(ends)
 
 
 def _geometry(dataset: "Dataset", groups: Sequence[Any] | None, place: str) -> dict[str, Any]:

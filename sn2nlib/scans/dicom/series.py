@@ -39,7 +39,9 @@ class DicomSeries:
     shape
         (z, y, x) of the volume.
     padding : (slice, row, column) bool
-        Pixels that their file marks as no part of the image (PixelPaddingValue).
+        Pixels that their file marks as no part of the image (PixelPaddingValue, PixelPaddingRangeLimit).
+    padding_numbers : (pixel,) int64
+        What is stored there, in the order of `padding`.
     denoised
         Whether `write_dicom` made it.
     """
@@ -50,6 +52,7 @@ class DicomSeries:
     stored: np.ndarray
     shape: tuple[int, int, int]
     padding: np.ndarray
+    padding_numbers: np.ndarray
     denoised: bool = False
 
     @property
@@ -100,11 +103,12 @@ def read_dicom(
     _refuse_part(headers, frames, path, alone=alone)
     sorted_frames, affine = stack(frames, where=str(path), alone=alone)
     _refuse_phase(sorted_frames, path)
-    values, padding = _read_values(sorted_frames)
+    values, padding, padding_numbers = _read_values(sorted_frames)
     turned, turned_affine, stored = turn_to_acquired(values.transpose(2, 1, 0), affine)
     found = DicomSeries(
         path=path, frames=tuple(sorted_frames), affine=turned_affine, stored=stored, shape=turned.shape,
-        padding=padding, denoised=any(is_derived(header.dataset) for header in headers),
+        padding=padding, padding_numbers=padding_numbers,
+        denoised=any(is_derived(header.dataset) for header in headers),
     )  # fmt: skip
     return turned, found
 
@@ -278,10 +282,11 @@ def _check_decoder(dataset: "Dataset", place: str) -> None:
         )
 
 
-def _read_values(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
-    """Values (slice, row, column) float32, and which of them are padding."""
+def _read_values(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values (slice, row, column) float32, which of them are padding, and the numbers that are stored there."""
     values = np.zeros((len(frames), *frames[0].size), np.float32)
     padding = np.zeros(values.shape, bool)
+    padding_numbers = [np.empty(0, np.int64)] * len(frames)
     places: dict[Path, list[int]] = {}
     for place, frame in enumerate(frames):
         places.setdefault(frame.path, []).append(place)
@@ -294,6 +299,8 @@ def _read_values(frames: Sequence[Frame]) -> tuple[np.ndarray, np.ndarray]:
             stored, (slope, intercept) = pixels[frame.number], frame.scaling
             values[place] = slope * stored.astype(np.float64) + intercept
             if frame.padding is not None:
-                padding[place] = stored == frame.padding
+                lowest, highest = frame.padding
+                padding[place] = (lowest <= stored) & (stored <= highest)
+                padding_numbers[place] = stored[padding[place]].astype(np.int64)
     values[padding] = 0
-    return values, padding
+    return values, padding, np.concatenate(padding_numbers)

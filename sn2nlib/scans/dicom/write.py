@@ -1,6 +1,7 @@
 """A volume → a new DICOM series in a folder of its own, in the number format of the input."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,13 +13,15 @@ from sn2nlib.provenance import atomic_folder
 from sn2nlib.scans.images import is_image_name, to_stored, turn_back, warn_clipped
 from sn2nlib.scans.silence import silenced
 
-from .derive import NewUids, derive
+from .derive import NewUids, derive, is_derived
+from .files import read_headers
 from .series import DicomSeries, read_pixels
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _NAME = "IM{:05d}.dcm"
+_OWN_NAME = re.compile(r"IM\d{5,}\.dcm")  # what _NAME makes
 
 
 def check_dicom_output(
@@ -45,8 +48,18 @@ def check_dicom_output(
         raise FileExistsError(
             f"{path} exists and is not empty; choose another folder or allow overwriting (--overwrite)"
         )
-    if not all(file.is_file() and file.match("IM*.dcm") for file in out.iterdir()):
+    if not all(_is_result(file) for file in out.iterdir()):
         raise ImageError(f"{path}: holds other files than an earlier result; choose another folder")
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file has a name that `write_dicom` gives, and the header of a derived image: others use such names."""
+    if not (path.is_file() and _OWN_NAME.fullmatch(path.name)):
+        return False
+    try:
+        return all(is_derived(header.dataset) for header in read_headers(path))
+    except ImageError:
+        return False
 
 
 def write_dicom(
@@ -119,11 +132,11 @@ def _stored_numbers(volume: np.ndarray, like: DicomSeries) -> np.ndarray:
         raise ImageError("the volume holds NaN or Inf, which DICOM cannot store")
     values = turn_back(volume, like.stored).transpose(2, 1, 0)
     stored, outside = np.empty(values.shape, np.int64), 0
+    stored[like.padding] = like.padding_numbers
     for place, frame in enumerate(like.frames):
-        numbers, clipped = to_stored(values[place], scaling=frame.scaling, limits=frame.limits)
-        stored[place], outside = numbers, outside + clipped
-        if frame.padding is not None:
-            stored[place][like.padding[place]] = frame.padding
+        image = ~like.padding[place]
+        numbers, clipped = to_stored(values[place][image], scaling=frame.scaling, limits=frame.limits)
+        stored[place][image], outside = numbers, outside + clipped
     warn_clipped(outside, stored.size)
     return stored
 
