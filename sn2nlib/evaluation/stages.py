@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sn2nlib.denoiser import Denoiser, coarser_pair, training_volume
+from sn2nlib.errors import naming
 from sn2nlib.evaluation.noise_levels import References, conventional_images, floor_bias, measure
 from sn2nlib.evaluation.participants import pair_numbers
 from sn2nlib.provenance import atomic_write, write_json
@@ -81,8 +82,10 @@ def pair_participant(
     participant, seconds, and the numbers of `pair_numbers`
     """
     begun = time.monotonic()
-    scan = load_scan(Path(scans) / f"{participant}.h5")
-    pair = make_pair(scan, **recon)
+    path = Path(scans) / f"{participant}.h5"
+    scan = load_scan(path)
+    with naming(path):
+        pair = make_pair(scan, **recon)
     simulated = scan.info.get("source") == "simulated"
     systematic = systematic_difference(without_noise(scan), pair) if simulated else None
     numbers = save_pair(participant, pair, systematic, pairs=pairs, coarser=coarser)
