@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from sn2nlib.errors import ScanError
+from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans import Scan, save_scan
 from sn2nlib.scans.raw import inspect_raw, mrd, read_raw, twix
 from sn2nlib.scans.raw.mrd_heads import read_heads
 
@@ -128,3 +130,16 @@ def test_samples_are_read_many_lines_at_a_time(tmp_path: Path, raw: Any, monkeyp
 def bytes_read() -> int:
     """By this process so far, through the system's calls."""
     return int(ACCOUNT.read_text().split("rchar: ")[1].split()[0])
+
+
+@pytest.mark.parametrize(("acceleration", "shift"), [((2, 1), 0), ((1, 2), 0), ((2, 2), 1)])
+def test_a_lattice_alone_has_no_calibration_lines(tmp_path: Path, acceleration: tuple[int, int], shift: int) -> None:
+    """As `reconstruct` has it; its central line is none."""
+    shape = (12, 24)
+    for acs in (None, 8):
+        mask = lattice_mask(shape, acceleration=acceleration, caipi_shift=shift, acs=acs)
+        scan = Scan(np.ones((4, *shape, 16), np.complex64) * mask[:, :, None], mask, acceleration, caipi_shift=shift)
+        save_scan(scan, tmp_path / "scan.h5", overwrite=True)
+        report = inspect_raw(tmp_path / "scan.h5")
+        refused = [told for told in report.cannot if told.startswith("reconstruction: undersampled")]
+        assert report.values["calibration"].startswith("integrated" if acs else "none") and bool(refused) == (not acs)

@@ -223,7 +223,7 @@ def sampling_values(
     return {
         "acceleration (Ry, Rz)": acceleration,
         "CAIPIRINHA shift": caipi_shift,
-        "calibration": _calibration(mask, acs_size),
+        "calibration": _calibration(mask, acceleration, acs_size),
         "partial Fourier (ky, kz)": partial_shares(mask, acceleration),
         "sampled share %": round(100 * float(mask.mean()), 1),
     }
@@ -288,7 +288,7 @@ def cannot(
         trained = mended.replace("make them", "make halves for it") if not_for_training is None else ""
         told += [f"training: {reason}{trained}",
                  f"halves (recon --halves): for the same reason{mended}"]  # fmt: skip
-    if acceleration != (1, 1) and not has_acs and _calibration(mask, None) == "none":
+    if acceleration != (1, 1) and not has_acs and _calibration(mask, acceleration, None) == "none":
         told.append("reconstruction: undersampled, without calibration lines at the centre of k-space")
     if "unknown" in geometry:
         what = "orientation and voxel size" if geometry == "unknown" else "orientation"
@@ -332,7 +332,7 @@ def _line_counts(source: RawSource) -> str:
     return ", ".join(f"{n} {name}" for n, name in counts if n)
 
 
-def _calibration(mask: Mask, acs_size: tuple[int, ...] | None) -> str:
+def _calibration(mask: Mask, acceleration: tuple[int, int], acs_size: tuple[int, ...] | None) -> str:
     if acs_size is not None:
         return f"separate, (kz, ky) = {acs_size}"
     try:
@@ -340,7 +340,11 @@ def _calibration(mask: Mask, acs_size: tuple[int, ...] | None) -> str:
     except SamplingError:
         return "none"
     size = tuple(part.stop - part.start for part in box)
-    return f"integrated, (kz, ky) = {size} fully sampled" if size != mask.shape else "not needed: fully sampled"
+    if size == mask.shape:
+        return "not needed: fully sampled"
+    if any(n <= step for n, step in zip(size, acceleration[::-1], strict=True) if step > 1):
+        return "none"  # one line of the lattice, not a window of it
+    return f"integrated, (kz, ky) = {size} fully sampled"
 
 
 def _share(acquired: np.ndarray, n: int, step: int) -> float:
