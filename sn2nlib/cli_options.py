@@ -129,7 +129,7 @@ Compression = Annotated[
     Literal["svd", "gcc"], typer.Option(help="How coils are compressed: at once, or geometrically along the readout.")
 ]
 Filling = Annotated[
-    Literal["zero", "homodyne", "pocs"], typer.Option(help="What becomes of a side of k-space that was not acquired.")
+    Literal["zero", "homodyne", "pocs"], typer.Option(help="What becomes of a side of ky or kz that was not acquired.")
 ]
 Halves = Annotated[
     bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")

@@ -20,7 +20,7 @@ def describe(scan: Scan | ScanHeader) -> str:
     Returns
     -------
     JSON object with the keys format, version, shape (coil, kz, ky, kx), acceleration (Ry, Rz), caipi_shift,
-    voxel_size (z, y, x) in mm, affine (RAS+ mm), not_for_training, info.
+    voxel_size (z, y, x) in mm, affine (RAS+ mm), not_for_training, kx_acquired, info.
     """
     return json.dumps({
         "format": SIDECAR_FORMAT,
@@ -31,6 +31,7 @@ def describe(scan: Scan | ScanHeader) -> str:
         "voxel_size": [float(size) for size in scan.voxel_size],
         "affine": np.asarray(scan.affine, dtype=float).tolist(),
         "not_for_training": scan.not_for_training,
+        "kx_acquired": scan.kx_acquired,
         "info": dict(scan.info),
     })
 
@@ -48,7 +49,7 @@ def described(text: str | bytes) -> dict[str, Any]:
     Returns
     -------
     dict
-        acceleration, caipi_shift, voxel_size, affine, not_for_training, info.
+        acceleration, caipi_shift, voxel_size, affine, not_for_training, kx_acquired, info.
 
     Raises
     ------
@@ -61,13 +62,14 @@ def described(text: str | bytes) -> dict[str, Any]:
             raise ScanError(f"the description is of format {record['format']!r}, not {SIDECAR_FORMAT}")
         if record["version"] > SIDECAR_VERSION:
             raise ScanError(f"exported by a newer sn2n (format version {record['version']}); install that one")
-        reason = record["not_for_training"]
+        reason, kx = record["not_for_training"], record.get("kx_acquired")  # files of earlier versions have no kx
         return {
             "acceleration": (int(record["acceleration"][0]), int(record["acceleration"][1])),
             "caipi_shift": int(record["caipi_shift"]),
             "voxel_size": tuple(float(size) for size in record["voxel_size"]),
             "affine": np.array(record["affine"], dtype=float),
             "not_for_training": None if reason is None else str(reason),
+            "kx_acquired": None if kx is None else (float(kx[0]), float(kx[1])),
             "info": dict(record["info"]),
         }
     except (ValueError, TypeError, KeyError, IndexError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ChoiceError, SamplingError
-from sn2nlib.sampling import Mask, acs_region, split_kz
+from sn2nlib.sampling import Mask, acs_region, readout_share, split_kz
 from sn2nlib.scans.needs import COPIES, MANY_COILS, least_memory, most_disk, seconds
 from sn2nlib.scans.raw.in_words import calibration_told, noise_scan_told
 from sn2nlib.scans.raw.layouts import LayoutFacts
@@ -91,7 +91,7 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
         given_later=False,
     )  # fmt: skip
     does = tuple(f"when it was made: {told}" for told in done)
-    does = (*does, *filling(scan.mask, scan.acceleration, partial_fourier))
+    does = (*does, *filling(scan.mask, scan.acceleration, partial_fourier, scan.kx_share))
     return RawReport(values, does, reasons, scan.doubts, (*notes, *ringing(scan.mask, scan.acceleration)))
 
 
@@ -124,7 +124,8 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
         not_for_training=plan.not_for_training, pairs=_pairs(source, plan), geometry=plan.geometry,
     )  # fmt: skip
-    does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier))
+    kx_share = readout_share(readout.acquired, readout.n)
+    does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier, kx_share))
     notes = (*plan.notes, *ringing(plan.mask, plan.acceleration))
     return RawReport(values, does, reasons, plan.doubts, notes)
 
@@ -234,7 +235,7 @@ def partial_shares(mask: Mask, acceleration: tuple[int, int]) -> tuple[float, fl
     return ky, kz
 
 
-def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str, ...]:
+def filling(mask: Mask, acceleration: tuple[int, int], method: str, kx_share: float = 1.0) -> tuple[str, ...]:
     """What becomes of the sides of k-space that were not acquired.
 
     Raises
@@ -245,8 +246,12 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str
     if method not in _FILLING:
         raise ChoiceError(f"partial Fourier filling is one of {', '.join(_FILLING)}, got {method!r}")
     shares = zip(("ky", "kz"), partial_shares(mask, acceleration), strict=True)
-    return tuple(f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
-                 "sampled" for axis, share in shares if share < 1)  # fmt: skip
+    told = [f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
+            "sampled" for axis, share in shares if share < 1]  # fmt: skip
+    if kx_share < 1:
+        told.append(f"of kx {100 * kx_share:.1f} % were acquired, the rest of it stays zero: homodyne and pocs fill ky "
+                    "and kz alone; noise and its maps count what was acquired")  # fmt: skip
+    return tuple(told)
 
 
 def ringing(mask: Mask, acceleration: tuple[int, int]) -> tuple[str, ...]:
