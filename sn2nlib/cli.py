@@ -145,15 +145,16 @@ def export(
     memory: option.Memory = None,
     overwrite: option.Overwrite = False,
 ) -> None:
-    """Write a raw scan, not whitened, for other programs: ISMRMRD, or BART .cfl/.hdr; scan files of any size.
+    """Write a raw scan of any size, not whitened, for other programs: ISMRMRD, or BART .cfl/.hdr.
 
     For BART, OUT is the k-space, OUT_mask what was acquired, OUT_noise the noise scan, OUT.json geometry and sampling.
     """
     files, kind = ([out], outputs.ISMRMRD) if format == "ismrmrd" else (scans.bart_files(out), outputs.BART)
     for path in files:
         outputs.check_new(path, kind, overwrite=overwrite, source=scan)
-    source = scans.open_raw(scan, largest=recon.largest_kspace(option.in_bytes(memory), copies=2), **reading)
-    written = scans.export.export_scan(source, out, format=format, overwrite=overwrite)
+    largest = recon.largest_kspace(option.in_bytes(memory), copies=2)
+    with scans.opened_raw(scan, largest=largest, scratch=out.parent, progress=True, **reading) as source:
+        written = scans.export.export_scan(source, out, format=format, overwrite=overwrite)
     print("\n".join(f"Scan: {path}" for path in written))
 
 

@@ -14,6 +14,10 @@ class ScanError(Sn2nError):
     """A scan file or its arrays do not fit the axis contract."""
 
 
+class LargeScanError(ScanError):
+    """A raw file's k-space takes more memory than it may; as a scan file it could be worked on."""
+
+
 class ChoiceError(ScanError):
     """A reading option asks for what a raw file does not hold, or contradicts what it says."""
 

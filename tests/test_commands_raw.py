@@ -210,11 +210,23 @@ def test_export_takes_the_options_of_recon_and_a_limit_of_memory(
     path, out, scan = require("data", TWO_CHANNELS), tmp_path / "second.mrd", tmp_path / "scan.h5"
     assert sn2n("export", path, out, "--repetition", 1) == 0
     assert np.array_equal(read_raw(out).kspace, read_raw(path, repetition=1).kspace)
-    assert sn2n("export", path, tmp_path / "no.mrd", "--memory", 0.0001) == 1
-    assert "make a scan file of it with sn2n convert" in capsys.readouterr().err
+    assert sn2n("export", path, tmp_path / "small.mrd", "--repetition", 1, "--memory", 0.0001) == 0
+    assert f"{path} does not fit into the memory: a scan file is made of it first" in capsys.readouterr().out
+    assert np.array_equal(read_raw(tmp_path / "small.mrd").kspace, read_raw(out).kspace)
     assert sn2n("convert", path, scan, "--repetition", 1) == 0
     assert sn2n("export", scan, tmp_path / "again.mrd", "--memory", 0.0001) == 0  # of any size
     assert np.array_equal(read_raw(tmp_path / "again.mrd").kspace, read_raw(out).kspace)
+
+
+def test_a_raw_file_larger_than_the_memory_gives_the_same_image(require: Any, tmp_path: Path) -> None:
+    path, first, small = require("data", BOTTLES), tmp_path / "first.nii", tmp_path / "small.nii"
+    options = ("--contrast", 0, "--raw-filter", 0.25)
+    assert sn2n("recon", path, first, *options) == 0
+    assert sn2n("recon", path, small, *options, "--memory", 0) == 0
+    expected = nib.load(first).get_fdata()
+    np.testing.assert_allclose(nib.load(small).get_fdata(), expected, atol=1e-5 * expected.max())
+    np.testing.assert_array_equal(nib.load(small).affine, nib.load(first).affine)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"first.nii", "small.nii"}  # the scan file is gone
 
 
 @pytest.mark.filterwarnings("ignore:the median g-factor")  # four coils of noise; what is compared is the same

@@ -23,7 +23,7 @@ from sn2nlib.recon.any_size import fits_memory, largest_kspace
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, make_pair
 from sn2nlib.recon.workspace import default_limit
-from sn2nlib.scans.raw import is_scan_file, option_names, read_raw
+from sn2nlib.scans.raw import is_scan_file, opened_raw, option_names
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
@@ -107,7 +107,7 @@ def prepare_scans(
     Parameters
     ----------
     paths
-        Scan files, or other raw files, which must fit into memory.
+        Scan files, or other raw files; one that is larger than memory becomes a scan file in `folder` for a while.
     folder
         Receives the arrays where they do not all fit into half of the limit; see `remove_prepared`.
     held_out
@@ -157,10 +157,10 @@ def prepare_scans(
     absent = [place for place in (Path(folder), Path(folder).parent) if not place.exists()]
     made: list[PreparedScan] = []
     try:
-        for path, header, own in zip(paths, headers, shares, strict=True):
+        for path, own in zip(paths, shares, strict=True):
             made.append(
                 _at_once(Path(path), options, own) if in_memory
-                else _stored(Path(path), header, Path(folder), limit, progress, reading, options, own)
+                else _stored(Path(path), Path(folder), limit, progress, reading, options, own)
             )
     except KeyboardInterrupt as stopped:
         kept = "nothing of it is kept" if in_memory or not made else f"{folder} keeps those before it"
@@ -257,26 +257,32 @@ def _at_once(path: Path, options: dict[str, Any], coarser: tuple[float, ...]) ->
 
 
 def _stored(
-    path: Path, header: ScanHeader | None, folder: Path, limit: int, progress: bool, reading: dict[str, Any],
-    options: dict[str, Any], coarser: tuple[float, ...],
-) -> PreparedScan:
+    path: Path, folder: Path, limit: int, progress: bool, reading: dict[str, Any], options: dict[str, Any],
+    coarser: tuple[float, ...],
+) -> PreparedScan:  # fmt: skip
     told = reading | options | ({"coarser": coarser} if coarser else {})
     target = folder / f"pair-{_identity(path, told)}"
     if target.is_dir():
         return load_volume(target, pairing=options.get("pairing", "kz"))
-    pair: Pair | ImagePair
-    with naming(path):
-        if header is None or fits_memory(header, limit):
-            scan = read_raw(path, largest=largest_kspace(limit), **reading)
-            _check_repetitions(scan, options)
-            pair = make_pair(scan, **options)
-            del scan  # frees the memory that the arrays of the volume take
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            pair = image_pair(path, memory_limit=limit, scratch=folder, progress=progress, **options)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        opened_raw(path, largest=largest_kspace(limit), scratch=folder, progress=progress, **reading) as source,
+        naming(path),
+    ):
+        pair = _pair(source, folder, limit, progress, options)
+        del source  # frees the memory that the arrays of the volume take
         volume = prepared(pair, coarser=coarser)
     save_volume(volume, target)
     return load_volume(target, pairing=options.get("pairing", "kz"))
+
+
+def _pair(source: Scan | Path, folder: Path, limit: int, progress: bool, options: dict[str, Any]) -> Pair | ImagePair:
+    _check_repetitions(source if isinstance(source, Scan) else read_header(source), options)
+    if isinstance(source, Scan):
+        return make_pair(source, **options)
+    if fits_memory(read_header(source), limit):
+        return make_pair(load_scan(source), **options)
+    return image_pair(source, memory_limit=limit, scratch=folder, progress=progress, **options)
 
 
 def _check_repetitions(scan: Scan | ScanHeader, options: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from sn2nlib.recon.pairs import Pair, Pairing, make_pair, reconstruct_with_noise
 from sn2nlib.recon.workspace import default_limit
 from sn2nlib.scans.images import Known
 from sn2nlib.scans.needs import COPIES
-from sn2nlib.scans.raw import known_geometry, open_raw
+from sn2nlib.scans.raw import known_geometry, opened_raw
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
@@ -129,6 +129,8 @@ def raw_images(
 ) -> ScanImages:
     """`scan_images` of a raw file of any kind, which is named in whatever goes wrong.
 
+    One that does not fit into memory becomes a scan file in the scratch folder for as long as it takes.
+
     Parameters
     ----------
     path
@@ -138,8 +140,11 @@ def raw_images(
     memory_limit, **options
         As for `scan_images`.
     """
-    source = open_raw(path, largest=largest_kspace(memory_limit), **(reading or {}))
-    with naming(path):
+    kept = {name: options[name] for name in ("scratch", "progress") if name in options}
+    with (
+        opened_raw(path, largest=largest_kspace(memory_limit), **kept, **(reading or {})) as source,
+        naming(path),
+    ):
         return scan_images(source, memory_limit=memory_limit, **options)
 
 

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dicom": ["check_dicom_output", "is_dicom", "read_dicom", "write_dicom"],
         "export": ["export_scan", "save_ismrmrd"],
         "heads": ["Head", "digital_head", "read_head"],
-        "raw": ["convert_raw", "inspect_raw", "is_scan_file", "open_raw", "option_names", "read_raw"],
+        "raw": ["convert_raw", "inspect_raw", "is_scan_file", "open_raw", "opened_raw", "option_names", "read_raw"],
         "sides": ["Sides", "compare_sides"],
         "scan": ["Scan", "load_scan", "save_scan"],
     },

@@ -31,7 +31,7 @@ from sn2nlib.errors import ImageError, ScanError, Stopped
 from sn2nlib.fourier import fft
 from sn2nlib.recon import make_pair
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans import Scan, load_scan, save_scan
+from sn2nlib.scans import Scan, export_scan, load_scan, save_scan
 from sn2nlib.scans.stream import read_header
 
 TINY: dict[str, Any] = {"width": 4, "depth": 1, "patch": 16, "batch": 4, "steps": 12, "progress": False}
@@ -191,6 +191,15 @@ def test_ctrl_c_keeps_the_scans_before_and_no_empty_folders(
             prepare_scans(files, folder=folder, memory_limit=0)
         assert folder.parent.exists() == bool(place)
         assert len(list(folder.glob("*"))) == place
+
+
+def test_a_raw_file_larger_than_the_memory_teaches_the_same(files: list[Path], tmp_path: Path) -> None:
+    export_scan(load_scan(files[0]), tmp_path / "raw.mrd")
+    (wanted,) = prepare_scans([tmp_path / "raw.mrd"], folder=tmp_path / "first")
+    (found,) = prepare_scans([tmp_path / "raw.mrd"], folder=tmp_path / "second", memory_limit=0)
+    for name in module.ARRAYS:
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=1e-5)
+    assert [entry.name[:5] for entry in (tmp_path / "second").iterdir()] == ["pair-"]  # the scan file is gone
 
 
 def test_a_damaged_folder_is_told(files: list[Path], tmp_path: Path) -> None:

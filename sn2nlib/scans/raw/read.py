@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from sn2nlib.errors import ChoiceError, ScanError, naming
+from sn2nlib.errors import ChoiceError, LargeScanError, ScanError, naming
 from sn2nlib.parallel import usable_memory
 from sn2nlib.scans.dicom import is_dicom
 from sn2nlib.scans.images import is_image_name
@@ -278,7 +278,7 @@ def _check_largest(needed: int, largest: int | None, *, at_once: bool) -> None:
     if largest is None or needed <= largest:
         return
     where = " on a computer with more memory: files of this kind are read whole" if at_once else ""
-    raise ScanError(
+    raise (ScanError if at_once else LargeScanError)(
         f"its k-space takes {needed / 2**30:.1f} GiB, more than can be worked on at once here "
         f"({largest / 2**30:.1f} GiB); make a scan file of it with sn2n convert{where}; those may be larger than memory"
     )

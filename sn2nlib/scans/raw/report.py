@@ -210,7 +210,7 @@ def needed_values(shape: Sizes, n_coils: int, *, scan_file: bool = False) -> dic
         if n_coils > few:
             fewer, disk = least_memory(shape, n_coils, few), most_disk(shape, few)
             told += f"; {fewer / 2**20:.0f} and {disk / 2**20:.0f} {compressed}"
-        values["or out of core MiB"] = told + ("" if scan_file else "; of a scan file, which sn2n convert makes")
+        values["or out of core MiB"] = told + ("" if scan_file else "; a scan file is made first")
     time = seconds(shape, n_coils)
     told = f"{time}; {seconds(shape, n_coils, few)} {compressed}"
     return {**values, "time for reconstruction s": told if n_coils > few else time}
