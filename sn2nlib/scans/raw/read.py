@@ -48,6 +48,8 @@ def read_raw(
     repeat: int | None = None,
     average: int | None = None,
     slice_number: int | None = None,
+    set_number: int | None = None,
+    phase: int | None = None,
     remove_oversampling: bool = True,
     noise_scan: bool = True,
     regrid: bool = True,
@@ -65,8 +67,8 @@ def read_raw(
         returned as it is.
     measurement
         Of a twix file that holds several; -1 is the last, usually the scan itself.
-    contrast, repetition, slice_number
-        Which one to read; None: the first.
+    contrast, repetition, slice_number, set_number, phase
+        Which one to read; None: the first. Some sequences number their contrasts as sets or phases.
     repeat
         A second repetition, to be kept as `Scan.repeat`.
     average
@@ -109,8 +111,8 @@ def read_raw(
     """
     options = RawOptions(
         contrast=contrast, repetition=repetition, repeat=repeat, average=average, slice_number=slice_number,
-        remove_oversampling=remove_oversampling, noise_scan=noise_scan, regrid=regrid, voxel_size=voxel_size,
-        affine=affine, affine_from=affine_from,
+        set_number=set_number, phase=phase, remove_oversampling=remove_oversampling, noise_scan=noise_scan,
+        regrid=regrid, voxel_size=voxel_size, affine=affine, affine_from=affine_from,
     )  # fmt: skip
     path, kind = _readable(path)
     if kind in (FORMAT, "layout"):

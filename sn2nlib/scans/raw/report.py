@@ -24,6 +24,7 @@ _FILLING = {
     "pocs": "is filled by projections (POCS), with one phase map of the original for the halves too",
 }  # of partial Fourier
 _LABELS = {"noise_sd": "noise SD, share of brightness", "added_noise_sigma": "added noise, multiples of SD"}  # of info
+_COUNTED = ("repetition", "average", "contrast", "slice", "set", "phase")
 _PAIR = "its two repetitions make them (--pairing repetitions)"
 _UNREAD = "reading, and so reconstruction and training: "
 
@@ -113,7 +114,7 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         **sampling_values(plan.mask, plan.acceleration, plan.caipi_shift, acs_size=acs_size),
         "declared acceleration": header.acceleration or "not declared",
         "noise scan": plan.noise_from or "none",
-        **{f"{name}s": len(plan.counts[name]) for name in ("repetition", "average", "contrast", "slice")},
+        **{f"{name}s": len(plan.counts[name]) for name in _COUNTED},
         "field strength T": _known(header.field_strength),
         "dwell time µs": _dwell(float(np.median(source.lines["dwell_us"][plan.rows])), plan),
         "k-space MiB": round(mebibytes, 1),
@@ -178,7 +179,7 @@ def unread_report(source: RawSource, reason: str) -> RawReport:
         "declared acceleration": header.acceleration or "not declared",
         "noise scan": "this measurement" if (lines["role"] == NOISE).any()
         else "none" if source.noise is None else "another measurement",
-        **{f"{name}s": len(np.unique(image[name])) for name in ("repetition", "average", "contrast", "slice")},
+        **{f"{name}s": len(np.unique(image[name])) for name in _COUNTED},
         "field strength T": _known(header.field_strength),
         "file MiB": round(source.file_bytes / 2**20, 1),
     }  # fmt: skip
