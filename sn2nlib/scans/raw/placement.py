@@ -18,11 +18,12 @@ _NEARLY_ALL = 0.95  # of the lines: a few may lose more of their samples
 
 @dataclass(frozen=True)
 class Axis:
-    """One phase-encoding axis: line `centre` lies at index n // 2."""
+    """One phase-encoding axis: line `centre` lies at index n // 2; `assumed`: no header names it."""
 
     n: int
     centre: int
     doubts: tuple[str, ...] = ()
+    assumed: bool = False
 
     def index(self, numbers: NDArray[np.int32]) -> NDArray[np.int64]:
         """Indices of line numbers."""
@@ -88,7 +89,7 @@ def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None,
         n = declared if declared > high else high + 1
         if 0 < declared <= high:
             doubts.append(f"the header declares {declared} {name} lines, the file holds number {high}: ignored")
-        return Axis(n if n <= _MOST_PADDING * (high + 1) else high + 1, n // 2 if high else 0, tuple(doubts))
+        return _middle(numbers, n if n <= _MOST_PADDING * (high + 1) else high + 1, name, doubts)
     if high == low:
         centre = low
     below, above = centre - low, high - centre
@@ -101,6 +102,18 @@ def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None,
             f"{needed}: {needed} is used"
         )
     return Axis(needed, centre, tuple(doubts))
+
+
+def _middle(numbers: NDArray[np.int32], n: int, name: str, doubts: list[str]) -> Axis:
+    """An axis about the middle of its matrix of n; in doubt if the lines do not lie evenly about it."""
+    acquired = np.unique(numbers)
+    low, high = int(acquired[0]), int(acquired[-1])
+    centre = n // 2 if high else 0
+    step = int(np.diff(acquired).max(initial=1))  # a lattice need not end where it begins
+    if high > low and abs(centre - low - (high - centre)) > step:
+        doubts = [*doubts, f"no central {name} number is known: the middle of the matrix, {centre} of {n}, is taken, "
+                           f"yet the lines {low} … {high} do not lie evenly about it"]  # fmt: skip
+    return Axis(n, centre, tuple(doubts), assumed=high > low)
 
 
 def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: bool) -> Readout:
