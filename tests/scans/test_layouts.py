@@ -178,6 +178,18 @@ def test_the_plain_layout_is_read_bit_for_bit(tmp_path: Path) -> None:
     assert np.allclose(without.affine @ [7, 11, 6, 1], [0, 0, 0, 1]) and "unknown" in without.info["geometry"]
 
 
+def test_the_plain_layout_may_say_what_of_kx_was_acquired(tmp_path: Path) -> None:
+    datasets, attributes = plain()
+    nx = datasets["kspace"].shape[3]
+    path = write(tmp_path / "plain.h5", datasets, **attributes, kx_acquired=(nx / 4, nx))
+    scan = read_raw(path)
+    assert scan.kx_acquired == (nx / 4, nx) and scan.kx_share == 0.75 == inspect_layout(path).kx_share
+    assert any("of kx 75.0 % were acquired" in told for told in inspect_raw(path).does)
+    for wrong in ((0, nx + 1), (1, 2, 3), 4):
+        with pytest.raises(ScanError, match="kx_acquired"):
+            read_raw(write(tmp_path / "wrong.h5", datasets, **attributes, kx_acquired=wrong))
+
+
 def test_lines_that_are_all_there_are_believed_more_than_a_declared_acceleration(tmp_path: Path) -> None:
     datasets, attributes = plain(mask=np.ones((12, 22), bool), kspace=fft(coil_images()), acceleration=(3, 2))
     path = write(tmp_path / "plain.h5", datasets, **attributes)

@@ -12,6 +12,7 @@ from sn2nlib.errors import ScanError
 from sn2nlib.recon import corner_noise, image_pair, make_pair, raw_images
 from sn2nlib.recon.chain import Preparation, apply_chain
 from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans.acquire import add_noise
 from sn2nlib.scans.bart import load_bart, save_bart
 from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import convert_raw, inspect_raw, read_raw
@@ -147,6 +148,14 @@ def test_inspecting_tells_that_kx_is_not_filled(tmp_path: Path, raw: Any) -> Non
         for method in ("zero", "pocs"):
             does = inspect_raw(tmp_path / name, partial_fourier=method).does
             assert any(sentence.startswith(told) for sentence in does), name
+
+
+def test_noise_is_added_where_kx_was_acquired(tmp_path: Path, raw: Any) -> None:
+    scan = read_raw(written(raw, tmp_path / "scan.dat", "VD", mask=MASKS["full"]))
+    added = add_noise(replace(scan, repeat=scan.kspace), 2.0, seed=1)
+    for noisy in (added.kspace, added.repeat):
+        more = noisy - scan.kspace
+        assert not more[..., :32].any() and more[..., 32:].all()
 
 
 def test_an_asymmetric_echo_does_not_lower_the_g_factor(tmp_path: Path, raw: Any) -> None:

@@ -152,7 +152,7 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         mask, facts.acceleration, facts.caipi_shift, has_acs=facts.acs_size is not None,
         not_for_training=facts.not_for_training, pairs=_PAIR if facts.has_repeat else None, geometry=geometry.source,
     )  # fmt: skip
-    does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier))
+    does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier, facts.kx_share))
     return RawReport(values, does, reasons, facts.doubts, ringing(mask, facts.acceleration))
 
 
