@@ -32,7 +32,6 @@ app = typer.Typer(
 app.add_typer(cli_reading.app, name="reading")
 app.add_typer(cli_scores.app, name="scores")
 
-MAPS = {"noise_sd": "noise SD per component; ", "g_factor": "g-factor; "}  # how their descriptions begin
 EVALUATION_COLUMNS = ("head", "noise_sigma", "arm", "reference", "region", "psnr", "ssim", "nrmse")
 
 
@@ -61,6 +60,7 @@ def study(
 
 @app.command()
 def simulate(
+    context: typer.Context,
     head: option.HeadFile,
     out: option.NewScan,
     coils: option.Coils = 10,
@@ -71,7 +71,7 @@ def simulate(
         int, typer.Option(min=0, help="CAIPIRINHA: kz shift from one acquired ky to the next, below RZ.")
     ] = 0,
     acs: Annotated[int, typer.Option(min=1, help="Fully sampled lines in the centre.")] = 24,
-    full: Annotated[bool, typer.Option("--full", help="No acceleration.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="No acceleration; --psnr stays that with it.")] = False,
     partial_fourier: Annotated[
         tuple[float, float], typer.Option(metavar="KY KZ", help="Acquired fraction of ky and of kz, above 0.5.")
     ] = (1, 1),
@@ -86,6 +86,7 @@ def simulate(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Turn a T1-weighted NIfTI into the raw k-space of a simulated multi-coil scan."""
+    option.check_simulation(context)
     outputs.check_new(out, outputs.SCAN, overwrite=overwrite, source=head)
     acquire = functools.partial(
         scans.acquire.acquire,
@@ -201,7 +202,7 @@ def reconstruct(
     wanted = {"original": out, "noise_sd": noise_map, "g_factor": g_factor}
     if halves:
         wanted |= {f"half_{half}": images.beside(out, f"_half_{half}") for half in "ab"}
-        wanted |= {f"{name}_half": images.beside(path, "_half") for name in MAPS if (path := wanted[name]) is not None}
+        wanted |= {f"{name}_half": images.beside(path, "_half") for name in images.MAPS if (path := wanted[name])}
     paths = {name: path for name, path in wanted.items() if path is not None}
     for path in paths.values():
         outputs.check_new(path, outputs.IMAGE, overwrite=overwrite, source=scan)
@@ -222,10 +223,10 @@ def reconstruct(
         progress=True,
     )
     for name, path in paths.items():
-        kind = MAPS.get(name.removesuffix("_half"), "")
-        told = kind + made.noise_estimator if kind else f"{images.FILTERED}{raw_filter:g}" if raw_filter else ""
+        told = made.description(name, raw_filter=raw_filter)
         images.write_image(abs(getattr(made, name)), path, **made.place, description=told, overwrite=overwrite)
-        print(f"{'Map' if kind else 'Image'}: {path}")
+        print(f"{'Map' if name.removesuffix('_half') in images.MAPS else 'Image'}: {path}")
+    outputs.tell_repetition(out, pairing, reading.get("repetition"))
 
 
 @app.command()
@@ -306,6 +307,7 @@ def train(
 @app.command()
 @option.with_reading
 def denoise(
+    context: typer.Context,
     image: Annotated[Path, typer.Argument(metavar="IN", help="NIfTI image, DICOM series (folder), or raw scan.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="NIfTI image; for a DICOM series, a new folder.")],
     model: option.ModelFolder,
@@ -322,8 +324,7 @@ def denoise(
 ) -> None:
     """Denoise an image or a DICOM series, or reconstruct and denoise a raw scan."""
     images = scans.images
-    if reading and (scans.is_dicom(image) or images.is_image_name(image)):
-        raise ImageError(f"{image}: {scans.option_names(reading)}: for reading a raw file, which this is not")
+    option.check_denoised(context, image)
     if scans.is_dicom(image):
         _denoise_dicom(image, out, model, alpha=alpha, axis=axis, series=series, volume=volume, overwrite=overwrite)
         return
@@ -333,7 +334,7 @@ def denoise(
     network = denoiser.Denoiser.load(model)
     if images.is_image_name(image):
         given, geometry = images.read_image(image, as_acquired=axis is None)
-        outputs.warn_of_denoising(image, geometry.denoised, geometry.filtered)
+        outputs.warn_of_denoising(image, geometry.denoised, geometry.filtered, geometry.part)
         planes = outputs.told_planes(
             denoiser.PARTITIONS if geometry.partitions else axis, given.shape, geometry.voxel_size
         )

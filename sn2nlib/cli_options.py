@@ -3,13 +3,14 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from sn2nlib import cli_commands
+from sn2nlib import cli_commands, scans
+from sn2nlib.errors import ChoiceError, ImageError
 
 Profile = Annotated[str, typer.Option(metavar="PROFILE", help="Name in notebooks/profiles/, or a YAML file.")]
 Reports = Annotated[
@@ -108,6 +109,7 @@ READING = {
     "voxel_size": (GivenVoxelSize, None),
     "affine_from": (AffineFrom, None),
 }  # parameter → what it is, and its default
+RAW = (*READING, "virtual_coils", "compression", "partial_fourier", "memory")  # parameters about raw files alone
 StartFrom = Annotated[
     Path | None,
     typer.Option("--from", "--start-from", metavar="FOLDER", help="Model to fine-tune on these scans; its size and α."),
@@ -208,6 +210,46 @@ def with_reading(command: Callable[..., None]) -> Callable[..., None]:
     read_and_run.__signature__ = signature  # type: ignore[attr-defined]
     read_and_run.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return read_and_run
+
+
+def typed(context: typer.Context, parameters: Collection[str]) -> str:
+    """Those options of a command's parameters that were typed, as they are called, in one phrase."""
+    own = {str(option.name): option for option in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in parameters}
+    return ", ".join(
+        own[name].opts[0] for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"
+    )
+
+
+def check_denoised(context: typer.Context, path: Path) -> None:
+    """Look at what is to be denoised, and at the options that were typed for it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    ImageError
+        If it is an image, and an option is about raw files alone.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f"there is no file or folder {path}; mend its name: sn2n denoise takes a NIfTI image (.nii, .nii.gz), the "
+            "folder of a DICOM series, or a raw scan"
+        )
+    if (scans.is_dicom(path) or scans.images.is_image_name(path)) and (names := typed(context, RAW)):
+        raise ImageError(f"{path}: {names}: for reading a raw file and reconstructing it; this is an image already")
+
+
+def check_simulation(context: typer.Context) -> None:
+    """Raise ChoiceError if options of a simulation that exclude each other were typed.
+
+    A fully sampled scan of given PSNR has the noise of an accelerated one, whose sampling is then asked for too.
+    """
+    full, psnr = context.params["full"], context.params["psnr"]
+    if psnr is not None and typed(context, ("noise_sd",)):
+        raise ChoiceError("--noise-sd and --psnr both say how much noise there is; give one of them")
+    if full and psnr is None and (names := typed(context, ("acceleration", "caipi_shift", "acs"))):
+        raise ChoiceError(f"--full acquires every line, so that {names} would change nothing; leave one side out")
 
 
 def in_bytes(gibibytes: float | None) -> int | None:

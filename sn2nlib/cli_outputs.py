@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sn2nlib import denoiser
 from sn2nlib.errors import ChoiceError
+from sn2nlib.provenance import check_absent
 
 SCAN = ("a scan file", (".h5",))
 TABLE = ("a table", (".csv",))
@@ -52,8 +53,7 @@ def check_new(
         raise PermissionError(f"the folder {path.parent} cannot be written to; choose another one for {path.name}")
     if kind is not None and path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, where {kind[0]} is to be written; choose another name")
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or add --overwrite")
+    check_absent(path, overwrite=overwrite)
 
 
 def check_folder(path: Path, *, overwrite: bool = True) -> None:
@@ -87,6 +87,13 @@ def tell_alpha(network: "denoiser.Denoiser", alpha: float | None) -> None:
     """Print how much of the original stays in what a `Denoiser` makes, and who chose so: `--alpha`, model or paper."""
     own = "the model's own" if network.alpha is not None else "the paper's, since none was chosen for the model"
     print(f"α = {network.settled_alpha(alpha):g}, {own if alpha is None else 'as asked'}")
+
+
+def tell_repetition(image: Path, pairing: str, repetition: int | None) -> None:
+    """Print of which repetition an image is made, where two of them are the halves; None: of the first."""
+    if pairing == "repetitions":
+        first = "the first repetition" if repetition is None else f"repetition {repetition}"
+        print(f"{image} is made of {first} alone, as half A; half B is made of the other one")
 
 
 def check_filtered(raw_filter: float, g_factor: Path | None) -> None:
@@ -125,8 +132,28 @@ def warn_of_no_effect(alpha: float) -> None:
         )
 
 
-def warn_of_denoising(path: Path, denoised: bool, filtered: bool = False) -> None:
-    """Say so when an image that is to be denoised says that it was, or that it was reconstructed with a raw filter."""
+def warn_of_denoising(path: Path, denoised: bool, filtered: bool = False, part: str = "") -> None:
+    """Say so when an image that is to be denoised says that it is none that networks are for.
+
+    Parameters
+    ----------
+    path
+    denoised, filtered
+        Whether it was denoised, or reconstructed with a raw filter.
+    part
+        Which other part of a scan it is: `images.Geometry.part`.
+    """
+    if part == "half image":
+        warnings.warn(
+            f"{path} is a half image, made of half of what was acquired; denoise the whole image, which sn2n recon "
+            "wrote beside it",
+            stacklevel=2,
+        )
+    elif part:
+        warnings.warn(
+            f"{path} is a {part}, which holds no noise to take away; denoise the image that sn2n recon wrote with it",
+            stacklevel=2,
+        )
     if filtered:
         warnings.warn(
             f"{path} was reconstructed with a raw filter, which correlates the noise of neighbours; networks learn "

@@ -192,7 +192,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def check_absent(path: Path, *, overwrite: bool) -> None:
     """Raise FileExistsError if there is such a file and it may not be overwritten."""
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; choose another name or ask for overwriting (--overwrite)")
+        raise FileExistsError(f"{path} exists; choose another name or allow overwriting (--overwrite)")
 
 
 def stage_folder(path: str | os.PathLike[str], *, rooms: Sequence[str], **settings: Any) -> Path:

@@ -171,8 +171,30 @@ def test_simulate_caipirinha(folder: Path, noise: Sequence[object], tmp_path: Pa
     assert "CAIPIRINHA shift 1" in " ".join(capsys.readouterr().out.split())
     told = refused(1, capsys, "simulate", head, tmp_path / "no.h5", *GRID, *options[:3], "--caipi-shift", 2, *noise)
     assert "the CAIPIRINHA shift lies between 0 and Rz - 1 for R = 2×2" in told
-    assert sn2n("simulate", head, tmp_path / "full.h5", *GRID, *options, "--full", *noise) == 0
-    assert load_scan(tmp_path / "full.h5").mask.all()
+
+
+def test_simulate_refuses_options_that_exclude_each_other(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    run = ("simulate", folder / "head.nii.gz", tmp_path / "scan.h5", *GRID)
+    for options, named in (
+        (("--acceleration", 2, 1), "--acceleration"),
+        (("--acs", 24, "--caipi-shift", 0), "--caipi-shift, --acs"),
+        (("--noise-sd", 0.01, "--acs", 24), "--acs"),
+    ):
+        told = refused(1, capsys, *run, "--full", *options)
+        assert f"--full acquires every line, so that {named} would change nothing; leave one side out" in told
+    told = refused(1, capsys, *run, "--noise-sd", 0.02, "--psnr", 30)
+    assert "--noise-sd and --psnr both say how much noise there is; give one of them" in told
+    assert list(tmp_path.iterdir()) == []
+    # of a fully sampled scan, the PSNR is that of the image of the accelerated one, whose sampling is asked for too
+    noise = []
+    for number, acceleration in enumerate(((2, 1), (2, 2))):
+        out = tmp_path / f"{number}.h5"
+        options = ("--full", "--acceleration", *acceleration, "--psnr", 25)
+        assert sn2n("simulate", folder / "head.nii.gz", out, *GRID, *options) == 0
+        scan = load_scan(out)
+        assert scan.mask.all() and scan.noise is not None
+        noise.append(scan.noise.std())
+    assert noise[1] < 0.9 * noise[0]
 
 
 def test_inspect_tells_without_reading_samples(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,6 +279,18 @@ def test_windows_that_are_smaller_than_asked_for_are_told(folder: Path, tmp_path
         assert sn2n("train", folder / "scan.h5", "--out", tmp_path / name, *options, *size) == 0
         said = capsys.readouterr().out
         assert said.startswith(told) and ("Windows" in said) == bool(told)
+
+
+def test_copies_too_coarse_to_learn_from_are_refused(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("ismrmrd")
+    other, out = tmp_path / "scan.mrd", tmp_path / "model"
+    assert sn2n("export", folder / "scan.h5", other) == 0
+    for scan, *memory in ((folder / "scan.h5",), (folder / "scan.h5", "--memory", 0), (other,)):
+        for share, left in ((0.05, "2 × 2 × 2"), (0.16, "6 × 8 × 8")):
+            told = refused(1, capsys, "train", scan, "--out", out, "--coarser", share, *memory)
+            assert told.startswith(f"sn2n: {scan}: a share of {share} of k-space (--coarser) leaves {left} of the 40 ×")
+            assert told.endswith("learns from 7 × 8 × 8 or more; take 0.17 or more\n")
+    assert not out.exists()
 
 
 def test_what_is_not_there_is_told(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -469,7 +503,6 @@ def test_missing_inputs_are_named(folder: Path, tmp_path: Path, capsys: pytest.C
     for arguments in (
         ("inspect", no_scan),
         ("recon", no_scan, out),
-        ("denoise", no_scan, out, *model),
         ("train", no_scan, "--out", tmp_path / "new"),
     ):
         assert f"there is no scan file {no_scan}" in refused(1, capsys, *arguments)
@@ -477,7 +510,10 @@ def test_missing_inputs_are_named(folder: Path, tmp_path: Path, capsys: pytest.C
         1, capsys, "train", tmp_path, "--out", tmp_path / "new"
     )
     assert f"there is no file {tmp_path / 'no.csv'}" in refused(1, capsys, "scores", "check", tmp_path / "no.csv")
-    assert f"there is no image {no_image}" in refused(1, capsys, "denoise", no_image, out, *model)
+    for missing in (no_scan, no_image, tmp_path / "no.dcm", tmp_path / "no"):
+        told = refused(1, capsys, "denoise", missing, out, *model)
+        assert f"there is no file or folder {missing}; mend its name: sn2n denoise takes a NIfTI image" in told
+    assert f"there is no image {no_image}" in refused(1, capsys, "evaluate", no_image, *model, "--out", "table.csv")
     assert str(no_image) in refused(1, capsys, "simulate", no_image, tmp_path / "scan.h5")
     nowhere = ("--model", tmp_path / "none")
     assert str(tmp_path / "none") in refused(1, capsys, "denoise", folder / "image.nii.gz", out, *nowhere)
@@ -495,7 +531,8 @@ def test_nothing_is_overwritten_unless_asked(folder: Path, capsys: pytest.Captur
         ("denoise", scan, image, *model),
         ("evaluate", head, *model, "--out", folder / "table.csv", *GRID),
     ):
-        assert "exists; choose another name" in refused(1, capsys, *arguments)
+        # in the words of the DICOM writer
+        assert "exists; choose another name or allow overwriting (--overwrite)" in refused(1, capsys, *arguments)
     (folder / "new_half_b.nii.gz").write_text("")
     assert "new_half_b" in refused(1, capsys, "recon", scan, folder / "new.nii.gz", "--halves")
     assert not (folder / "new.nii.gz").exists()
@@ -524,7 +561,9 @@ def test_unusable_inputs_are_explained(
             ("denoise", folder / "image.nii.gz", out, "--model", folder / "model" / "model.json"),
             "model.json is a file; give the folder of the model",
         ),
-        (("denoise", folder / "image.nii.gz", out, *model, "--slice", 1), ": --slice: for reading a raw file"),
+        (("evaluate", folder / "scan.h5", *model, "--out", tmp_path / "new.csv"), "needed is a T1-weighted NIfTI"),
+        (("simulate", folder / "scan.h5", tmp_path / "new.h5"), "needed is a T1-weighted NIfTI image of a whole head"),
+        (("simulate", folder, tmp_path / "new.h5"), ": a folder; needed is a T1-weighted NIfTI image of a whole head"),
         (("recon", folder / "scan.h5", tmp_path / "out.png"), "ends in .nii or .nii.gz"),
         (
             ("simulate", folder / "head.nii.gz", tmp_path / "new.h5", *GRID, "--partial-fourier", 0.4, 1),
@@ -835,3 +874,62 @@ def test_a_denoised_image_says_so_and_is_not_denoised_twice_unsaid(
         assert nib.load(path).header["descrip"].item().startswith(b"sN2N: ")
         assert sn2n("denoise", path, tmp_path / "twice.nii.gz", *model, "--overwrite") == 0
         assert f"{path} was denoised by this package already" in capsys.readouterr().err
+
+
+def test_options_of_raw_files_are_refused_for_images(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    model, out, reference = ("--model", folder / "model"), tmp_path / "out.nii.gz", folder / "image.nii.gz"
+    given = {
+        "--measurement": (0,), "--contrast": (0,), "--repetition": (0,), "--repeat": (1,), "--average": (0,),
+        "--slice": (0,), "--keep-oversampling": (), "--no-noise-scan": (), "--no-regridding": (),
+        "--voxel-size": (1, 1, 1), "--affine-from": (reference,), "--virtual-coils": (4,), "--compression": ("svd",),
+        "--partial-fourier": ("zero",), "--memory": (1,),
+    }  # fmt: skip
+    dicom = tmp_path / "slice.dcm"
+    dicom.write_bytes(bytes(128) + b"DICM")
+    for image, target in ((reference, out), (dicom, tmp_path / "series"), (tmp_path, tmp_path / "series")):
+        for name, values in given.items():
+            told = refused(1, capsys, "denoise", image, target, *model, name, *values)
+            assert f"{image}: {name}: for reading a raw file and reconstructing it; this is an image already" in told
+    told = refused(1, capsys, "denoise", reference, out, *model, "--partial-fourier", "pocs", "--virtual-coils", 4)
+    assert ": --virtual-coils, --partial-fourier: for reading" in told
+    options = parameters_of(typer.main.get_command(cli.app))
+    known = {each.name: typed for name, typed, each in options if name == "sn2n denoise"}
+    assert list(given) == [known[name] for name in cli_options.RAW]
+    for name in (known[name] for name in cli_options.READING):  # what a scan file does not take either
+        told = refused(1, capsys, "recon", folder / "scan.h5", out, name, *given[name])
+        assert f"scan.h5: {name}: for twix and ISMRMRD files" in told
+    assert not out.exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_maps_and_half_images_are_not_denoised_unsaid(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, sd, g = (tmp_path / f"{name}.nii.gz" for name in ("image", "sd", "g"))
+    options = ("--halves", "--noise-map", sd, "--raw-filter", 0.25)
+    assert sn2n("recon", folder / "scan.h5", image, *options) == 0
+    assert sn2n("recon", folder / "scan.h5", tmp_path / "plain.nii.gz", "--halves", "--g-factor", g) == 0
+    half, filtered = "is a half image, made of half of what was acquired", "was reconstructed with a raw filter"
+    for name, expected in (
+        ("plain", []), ("image", [filtered]), ("sd", ["is a noise map, which holds no noise"]),
+        ("sd_half", ["is a noise map, which holds no noise"]), ("g_half", ["is a g-factor map, which holds no noise"]),
+        ("plain_half_a", [half]), ("image_half_b", [half, filtered]),
+    ):  # fmt: skip
+        given = tmp_path / f"{name}.nii.gz"
+        capsys.readouterr()
+        assert sn2n("denoise", given, tmp_path / "out.nii", "--model", folder / "model", "--overwrite") == 0
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == len(expected)
+        for line, words in zip(told, expected, strict=True):
+            assert line.startswith(f"sn2n: warning: {given} {words}")
+
+
+def test_damaged_values_are_told_with_their_place(folder: Path, tmp_path: Path, capsys: Any) -> None:
+    given = nib.load(folder / "image.nii.gz")
+    values = given.get_fdata(dtype=np.float32)
+    values[3, 4, 5] = values[30, 4, 5] = np.nan
+    path = tmp_path / "in.nii.gz"
+    nib.save(nib.Nifti1Image(values, given.affine), path)
+    told = refused(1, capsys, "denoise", path, tmp_path / "out.nii.gz", "--model", folder / "model")
+    place = f"NaN or Inf in 2 of {values.size} voxels, the first at (i, j, k) = (3, 4, 5); replace them, for example"
+    assert f"{path}: holds {place} by 0 outside the head" in told

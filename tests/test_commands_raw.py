@@ -130,7 +130,7 @@ def check_what_is_told_before_denoising(plain: Path, filtered: Path) -> None:
         warnings.simplefilter("always")
         for path in (plain, filtered):
             _, geometry = read_image(path)
-            outputs.warn_of_denoising(path, geometry.denoised, geometry.filtered)
+            outputs.warn_of_denoising(path, geometry.denoised, geometry.filtered, geometry.part)
     assert len(told) == 1 and "filtered.nii.gz was reconstructed with a raw filter" in str(told[0].message)
 
 
@@ -296,6 +296,24 @@ def test_two_repetitions_of_one_partition_make_halves(
         assert sn2n("train", *given, *repeated, *small) == 1
         told = capsys.readouterr().err
         assert f"sn2n: {given[0]}: one partition: a 2D scan is not trained on, since the network learns" in told
+
+
+def test_an_image_beside_halves_of_two_repetitions_says_which_one_it_is_of(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, scan, out = require("data", TWO_CHANNELS), tmp_path / "scan.h5", tmp_path / "image.nii.gz"
+    assert sn2n("convert", raw, scan, "--repetition", 1, "--repeat", 0) == 0
+    repeated = ("--halves", "--pairing", "repetitions", "--overwrite")
+    for path, options, which, number in (
+        (raw, ("--repeat", 1), "the first repetition", 0), (raw, ("--repetition", 1, "--repeat", 0), "repetition 1", 1),
+        (scan, (), "the first repetition", 1),
+    ):  # fmt: skip
+        capsys.readouterr()
+        assert sn2n("recon", path, out, *options, *repeated) == 0
+        told = capsys.readouterr().out.splitlines()
+        assert told[-1] == f"{out} is made of {which} alone, as half A; half B is made of the other one"
+        expected = np.abs(reconstruct(read_raw(raw, repetition=number)))
+        assert np.allclose(nib.load(out).get_fdata().transpose(2, 1, 0), expected, atol=1e-4 * expected.max())
 
 
 def test_of_one_partition_there_are_noise_maps_but_no_halves(

@@ -43,7 +43,7 @@ def test_from_images_to_a_table(folder: Path, capsys: pytest.CaptureFixture[str]
     table = pd.read_csv(out)
     assert sorted(table["score"]) == [2, 5] and set(table["arm"]) == {"original", "sN2N"}
     assert sn2n("key", room, "--key", key, "--out", out) == 1
-    assert "exists; choose another name or add --overwrite" in capsys.readouterr().err
+    assert "exists; choose another name or allow overwriting (--overwrite)" in capsys.readouterr().err
     assert sn2n("key", room, "--key", key, "--out", out, "--unfinished", "--overwrite") == 0
 
 

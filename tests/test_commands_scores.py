@@ -51,7 +51,7 @@ def test_check(scores: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_import_says_what_is_wrong_and_replaces_nothing(scores: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wide, before = scores.with_name("wide.csv"), scores.read_bytes()
     assert sn2n("scores", "import", wide, scores) == 1
-    assert "exists; choose another name or add --overwrite" in capsys.readouterr().err
+    assert "exists; choose another name or allow overwriting (--overwrite)" in capsys.readouterr().err
     assert sn2n("scores", "import", wide, scores, "--overwrite") == 1
     assert "column 'age' names no arm" in capsys.readouterr().err
     assert sn2n("scores", "import", wide, wide, "--overwrite") == 1

@@ -12,6 +12,7 @@ import torch
 from sn2nlib.errors import ImageError, Stopped
 from sn2nlib.provenance import write_json
 from sn2nlib.recon.pairs import intensity_scale
+from sn2nlib.scans.finite import not_finite
 
 from .checkpoint import load_model, read_description
 from .processes import choose_device, has_bfloat16
@@ -339,8 +340,8 @@ def _checked(volume: np.ndarray) -> np.ndarray:
     if volume.ndim != 3 or volume.size == 0:
         raise ImageError(f"the image has shape {volume.shape}; a volume (z, y, x) of some voxels is needed")
     volume = volume.astype(np.float32)
-    if not np.isfinite(volume).all():
-        raise ImageError("the image holds NaN or Inf (or values beyond float32); replace them first")
+    if damage := not_finite(volume, "z, y, x"):
+        raise ImageError(f"the image holds {damage}, as float32; replace them, for example by 0 outside the head")
     if volume.max() <= 0:
         raise ImageError("the image holds no positive value: there is no signal to denoise")
     return volume

@@ -6,6 +6,7 @@ former one, of images that are as sharp for their voxels as before. It is linear
 noise of the halves stays independent. The paper does not do this; a profile asks for it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from scipy.ndimage import zoom
 
 from sn2nlib.errors import ImageError
 from sn2nlib.fourier import crop, fft, ifft
+
+FEWEST = (7, 8, 8)  # voxels (z, y, x): the partitions of a window, and one voxel of the deepest of three levels
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,27 @@ def check_share(share: float) -> None:
         raise ImageError(f"a coarser image keeps a share of k-space above 0 and at most 1, not {share}")
 
 
+def coarser_shape(shape: Sequence[int], share: float) -> tuple[int, int, int]:
+    """Voxels (z, y, x) of an image of this shape at a coarser resolution.
+
+    Raises
+    ------
+    ImageError
+        If the share is outside its range, or leaves fewer voxels than a window of the network.
+    """
+    check_share(share)
+    made = _rounded(shape, share)
+    if _serves(made):
+        return made
+    told, whole, fewest = (" × ".join(map(str, sizes)) for sizes in (made, shape, FEWEST))
+    smallest = next((percent for percent in range(1, 101) if _serves(_rounded(shape, percent / 100))), None)
+    advice = "no share does here: leave --coarser out" if smallest is None else f"take {smallest / 100:g} or more"
+    raise ImageError(
+        f"a share of {share:g} of k-space (--coarser) leaves {told} of the {whole} voxels (z, y, x), and a network "
+        f"learns from {fewest} or more; {advice}"
+    )
+
+
 def coarser_pair(pair: Any, share: float) -> CoarsePair:
     """Original and halves from the centre of their k-space, intensities kept.
 
@@ -53,10 +77,9 @@ def coarser_pair(pair: Any, share: float) -> CoarsePair:
     Raises
     ------
     ImageError
-        If the share is outside its range.
+        If the share is outside its range, or leaves fewer voxels than a window of the network.
     """
-    check_share(share)
-    shape = tuple(max(1, round(share * n)) for n in pair.original.shape)
+    shape = coarser_shape(pair.original.shape, share)
     gain: Any = np.float32(np.sqrt(np.prod(shape) / pair.original.size))
 
     def image(fine: NDArray[np.complex64]) -> NDArray[np.complex64]:
@@ -72,3 +95,12 @@ def coarser_pair(pair: Any, share: float) -> CoarsePair:
         image(pair.original), image(pair.half_a), image(pair.half_b),
         noise(pair.noise_sd), noise(pair.noise_sd_half), pair.scale,
     )  # fmt: skip
+
+
+def _rounded(shape: Sequence[int], share: float) -> tuple[int, int, int]:
+    z, y, x = (max(1, round(share * n)) for n in shape)
+    return z, y, x
+
+
+def _serves(shape: Sequence[int]) -> bool:
+    return all(n >= fewest for n, fewest in zip(shape, FEWEST, strict=True))

@@ -51,8 +51,12 @@ class TrainingVolume:
                     f"and of one shape, here {self.half_a.shape}"
                 )
             check_partitions(len(array))
-            if not all(np.isfinite(partition).all() for partition in array):  # one by one: the array may be on disk
-                raise ImageError(f"{name} of a training volume holds NaN or Inf; reconstruct the scan again")
+            for number, partition in enumerate(array):  # one by one: the array may be on disk
+                if not np.isfinite(partition).all():
+                    raise ImageError(
+                        f"{name} of a training volume holds NaN or Inf, first in partition {number}; reconstruct the "
+                        "scan again, or leave it out"
+                    )
 
     def fingerprint(self) -> str:
         """Shape and checksum of every 5th voxel: tells whether a training is resumed with the same scans."""

@@ -202,8 +202,10 @@ def _check(settings: Settings, checkpoint_every: int) -> None:
             raise Sn2nError(f"{name} is {settings[name]!r}; it must be one of {', '.join(values)}")
     if min(settings["steps"], settings["batch"], settings["patch"], checkpoint_every) < 1:
         raise Sn2nError("steps, batch, patch and checkpoint_every must be at least 1")
-    if not (settings["learning_rate"] > 0 and 0 <= settings["ema"] < 1):
-        raise Sn2nError("the learning rate must be positive and the decay 'ema' in 0 ≤ ema < 1")
+    if not 0 < (rate := settings["learning_rate"]) < math.inf:
+        raise Sn2nError(f"--learning-rate is a number above 0, such as {FIRST_RATE:g}, not {rate:g}")
+    if not 0 <= settings["ema"] < 1:
+        raise Sn2nError(f"ema, the decay of the average of weights, is at least 0 and below 1, not {settings['ema']:g}")
 
 
 def _origin(start_from: str | Path, out: Path) -> Settings:
@@ -320,7 +322,7 @@ def _step(state: TrainingState, batch: Batch, settings: Settings, rate: float) -
     for i, value in enumerate((losses.mean().item(), floors.mean().item(), 1.0)):
         state.sums[i] += value
     if not math.isfinite(state.sums[0]):
-        raise Sn2nError(f"the loss is {state.sums[0]} at step {state.step}; use a smaller learning rate")
+        raise Sn2nError(f"the loss is {state.sums[0]} at step {state.step}; take a smaller --learning-rate")
     _average(state, settings["ema"])
 
 

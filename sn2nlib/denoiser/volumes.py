@@ -27,7 +27,7 @@ from sn2nlib.scans.raw import is_scan_file, opened_raw, option_names
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
 
-from .coarser import check_share, coarser_pair
+from .coarser import check_share, coarser_pair, coarser_shape
 from .slices import TrainingVolume, check_partitions, training_volume
 
 HALVES = ("half_a", "half_b", "variance")
@@ -133,7 +133,8 @@ def prepare_scans(
     ScanError, SamplingError, CalibrationError, OSError
         As `make_pair`.
     ImageError
-        If a share is out of range, or a scan whose repetitions are to be the halves has one partition.
+        If a share is out of range or too small for a scan, or a scan whose repetitions are to be the halves has one
+        partition.
     Stopped
         At Ctrl+C; what was stored in `folder` is found again.
     """
@@ -146,10 +147,10 @@ def prepare_scans(
     headers = [read_header(path) if is_scan_file(path) else None for path in paths]
     if reading and any(header is not None for header in headers):
         raise ScanError(f"{option_names(reading)}: for the scanner's files; a scan file holds what was chosen before")
-    for path, header in zip(paths, headers, strict=True):
+    for path, header, own in zip(paths, headers, shares, strict=True):
         if header is not None:
             with naming(path):
-                _check_repetitions(header, options)
+                _check_trainable(header, options, own)
     sizes = [_nbytes(header, own) for header, own in zip(headers, shares, strict=True) if header is not None]
     # how large a file of the scanner's becomes is known when it is read
     small = all(header is not None and fits_memory(header, limit) for header in headers)
@@ -269,6 +270,7 @@ def _stored(
         opened_raw(path, largest=largest_kspace(limit), scratch=folder, progress=progress, **reading) as source,
         naming(path),
     ):
+        _check_trainable(source if isinstance(source, Scan) else read_header(source), options, coarser)
         pair = _pair(source, folder, limit, progress, options)
         del source  # frees the memory that the arrays of the volume take
         volume = prepared(pair, coarser=coarser)
@@ -277,7 +279,6 @@ def _stored(
 
 
 def _pair(source: Scan | Path, folder: Path, limit: int, progress: bool, options: dict[str, Any]) -> Pair | ImagePair:
-    _check_repetitions(source if isinstance(source, Scan) else read_header(source), options)
     if isinstance(source, Scan):
         return make_pair(source, **options)
     if fits_memory(read_header(source), limit):
@@ -285,10 +286,12 @@ def _pair(source: Scan | Path, folder: Path, limit: int, progress: bool, options
     return image_pair(source, memory_limit=limit, scratch=folder, progress=progress, **options)
 
 
-def _check_repetitions(scan: Scan | ScanHeader, options: Mapping[str, Any]) -> None:
-    """Refuse two repetitions of one partition before they are reconstructed: the halves they make teach nothing."""
+def _check_trainable(scan: Scan | ScanHeader, options: Mapping[str, Any], coarser: Sequence[float]) -> None:
+    """Refuse before it is reconstructed what teaches nothing: two repetitions of one partition, copies too coarse."""
     if options.get("pairing") == "repetitions":
         check_partitions(scan.shape[0])
+    for share in coarser:
+        coarser_shape(scan.shape, share)
 
 
 def _nbytes(header: ScanHeader, coarser: Sequence[float]) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
 from sn2nlib.errors import ImageError
+from sn2nlib.scans.finite import not_finite
 
 Volume = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
@@ -211,9 +212,8 @@ def _pair(image: Volume, reference: Volume) -> tuple[Volume, Volume]:
             raise ImageError(f"The {name} must have the axes (z, y, x), not shape {volume.shape}")
         if volume.dtype.kind not in "fiu":
             raise ImageError(f"The {name} must be real, not {volume.dtype}; take the magnitude first")
-        if not np.isfinite(volume).all():
-            bad = np.count_nonzero(~np.isfinite(volume))
-            raise ImageError(f"The {name} has {bad} values that are NaN or infinite")
+        if damage := not_finite(volume, "z, y, x"):
+            raise ImageError(f"The {name} holds {damage}; leave that scan out, or find out where they come from")
     return image, reference
 
 

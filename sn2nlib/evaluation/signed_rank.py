@@ -93,7 +93,7 @@ def wilcoxon(a: ArrayLike, b: ArrayLike | None = None) -> SignedRank:
     a = np.asarray(a, dtype=np.float64)
     difference = a if b is None else _difference(a, np.asarray(b, dtype=np.float64))
     if difference.ndim != 1 or not np.isfinite(difference).all():
-        raise StudyError("The signed-rank test needs a list of finite values; a case has NaN or infinity")
+        raise StudyError("The signed-rank test needs a list of finite values; leave out the cases with NaN or infinity")
     kept = difference[difference != 0]
     n, positive = len(kept), kept > 0
     if not n:

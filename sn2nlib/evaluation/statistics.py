@@ -105,7 +105,8 @@ def paired_t(a: ArrayLike, b: ArrayLike, *, confidence: float = 0.95) -> PairedT
     if a.ndim != 1 or a.shape != b.shape:
         raise StudyError(f"A paired test needs two lists of one length, not shapes {a.shape} and {b.shape}")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise StudyError("A paired test needs finite values; a scan has NaN or infinity")
+        place = int(np.flatnonzero(~(np.isfinite(a) & np.isfinite(b)))[0])
+        raise StudyError(f"A paired test needs finite values; leave out pair {place}, {a[place]:g} and {b[place]:g}")
     check_confidence(confidence)
     n, difference = len(a), a - b
     mean = float(difference.mean()) if n else _NAN

@@ -13,7 +13,7 @@ from sn2nlib.recon.noise import g_factor
 from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, Pairing, make_pair, reconstruct_with_noise
 from sn2nlib.recon.workspace import default_limit
-from sn2nlib.scans.images import Known
+from sn2nlib.scans.images import FILTERED, HALF, MAPS, Known
 from sn2nlib.scans.needs import COPIES
 from sn2nlib.scans.raw import known_geometry, opened_raw
 from sn2nlib.scans.scan import Scan, load_scan
@@ -78,6 +78,21 @@ class ScanImages:
     def place(self) -> dict[str, Any]:
         """Where the images lie, as `write_image` takes it."""
         return {"affine": self.affine, "known": self.known}
+
+    def description(self, name: str, *, raw_filter: float = 0.0) -> str:
+        """What an attribute is, for the header of its file, which `Geometry` of `read_image` tells again.
+
+        Parameters
+        ----------
+        name
+            "original", "half_a", "noise_sd_half" …
+        raw_filter
+            What was asked for.
+        """
+        if kind := MAPS.get(name.removesuffix("_half"), ""):
+            return kind + self.noise_estimator
+        half = f"{HALF}{name[-1]}" if name.startswith("half_") else ""
+        return "; ".join(filter(None, (half, f"{FILTERED}{raw_filter:g}" if raw_filter else "")))
 
 
 def scan_images(

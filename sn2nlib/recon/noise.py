@@ -39,7 +39,7 @@ def covariance(noise: NDArray[np.complex64]) -> NDArray[np.complex128]:
     if noise.ndim != 2 or not np.iscomplexobj(noise):
         raise ScanError(f"noise samples need complex (coil, n), got {noise.dtype} {noise.shape}")
     if not np.isfinite(noise).all():
-        raise ScanError("the noise samples hold NaN or Inf")
+        raise ScanError("the noise samples hold NaN or Inf; leave out their coil, or the noise scan (--no-noise-scan)")
     n_coils, n_samples = noise.shape
     if n_samples < 2 * n_coils:
         raise ScanError(

@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 from sn2nlib.errors import ImageError
 from sn2nlib.scans.details import Details, Placed
 from sn2nlib.scans.digital import build_maps
-from sn2nlib.scans.images import read_image
+from sn2nlib.scans.images import is_image_name, read_image
 from sn2nlib.scans.sequence import MpRage, Space
 
+_NEEDED = "needed is a T1-weighted NIfTI image of a whole head, .nii or .nii.gz"
+_EXTENT = 60.0, 400.0  # mm along any axis of an image of a head, its neck, or the bed that it lies on
 TISSUES = ("air", "CSF", "GM", "WM", "other")
 
 
@@ -144,18 +147,49 @@ def read_head(path: str | os.PathLike[str], *, name: str | None = None) -> Head:
     Raises
     ------
     ImageError
-        If `read_image` refuses the file, or it holds no head.
+        If `read_image` refuses the file, or it holds no head: nothing positive, the same value everywhere but in
+        zeros, as a mask does, or a single slice.
+
+    Warns
+    -----
+    UserWarning
+        If it is smaller or larger than a head can be.
     """
     path = Path(path)
-    volume, geometry = read_image(path)
+    if path.is_dir():
+        raise ImageError(f"{path}: a folder; {_NEEDED}, which dcm2niix makes of a DICOM series")
+    try:
+        volume, geometry = read_image(path)
+    except ImageError as error:
+        if is_image_name(path):
+            raise
+        raise ImageError(f"{error}; {_NEEDED}") from error
     if not (volume > 0).any():
-        raise ImageError(f"{path}: holds no positive intensity, so there is no head in it")
+        raise ImageError(f"{path}: holds no positive intensity, so there is no head in it; {_NEEDED}")
     volume, first = _trim(path, np.maximum(volume, 0))
+    _check_head(path, volume, geometry.voxel_size)
     affine = geometry.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ first[::-1]
     return Head(
         name=name or path.name.split(".")[0], voxel_size=geometry.voxel_size, affine=affine, intensity=volume
     )
+
+
+def _check_head(path: Path, volume: np.ndarray, voxel_size: tuple[float, float, float]) -> None:
+    """Refuse what plainly is no head, and doubt what has not the size of one."""
+    if min(volume.shape) == 1:
+        raise ImageError(f"{path}: holds a single slice; {_NEEDED}")
+    highest = volume.max()
+    if ((volume == 0) | (volume == highest)).all():
+        raise ImageError(f"{path}: holds no value but {highest:g} (and 0), as a mask does, so no tissue; {_NEEDED}")
+    extent = [n * size for n, size in zip(volume.shape, voxel_size, strict=True)]
+    if min(extent) < _EXTENT[0] or max(extent) > _EXTENT[1]:
+        told = " × ".join(f"{length:.3g}" for length in extent)
+        warnings.warn(
+            f"{path}: what it holds measures {told} mm (left-right, back-front, up-down), which a whole head does not; "
+            "look at the image and at the voxel size in its header",
+            stacklevel=3,
+        )
 
 
 def _trim(path: Path, volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

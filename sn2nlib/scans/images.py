@@ -14,6 +14,7 @@ from nibabel import orientations
 
 from sn2nlib.errors import ImageError
 from sn2nlib.provenance import atomic_write, check_absent
+from sn2nlib.scans.finite import not_finite
 from sn2nlib.scans.nifti import open_nifti
 
 # The array (x, y, z) of a sagittal acquisition: readout towards superior, lines towards anterior, partitions
@@ -24,6 +25,7 @@ _TOLERANCE = 1e-3
 _WORDS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")  # free text of a NIfTI header
 Known = Literal["place", "size", "nothing"]  # of a geometry
 DENOISED, FILTERED = "sN2N: ", "raw filter "  # how the descriptions of denoised and of filtered images begin
+HALF, MAPS = "half image ", {"noise_sd": "noise SD per component; ", "g_factor": "g-factor; "}  # and of these
 _OURS = b"sn2n"  # intent_name of an image in the axis contract, whose dim_info then says how it was encoded
 _ENCODED = (0, 1, 2)  # axes (x, y, z) of readout, lines, partitions
 
@@ -58,12 +60,22 @@ class Geometry:
     @property
     def denoised(self) -> bool:
         """Whether the header's description says that it was denoised here, see `write_image`."""
-        return bool(self.header["descrip"].item().startswith(DENOISED.encode()))
+        return self._description.startswith(DENOISED)
 
     @property
     def filtered(self) -> bool:
         """Whether the header's description says that it was reconstructed with a raw filter."""
-        return bool(self.header["descrip"].item().startswith(FILTERED.encode()))
+        return any(part.startswith(FILTERED) for part in self._description.split("; "))
+
+    @property
+    def part(self) -> str:
+        """What else of a scan than its image the header's description says that it is; empty if nothing else."""
+        kinds = {MAPS["noise_sd"]: "noise map", MAPS["g_factor"]: "g-factor map", HALF: "half image"}
+        return next((part for begins, part in kinds.items() if self._description.startswith(begins)), "")
+
+    @property
+    def _description(self) -> str:
+        return str(self.header["descrip"].item().decode("latin-1"))
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
@@ -113,8 +125,8 @@ def read_image(path: str | os.PathLike[str], *, as_acquired: bool = False) -> tu
     except (OSError, EOFError, ValueError) as error:
         told = " ".join(str(error).split())  # nibabel's may have several lines
         raise ImageError(f"{path}: the file is damaged or incomplete ({told})") from error
-    if not np.isfinite(array).all():
-        raise ImageError(f"{path}: holds NaN or Inf; replace them, for example by 0 outside the head")
+    if damage := not_finite(array, "i, j, k"):
+        raise ImageError(f"{path}: holds {damage}; replace them, for example by 0 outside the head")
     volume, turned_affine, stored = _as_stored_order(array, affine) if partitions else turn_to_acquired(array, affine)
     geometry = Geometry(
         affine=turned_affine,
@@ -367,8 +379,8 @@ def _as_stored(volume: np.ndarray, like: Geometry) -> nib.Nifti1Image:
     slope, intercept = like.scaling
     array = turn_back(volume, like.stored)
     if kept.kind in "iu":
-        if not np.isfinite(array).all():
-            raise ImageError(f"the volume holds NaN or Inf, which {kept} cannot store")
+        if damage := not_finite(array, "i, j, k"):
+            raise ImageError(f"the volume holds {damage}, which {kept} cannot store; replace them")
         # beyond 2⁵³ float64 no longer tells the integers apart
         limits = max(np.iinfo(kept).min, -(2**53)), min(np.iinfo(kept).max, 2**53)
         array, clipped = to_stored(array, scaling=like.scaling, limits=limits)

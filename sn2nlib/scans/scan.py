@@ -19,6 +19,8 @@ import numpy as np
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write, check_absent
 from sn2nlib.sampling import Mask, find_lattice, readout_share, without_gaps
+from sn2nlib.scans.info import check_info
+from sn2nlib.scans.proportion import believable
 
 FORMAT = "sn2n-scan"
 ONE_PARTITION = "one partition: a 2D scan is neither split into halves nor trained on"  # in files too
@@ -59,8 +61,9 @@ class Scan:
         the oversampling: these mix neighbouring samples, so that a sample or two beside the border hold a part of the
         noise alone, and the border may lie between two. None: all of kx was acquired.
     info
-        Provenance: JSON-serialisable, free of patient data. Of measured scans among it, where known and else 0,
-        `field_strength` in T and `dwell_us`, the µs from one sample of a line of `kspace` to the next.
+        Provenance: JSON-serialisable, free of patient data; what is read of it must be as `check_info` says. Of
+        measured scans among it, where known and else 0, `field_strength` in T and `dwell_us`, the µs from one sample of
+        a line of `kspace` to the next.
 
     Raises
     ------
@@ -88,6 +91,7 @@ class Scan:
 
     def __post_init__(self) -> None:
         check_shapes(self)
+        check_info(self.info)
         sampling, doubts = settle_lattice(self.mask, self.acceleration, self.caipi_shift)
         for doubt in doubts:
             warnings.warn(doubt, stacklevel=3)
@@ -162,21 +166,26 @@ def check_shapes(scan: Any) -> None:
     kspace, mask, noise = scan.kspace, scan.mask, scan.noise
     if kspace.ndim != 4 or kspace.size == 0:
         raise ScanError(f"kspace: needs 4 axes (coil, kz, ky, kx), none empty, got {kspace.ndim}: shape {kspace.shape}")
-    if kspace.dtype != np.complex64:
-        raise ScanError(f"kspace: needs complex64, got {kspace.dtype}; convert with kspace.astype(numpy.complex64)")
+    _check_complex("kspace", kspace)
     if mask.dtype != np.bool_ or mask.shape != kspace.shape[1:3]:
         raise ScanError(
             f"mask: needs bool of shape (kz, ky) = {kspace.shape[1:3]} to fit the k-space, "
-            f"got {mask.dtype} of shape {mask.shape}"
+            f"got {type_told(mask.dtype)} of shape {mask.shape}"
         )
     if noise is not None and (noise.ndim != 2 or noise.shape[0] != kspace.shape[0]):
         raise ScanError(f"noise: needs shape (coil, n) with {kspace.shape[0]} coils, got {noise.shape}")
-    if noise is not None and noise.dtype != np.complex64:
-        raise ScanError(f"noise: needs complex64, got {noise.dtype}; convert with noise.astype(numpy.complex64)")
+    if noise is not None:
+        _check_complex("noise", noise)
     _check_affine(np.asarray(scan.affine))
     if len(scan.voxel_size) != 3 or not all(0 < size < np.inf for size in scan.voxel_size):
         raise ScanError(f"voxel_size: needs three positive numbers (z, y, x) in mm, got {scan.voxel_size}")
     _check_extras(scan)
+
+
+def _check_complex(name: str, array: Any) -> None:
+    if array.dtype != np.complex64:
+        told = type_told(array.dtype)
+        raise ScanError(f"{name}: needs complex64, got {told}; convert with {name}.astype(numpy.complex64)")
 
 
 def _check_affine(affine: np.ndarray) -> None:
@@ -190,19 +199,25 @@ def _check_affine(affine: np.ndarray) -> None:
 def _check_extras(scan: Any) -> None:
     acs, repeat, shape = scan.acs, scan.repeat, scan.kspace.shape
     for name, array in (("acs", acs), ("repeat", repeat)):
-        if array is not None and array.dtype != np.complex64:
-            raise ScanError(f"{name}: needs complex64, got {array.dtype}; convert with {name}.astype(numpy.complex64)")
+        if array is not None:
+            _check_complex(name, array)
     if acs is not None:
         fits = acs.ndim == 4 and acs.size and acs.shape[0] == shape[0]
         if not fits or any(few > many for few, many in zip(acs.shape[1:], shape[1:], strict=True)):
             raise ScanError(f"acs: needs shape (coil, kz, ky, kx) within that of the k-space {shape}, got {acs.shape}")
     if repeat is not None and repeat.shape != shape:
         raise ScanError(f"repeat: needs the shape of the k-space {shape}, got {repeat.shape}")
-    if scan.not_for_training is not None and not scan.not_for_training.strip():
+    reason = scan.not_for_training
+    if reason is not None and not (isinstance(reason, str) and reason.strip()):
         raise ScanError("not_for_training: needs the reason in words, or None")
     kx = scan.kx_acquired
     if kx is not None and not (len(kx) == 2 and 0 <= kx[0] < kx[1] <= shape[3]):
         raise ScanError(f"kx_acquired: needs (first, end) within the {shape[3]} samples of kx, or None, got {kx}")
+
+
+def type_told(dtype: np.dtype) -> str:
+    """The type of an array in words; the names of the fields of a compound, which are a file's own, are left out."""
+    return "a compound" if dtype.kind == "V" else str(dtype)
 
 
 def check_acquired(samples: np.ndarray, mask: np.ndarray, name: str) -> None:
@@ -213,6 +228,16 @@ def check_acquired(samples: np.ndarray, mask: np.ndarray, name: str) -> None:
         )
 
 
+def check_noise(noise: np.ndarray | None) -> None:
+    """Raise ScanError if a noise scan (coil, n) holds NaN or Inf."""
+    bad = [] if noise is None else [coil for coil, samples in enumerate(noise) if not np.isfinite(samples).all()]
+    if bad:
+        raise ScanError(
+            f"noise: the noise scan holds NaN or Inf in coil {', '.join(map(str, bad))}; leave out that coil, or read "
+            "the raw file without its noise scan (--no-noise-scan)"
+        )
+
+
 def _check_values(scan: Scan) -> None:
     for coil, samples in enumerate(scan.kspace):
         if not np.isfinite(samples).all():
@@ -220,8 +245,7 @@ def _check_values(scan: Scan) -> None:
         if not samples.any():
             raise ScanError(f"kspace: coil {coil} has no signal at all; leave out that coil")
         check_acquired(samples, scan.mask, "kspace")
-    if scan.noise is not None and not np.isfinite(scan.noise).all():
-        raise ScanError("noise: the noise scan holds NaN or Inf")
+    check_noise(scan.noise)
     for name, array in (("acs", scan.acs), ("repeat", scan.repeat)):
         for coil, samples in enumerate(() if array is None else array):
             if not np.isfinite(samples).all():
@@ -322,13 +346,14 @@ def checked_attributes(file: h5py.File, mask: np.ndarray, noise: Any) -> tuple[d
 
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
-    attributes = file.attrs
+    attributes, info = file.attrs, json.loads(file.attrs["info"])
+    check_info(info)
     return {
         "acceleration": tuple(int(r) for r in attributes["acceleration"]),
         "caipi_shift": int(attributes["caipi_shift"]),
         "voxel_size": tuple(float(size) for size in attributes["voxel_size"]),
         "affine": np.asarray(attributes["affine"]),
-        "info": json.loads(attributes["info"]),
+        "info": info,
         "not_for_training": attributes.get("not_for_training"),
         "kx_acquired": tuple(float(kx) for kx in attributes["kx_acquired"]) if "kx_acquired" in attributes else None,
     }
@@ -348,17 +373,36 @@ def opened_scan(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         ) from error
     with file:
         try:
-            _check_format(file)
+            _check_format(file, path)
             yield file
         except ScanError as error:
             raise ScanError(f"{path}: {error}") from error
         except MemoryError:
             raise
-        except Exception as error:  # h5py raises many kinds for damaged files
-            raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy it once more") from error
+        except Exception:  # h5py raises many kinds for damaged files; what they say may quote the file
+            raise ScanError(f"{path}: the file is damaged or incomplete; copy it once more") from None
 
 
-def check_stored(dataset: h5py.Dataset, name: str) -> None:
+def check_stored(arrays: Mapping[str, h5py.Dataset], path: Path) -> None:
+    """Raise ScanError if arrays of a file cannot be as large as their shapes say: before anything is allocated.
+
+    Parameters
+    ----------
+    arrays
+        By their names in the message.
+    path
+        Of the file: one far smaller than what its arrays take, since they were never written, is refused too.
+    """
+    for name, array in arrays.items():
+        check_size(array, name)
+    needed, there = sum((array.size or 0) * array.dtype.itemsize for array in arrays.values()), path.stat().st_size
+    if not believable(needed, there):
+        raise ScanError(
+            f"claims {needed / 2**20:.0f} MiB of samples in a file of {there / 2**20:.1f} MiB: the file is damaged"
+        )
+
+
+def check_size(dataset: h5py.Dataset, name: str) -> None:
     """Raise ScanError if the file holds more or less of an array than its shape says: one of the two is damaged.
 
     Nothing can be said of arrays that were never written, or lie in another file, and of texts.
@@ -377,7 +421,7 @@ def check_stored(dataset: h5py.Dataset, name: str) -> None:
         raise ScanError(f"{name}: its shape {shape} does not fit what is stored of it: the file is damaged")
 
 
-def _check_format(file: h5py.File) -> None:
+def _check_format(file: h5py.File, path: Path) -> None:
     ours = file.attrs.get("format") == FORMAT
     if ours and (version := int(file.attrs.get("version", 0))) > FORMAT_VERSION:  # whatever else it may lack
         raise ScanError(
@@ -388,6 +432,5 @@ def _check_format(file: h5py.File) -> None:
     if not ours or needed or lacking:
         missing = ", ".join(sorted(needed | lacking)) or f"the attribute format = {FORMAT}"
         raise ScanError(f"an HDF5 file, but not a scan of this package; it lacks {missing}")
-    for name in ("kspace", "mask", *OPTIONAL):
-        if isinstance(file.get(name), h5py.Dataset):
-            check_stored(file[name], name)
+    present = {name: file.get(name) for name in ("kspace", "mask", *OPTIONAL)}
+    check_stored({name: array for name, array in present.items() if isinstance(array, h5py.Dataset)}, path)

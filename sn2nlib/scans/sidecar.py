@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ScanError
+from sn2nlib.scans.info import check_info
 from sn2nlib.scans.scan import Scan
 from sn2nlib.scans.stream import ScanHeader
 
@@ -59,10 +60,12 @@ def described(text: str | bytes) -> dict[str, Any]:
     try:
         record = json.loads(text)
         if record["format"] != SIDECAR_FORMAT:
-            raise ScanError(f"the description is of format {record['format']!r}, not {SIDECAR_FORMAT}")
-        if record["version"] > SIDECAR_VERSION:
-            raise ScanError(f"exported by a newer sn2n (format version {record['version']}); install that one")
-        reason, kx = record["not_for_training"], record.get("kx_acquired")  # files of earlier versions have no kx
+            raise ScanError(f"the description is not of the format {SIDECAR_FORMAT}")
+        if int(record["version"]) > SIDECAR_VERSION:
+            raise ScanError(f"exported by a newer sn2n (format version {int(record['version'])}); install that one")
+        reason, info = record["not_for_training"], record["info"]
+        kx = record.get("kx_acquired")  # files of earlier versions have none
+        check_info(info)
         return {
             "acceleration": (int(record["acceleration"][0]), int(record["acceleration"][1])),
             "caipi_shift": int(record["caipi_shift"]),
@@ -70,9 +73,9 @@ def described(text: str | bytes) -> dict[str, Any]:
             "affine": np.array(record["affine"], dtype=float),
             "not_for_training": None if reason is None else str(reason),
             "kx_acquired": None if kx is None else (float(kx[0]), float(kx[1])),
-            "info": dict(record["info"]),
+            "info": dict(info),
         }
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        if isinstance(error, ScanError):
-            raise
-        raise ScanError(f"the description of the scan is damaged ({error!r}); export the scan once more") from error
+    except ScanError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):  # may quote the description
+        raise ScanError("the description of the scan is damaged; export the scan once more") from None

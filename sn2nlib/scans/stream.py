@@ -20,6 +20,7 @@ from sn2nlib.scans.scan import (
     OPTIONAL,
     Scan,
     check_acquired,
+    check_noise,
     check_space,
     checked_attributes,
     opened_scan,
@@ -90,8 +91,7 @@ def read_header(path: str | os.PathLike[str]) -> ScanHeader:
         kspace, mask = file["kspace"], file["mask"][()].astype(bool)
         noise = file["noise"][()] if "noise" in file else None
         attributes, doubts = checked_attributes(file, mask, noise)
-        if noise is not None and not np.isfinite(noise).all():
-            raise ScanError("noise: the noise scan holds NaN or Inf")
+        check_noise(noise)
         return ScanHeader(
             path=Path(path),
             version=int(file.attrs["version"]),

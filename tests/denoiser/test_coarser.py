@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sn2nlib.denoiser import coarser_pair, training_volume
+from sn2nlib.denoiser.coarser import FEWEST, coarser_shape
 from sn2nlib.errors import ImageError
 from sn2nlib.fourier import ifft, pad
 
@@ -65,3 +66,21 @@ def test_training_takes_it() -> None:
 def test_a_share_out_of_range(share: float) -> None:
     with pytest.raises(ImageError, match="share of k-space above 0 and at most 1"):
         coarser_pair(pair(*(normal(FINE, seed) for seed in range(3))), share)
+
+
+@pytest.mark.parametrize(
+    ("shape", "smallest"), [(FINE, 0.33), ((40, 48, 48), 0.17), ((64, 20, 96), 0.38), ((13, 15, 17), 0.51)]
+)
+def test_a_share_that_leaves_too_little_is_refused_with_the_smallest_that_serves(
+    shape: tuple[int, int, int], smallest: float
+) -> None:
+    assert all(n >= fewest for n, fewest in zip(coarser_shape(shape, smallest), FEWEST, strict=True))
+    told = rf"\(--coarser\) leaves .* and a network learns from 7 × 8 × 8 or more; take {smallest:g} or more"
+    for share in (smallest - 0.01, 0.05):
+        with pytest.raises(ImageError, match=told):
+            coarser_shape(shape, share)
+
+
+def test_a_scan_too_small_for_coarser_copies() -> None:
+    with pytest.raises(ImageError, match="no share does here: leave --coarser out"):
+        coarser_shape((6, 40, 40), 0.9)

@@ -295,8 +295,10 @@ def test_extra_noise_prepares_for_noisier_scans_and_leaves_the_floor(tmp_path: P
     [
         ({"loss": "l3"}, "loss is 'l3'"), ({"precision": "half"}, "precision is 'half'"),
         ({"steps": 0}, "at least 1"), ({"extra_noise": -0.1}, "extra noise .* at least 0, not -0.1"),
-        ({"ema": 1.0}, "ema"), ({"learning_rate": 0.0}, "learning rate must be positive"),
-        ({"learning_rate": 1e30, "steps": 9}, "the loss is .* use a smaller learning rate"),
+        ({"ema": 1.0}, "ema, the decay of the average of weights, is at least 0 and below 1, not 1"),
+        ({"learning_rate": 0.0}, r"^--learning-rate is a number above 0, such as 0\.001, not 0$"),
+        ({"learning_rate": float("nan")}, "--learning-rate is a number above 0, .* not nan"),
+        ({"learning_rate": 1e30, "steps": 9}, "the loss is .* take a smaller --learning-rate"),
     ],
 )
 def test_wrong_options_are_told(

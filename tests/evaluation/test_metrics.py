@@ -216,7 +216,7 @@ GOOD = np.ones((2, 12, 12))
     ("image", "mask", "message"),
     [
         (np.ones((2, 12, 11)), None, r"differ in shape: \(2, 12, 11\) and \(2, 12, 12\)"),
-        (np.full_like(GOOD, np.nan), None, "image has 288 values that are NaN or infinite"),
+        (np.full_like(GOOD, np.nan), None, r"image holds NaN or Inf in 288 of 288 voxels, the first at \(z, y, x\) = "),
         (GOOD * 1j, None, "image must be real, not complex128; take the magnitude"),
         (GOOD, np.zeros(GOOD.shape, dtype=bool), "mask is empty"),
         (GOOD, np.ones((2, 12), dtype=bool), r"mask must be bool of shape \(2, 12, 12\)"),

@@ -83,7 +83,7 @@ def test_bad_noise_scans_are_refused(white_noise) -> None:
         whitening_matrix(dead)
     with pytest.raises(ScanError, match="singular"):
         whitening_matrix(twins)
-    with pytest.raises(ScanError, match="NaN or Inf"):
+    with pytest.raises(ScanError, match="NaN or Inf; leave out their coil, or the noise scan"):
         covariance(broken)
     with pytest.raises(ScanError, match="too few for the covariance of 4 coils"):
         covariance(noise[:, :7])

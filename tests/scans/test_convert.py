@@ -11,6 +11,7 @@ from sn2nlib.errors import ScanError
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import Scan, convert_raw, export_scan, is_scan_file, load_scan, open_raw, read_raw
 from sn2nlib.scans.raw import read
+from sn2nlib.scans.scan import scan_bytes
 
 ARRAYS = ("kspace", "mask", "noise", "acs", "repeat", "affine")
 
@@ -88,3 +89,21 @@ def test_a_layout_larger_than_memory_is_refused_as_it_is_read_whole(
     monkeypatch.setattr(read, "usable_memory", lambda: given.kspace.nbytes)
     convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5")
     np.testing.assert_array_equal(load_scan(tmp_path / "scan.h5").kspace, given.kspace)
+
+
+def test_all_arrays_of_a_layout_count_against_the_memory(tmp_path: Path) -> None:
+    given = scan(with_repeat=True, with_acs=True)
+    assert given.repeat is not None and given.acs is not None and given.noise is not None
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        for name in ("kspace", "mask", "noise", "acs", "repeat"):
+            file[name] = getattr(given, name)
+        file.attrs["voxel_size"], file.attrs["affine"] = given.voxel_size, given.affine
+    needed = scan_bytes(given)
+    assert needed > 2 * given.kspace.nbytes
+    with pytest.raises(ScanError, match=r"plain\.h5: its k-space takes"):
+        open_raw(tmp_path / "plain.h5", largest=needed - 1)
+    read_whole = open_raw(tmp_path / "plain.h5", largest=needed)
+    assert isinstance(read_whole, Scan) and scan_bytes(read_whole) == needed
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(read_whole, name), getattr(given, name))
+    assert isinstance(open_raw(tmp_path / "plain.h5", largest=needed - given.noise.nbytes, noise_scan=False), Scan)

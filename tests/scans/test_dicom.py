@@ -817,6 +817,8 @@ def test_the_command_makes_a_series_of_a_series(
     assert "over axial planes" in datasets(tmp_path / "same")[0].DerivationDescription
     assert np.array_equal(np.stack([dataset.pixel_array for dataset in datasets(tmp_path / "same")]), stored)
     assert files(tmp_path / "in") == before
+    for name in ("a.nii", "a.h5"):
+        (tmp_path / name).write_text("not read before the options are refused")
     capsys.readouterr()
     for arguments, message in (
         ((*run, tmp_path / "out"), "not empty"), ((*run, tmp_path / "in"), "overlaps with the input"),
@@ -830,7 +832,7 @@ def test_the_command_makes_a_series_of_a_series(
         assert message in told.err and told.err.count("\n") == 1 and told.out == ""
         assert not any(part in told.err for part in PATIENT)
     assert sn2n(*run, tmp_path / "new", "--axis", "oblique", "--model", model) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "same"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.nii", "in", "out", "same"]
 
 
 def error_lines(program: Path, path: Path) -> set[str]:

@@ -215,7 +215,7 @@ def test_a_head_is_as_sharp_as_a_real_one(whole: Head) -> None:
 
 # real heads
 
-SIZES = (1.0, 1.5, 2.0)  # mm along right, anterior, superior
+SIZES = (5.0, 6.0, 7.0)  # mm along right, anterior, superior
 ORIGIN = np.array([-20.0, 7.0, 31.0])
 
 
@@ -316,6 +316,20 @@ def test_bad_images_are_refused(tmp_path: Path) -> None:
     speck = np.zeros_like(data)
     speck[3, 4, 5] = 1
     refused(nifti(speck), "no object of more than a few voxels")
+    needed = "needed is a T1-weighted NIfTI image of a whole head"
+    refused(nifti(np.full_like(data, 7)), f"holds no value but 7 .*, as a mask does, so no tissue; {needed}")
+    refused(nifti(np.float32(3) * (data > 0)), f"holds no value but 3 .*, as a mask does, so no tissue; {needed}")
+    refused(nifti(data[:, :, 9:10]), f"holds a single slice; {needed}")
+
+
+@pytest.mark.parametrize("factor", [0.1, 10])
+def test_what_has_not_the_size_of_a_head_is_doubted(factor: float, tmp_path: Path) -> None:
+    path = saved(nifti(asymmetric_object()), tmp_path / "head.nii.gz")
+    read_head(path)  # says nothing
+    image = nib.load(path)
+    scaled = nib.Nifti1Image(np.asarray(image.dataobj), np.diag([factor, factor, factor, 1]) @ image.affine)
+    with pytest.warns(UserWarning, match=r"measures .* mm \(left-right, back-front, up-down\), which a whole head"):
+        read_head(saved(scaled, tmp_path / "other.nii.gz"))
 
 
 def test_files_that_are_no_image(tmp_path: Path) -> None:
@@ -330,5 +344,11 @@ def test_files_that_are_no_image(tmp_path: Path) -> None:
         read_head(tmp_path / "half.nii.gz")
     surface = nib.gifti.GiftiImage(darrays=[nib.gifti.GiftiDataArray(np.zeros((3, 3), np.float32))])
     nib.save(surface, tmp_path / "surface.gii")
-    with pytest.raises(ImageError, match=r"surface\.gii: needs NIfTI, got GiftiImage"):
+    needed = "needed is a T1-weighted NIfTI image of a whole head, .nii or .nii.gz"
+    with pytest.raises(ImageError, match=rf"surface\.gii: needs NIfTI, got GiftiImage; convert it first; {needed}"):
         read_head(tmp_path / "surface.gii")
+    with pytest.raises(ImageError, match=rf"a folder; {needed}, which dcm2niix makes of a DICOM series"):
+        read_head(tmp_path)
+    (tmp_path / "slice.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(ImageError, match=rf"slice\.dcm: not a NIfTI file, or damaged .*; {needed}"):
+        read_head(tmp_path / "slice.dcm")

@@ -1,10 +1,8 @@
 """Public layouts: small files made as each set is, whose image, orientation, mask and bar to training are known."""
 
 import warnings
-from collections.abc import Callable
 from math import ceil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -15,11 +13,9 @@ import pytest
 from sn2nlib.errors import ChoiceError, ImageError, ScanError
 from sn2nlib.fourier import fft, ifft
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.raw.layout_table import load_layouts
-from sn2nlib.scans.raw.layouts import LayoutOptions, find_layout, inspect_layout, read_layout, why_unknown
-from sn2nlib.scans.raw.mrd_variants import apply_variant, mrd_variant
+from sn2nlib.scans.raw.layouts import LayoutOptions, find_layout, inspect_layout, needed_bytes, read_layout, why_unknown
 from sn2nlib.scans.scan import Scan, save_scan
 
 SHAPE = (3, 12, 22, 14)  # (coil, z, y, x)
@@ -98,13 +94,19 @@ def test_what_a_filter_left_beyond_the_collected_share_is_not_sampled_either(tmp
 
 
 def header_xml(
-    *, fov: tuple[float, ...] = (280, 308, 4.5), matrix: tuple[int, ...] = (14, 22, 1)
-) -> bytes:
-    space = "".join(
-        f"<{tag}><x>{x}</x><y>{y}</y><z>{z}</z></{tag}>"
-        for tag, (x, y, z) in (("matrixSize", matrix), ("fieldOfView_mm", fov))
-    )
-    body = f"<encoding><encodedSpace>{space}</encodedSpace></encoding>"
+    *, fov: tuple[Any, ...] = (280, 308, 4.5), matrix: tuple[Any, ...] = (14, 22, 1),
+    recon: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None,
+) -> bytes:  # fmt: skip
+    """Field of view and matrix (x, y, z) as encoded, and as reconstructed if given."""
+    body = ""
+    for name, sizes in (("encodedSpace", (fov, matrix)), ("reconSpace", recon)):
+        if sizes is not None:
+            space = "".join(
+                f"<{tag}><x>{x}</x><y>{y}</y><z>{z}</z></{tag}>"
+                for tag, (x, y, z) in zip(("fieldOfView_mm", "matrixSize"), sizes, strict=True)
+            )
+            body += f"<{name}>{space}</{name}>"
+    body = f"<encoding>{body}</encoding>"
     return f'<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD">{body}</ismrmrdHeader>'.encode()
 
 
@@ -131,6 +133,92 @@ def test_fastmri_slices_are_read_for_denoising_and_barred_from_training(tmp_path
     facts = inspect_layout(path)
     assert facts.not_for_training == scan.not_for_training and facts.shape == (12, 22, 14) and facts.n_coils == 3
     assert "secret" not in f"{facts}{inspect_raw(path)}"
+
+
+def oversampled(images: np.ndarray) -> np.ndarray:
+    """Images with as much air along the readout as object, as the receiver measures them."""
+    nx = images.shape[-1]
+    noise = np.random.default_rng(5).standard_normal((*images.shape[:3], 2 * nx, 2)).view(complex)[..., 0]
+    wide = (0.02 * noise).astype(np.complex64)
+    wide[..., nx - nx // 2 : 2 * nx - nx // 2] = images  # the centre n // 2 stays the centre
+    return wide
+
+
+@pytest.mark.parametrize("nx", [14, 9])
+def test_readout_oversampling_of_fastmri_slices_is_removed(tmp_path: Path, nx: int) -> None:
+    images, line = coil_images((3, 6, 22, nx)), lattice_mask((1, 22), acceleration=(2, 1), acs=4)[0]
+    wide = oversampled(images)
+    xml = header_xml(
+        fov=(40 * nx, 308, 4.5), matrix=(2 * nx, 22, 1), recon=((20 * nx, 280, 4.5), (nx, 20, 1))
+    )  # fmt: skip
+    path = write(tmp_path / "file.h5", {"kspace": slices(wide) * line, "ismrmrd_header": xml})
+    scan = read_raw_quietly(path)
+    assert scan.shape == (6, 22, nx) and scan.voxel_size == (4.5, 14.0, 20.0)  # 20 mm × nx, not twice as far
+    np.testing.assert_allclose(scan.kspace, fft(images) * line[:, None], atol=2e-5)
+    assert not scan.kspace[:, :, ~line].any()
+    told = f"readout oversampling 2 (from encodedSpace and reconSpace) removed: {2 * nx} → {nx} samples"
+    assert scan.info["done"] == [told]
+    report = inspect_raw(path)
+    assert told in report.does and report.values["matrix (kz, ky, kx)"] == (6, 22, nx)
+    assert report.values["field of view (z, y, x) mm"] == (27.0, 308.0, 20.0 * nx)
+    assert report.values["readout oversampling"] == "2 (encodedSpace and reconSpace)"
+    np.testing.assert_array_equal(inspect_layout(path).mask, scan.mask)
+    assert needed_bytes(path) == scan.kspace.nbytes
+
+    kept = read_raw_quietly(path, remove_oversampling=False)
+    np.testing.assert_allclose(kept.kspace, fft(wide) * line[:, None], atol=2e-5)
+    assert kept.voxel_size == scan.voxel_size and kept.info["done"] == []
+    report = inspect_raw(path, remove_oversampling=False)
+    assert report.values["matrix (kz, ky, kx)"] == kept.shape and told not in report.does
+    assert report.values["field of view (z, y, x) mm"] == (27.0, 308.0, 40.0 * nx)
+    assert needed_bytes(path, options=LayoutOptions(remove_oversampling=False)) == kept.kspace.nbytes
+
+
+def read_raw_quietly(path: Path, **options: Any) -> Scan:
+    """Without the warning of the unknown geometry, and with all others."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not say how the image lies")
+        return read_raw(path, **options)
+
+
+def test_keeping_an_oversampling_that_no_header_can_declare_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "plain.h5", *plain()[:1], **plain()[1])
+    for read in (read_raw, inspect_raw):
+        with pytest.raises(ChoiceError, match=r"plain\.h5: --keep-oversampling: for twix and ISMRMRD files"):
+            read(path, remove_oversampling=False)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "recon", "n", "value", "doubt"),
+    [
+        (14, None, 14, "1 (the header has no reconSpace)", None),
+        (14, (280, 14), 14, "1 (encodedSpace and reconSpace)", None),
+        (28, (140, 14), 14, "1 (removed before)", None),
+        (14, ("", ""), 14, "1 (encodedSpace and reconSpace)", "the header lacks a field of view along the readout"),
+        (14, ("DOE", "JANE"), 14, "1 (encodedSpace and reconSpace)", "the header lacks a field of view along"),
+        (14, (140, 14), 7, "2 (encodedSpace and reconSpace)", "2 in the field of view, 1 in the matrix"),
+        (40, (140, 20), 14, "1 (ignored)", "the header declares 40 samples per line, the k-space holds 14"),
+        (14, (560, 28), 14, "1 (encodedSpace and reconSpace)", "declares a readout oversampling of 0.5: ignored"),
+        (14, (1, 7), 14, "1 (encodedSpace and reconSpace)", "declares a readout oversampling of 280: ignored"),
+    ],
+)
+def test_what_headers_say_about_the_readout(
+    tmp_path: Path, matrix: int, recon: tuple[Any, Any] | None, n: int, value: str, doubt: str | None
+) -> None:
+    """Of 280 mm and as many samples encoded, k-space having 14."""
+    space = None if recon is None else ((recon[0], 308, 4.5), (recon[1], 22, 1))
+    xml = header_xml(matrix=(matrix, 22, 1), recon=space)
+    path = write(tmp_path / "x.h5", {"kspace": slices(coil_images()), "ismrmrd_header": xml})
+    report = inspect_raw(path)
+    assert report.values["readout oversampling"] == value and report.values["matrix (kz, ky, kx)"] == (12, 22, n)
+    if doubt is None:
+        assert report.doubts == () and read_raw_quietly(path).shape[2] == n
+        return
+    assert any(doubt in told for told in report.doubts) and "DOE" not in str(report)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert read_raw(path).shape[2] == n
+    assert any(doubt in str(warning.message) for warning in caught)
 
 
 def test_m4raw_zero_columns_are_not_sampled(tmp_path: Path) -> None:
@@ -188,6 +276,20 @@ def test_the_plain_layout_may_say_what_of_kx_was_acquired(tmp_path: Path) -> Non
     for wrong in ((0, nx + 1), (1, 2, 3), 4):
         with pytest.raises(ScanError, match="kx_acquired"):
             read_raw(write(tmp_path / "wrong.h5", datasets, **attributes, kx_acquired=wrong))
+
+
+@pytest.mark.parametrize("name", ["plain", "fastmri"])
+def test_samples_where_the_mask_of_the_file_has_none_are_refused_not_lost(tmp_path: Path, name: str) -> None:
+    """As of a square matrix whose mask was stored the wrong way round."""
+    images, mask = coil_images((2, 12, 12, 8)), lattice_mask((12, 12), acceleration=(2, 1), acs=4)
+    if name == "plain":
+        changes = {"kspace": fft(images) * mask[:, :, None], "noise": None, "acs": None, "acceleration": None}
+        path = write(tmp_path / "scan.h5", *plain(**changes, mask=mask.T)[:1], voxel_size=(1.0, 1.0, 1.0))
+    else:
+        datasets = {"kspace": slices(images), "ismrmrd_header": header_xml(), "mask": mask[0].astype(np.uint8)}
+        path = write(tmp_path / "scan.h5", datasets)
+    with pytest.raises(ScanError, match=r"scan\.h5: kspace: holds samples where the mask of the scan has none"):
+        read_layout(path)
 
 
 def test_lines_that_are_all_there_are_believed_more_than_a_declared_acceleration(tmp_path: Path) -> None:
@@ -321,9 +423,12 @@ def with_nan() -> np.ndarray:
         ({"voxel_size": (1.0, 2.0)}, "the attribute voxel_size must say"),
         ({"acceleration": (3, 1)}, "mask: .*R = 3×1"),
         ({"acceleration": (2,)}, "acceleration: needs"),
-        ({"acceleration": "fast"}, "the attribute acceleration cannot be understood"),
+        ({"acceleration": "DOE"}, "the attribute acceleration cannot be understood"),
         ({"affine": np.eye(3)}, "affine: needs a finite 4×4"),
-        ({"affine": "up"}, "the attribute affine cannot be understood"),
+        ({"affine": "of DOE, JANE"}, "the attribute affine cannot be understood"),
+        ({"voxel_size": ["DOE", "JANE", "DOE"]}, "the file is damaged or incomplete"),
+        ({"kspace": np.zeros(SHAPE, [("DOE", "f4"), ("JANE", "f4"), ("age", "f4")])}, "kspace holds a compound"),
+        ({"noise": np.zeros((3, 7), [("DOE", "i4"), ("JANE", "i4")])}, "noise: needs complex .*, holds a compound"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -331,7 +436,7 @@ def test_what_does_not_fit_is_said_in_one_sentence(tmp_path: Path, changes: dict
     path = write(tmp_path / "bad.h5", datasets, **attributes)
     with pytest.raises(ScanError, match=rf"bad\.h5: .*{message}") as caught:
         read_layout(path)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and not any(name in str(caught.value) for name in ("DOE", "JANE"))
 
 
 def test_files_of_no_layout(tmp_path: Path) -> None:
@@ -397,176 +502,3 @@ def test_every_layout_says_licence_address_and_use() -> None:
     assert len({layout.name for layout in layouts}) == len(layouts) == 8
     for layout in layouts:
         assert layout.title and layout.licence and layout.url and layout.training
-
-
-# --- ISMRMRD files that differ from the rule -------------------------------------------------------
-
-
-def header(*, slices: int = 0, partitions: int = 1, contrasts: int = 0, vendor: str = "GE", tesla: float = 3.0,
-           **parameters: int) -> SimpleNamespace:  # fmt: skip
-    limit = SimpleNamespace
-    return SimpleNamespace(
-        acquisitionSystemInformation=SimpleNamespace(systemVendor=vendor, systemFieldStrength_T=tesla),
-        encoding=[SimpleNamespace(
-            encodedSpace=SimpleNamespace(matrixSize=SimpleNamespace(z=partitions)),
-            encodingLimits=SimpleNamespace(slice=limit(maximum=slices), contrast=limit(maximum=contrasts)),
-        )],
-        userParameters=SimpleNamespace(
-            userParameterLong=[SimpleNamespace(name=name, value=value) for name, value in parameters.items()]
-        ),
-    )  # fmt: skip
-
-
-def test_variants_are_known_by_their_headers() -> None:
-    cases = {
-        "mridata-stanford-3d-fse": header(slices=255, partitions=256, ChopY=0, ChopZ=1),
-        "mridata-stanford-2d-fse": header(slices=30, ChopY=0),
-        "ahead-7t": header(vendor="Philips Healthcare", tesla=7.0, contrasts=3),
-    }
-    for name, example in cases.items():
-        assert mrd_variant(example).name == name  # type: ignore[union-attr]
-    assert mrd_variant(header()) is None
-    assert mrd_variant(header(vendor="Philips", tesla=3.0, contrasts=3)) is None
-    nothing = SimpleNamespace(acquisitionSystemInformation=None, encoding=[], userParameters=None)
-    assert mrd_variant(nothing) is None
-    assert "motion correction" in str(LAYOUTS["ahead-7t"].reason_against_training)
-
-
-def stanford(
-    *, chop: tuple[int, int] = (0, 0), weights: Callable[[np.ndarray], np.ndarray] | None = None, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coil images (coil, z, y, x) with noise of a different SD per channel, their SDs, and the lines as stored."""
-    shape = (2, 24, 20, 22)
-    rng = np.random.default_rng(seed)
-    sd = np.array([0.5, 2.0])
-    images = coil_images(shape) * 3
-    noise = rng.standard_normal((*shape, 2)).view(complex)[..., 0]
-    if weights is not None:
-        noise = weights(noise)
-    images = (images + noise * sd[:, None, None, None]).astype(np.complex64)
-    ky, kz = np.arange(20), np.arange(24)
-    signs = (-1.0) ** ((1 - chop[0]) * ky[None, :] + (1 - chop[1]) * kz[:, None])
-    return images, sd, (fft(images, axes=(-2, -1)) * signs[:, :, None]).astype(np.complex64)
-
-
-@pytest.mark.parametrize("chop", [(0, 0), (1, 0), (0, 1), (1, 1)])
-def test_stanford_signs_noise_and_slices(chop: tuple[int, int]) -> None:
-    images, sd, stored = stanford(chop=chop)
-    before = stored.copy()
-    kspace, reason = apply_variant(
-        LAYOUTS["mridata-stanford-3d-fse"], stored, np.ones((24, 20), bool),
-        parameters={"ChopY": chop[0], "ChopZ": chop[1]}, noise_sd=sd,
-    )  # fmt: skip
-    np.testing.assert_allclose(ifft(kspace), images / sd[:, None, None, None], atol=2e-5)
-    assert reason is None and kspace.dtype == np.complex64
-    np.testing.assert_array_equal(stored, before)
-
-
-def smooth(noise: np.ndarray) -> np.ndarray:
-    k = fft(noise, axes=(-3,)) * np.hanning(26)[1:-1, None, None]
-    return ifft(k, axes=(-3,))
-
-
-def interpolated(noise: np.ndarray) -> np.ndarray:
-    k = fft(noise, axes=(-3,))
-    k[:, :6] = k[:, 18:] = 0
-    return ifft(k, axes=(-3,))
-
-
-def weighted(noise: np.ndarray) -> np.ndarray:
-    return noise * np.linspace(0.2, 1.8, 24)[:, None, None]
-
-
-@pytest.mark.parametrize("change", [smooth, interpolated, weighted])
-def test_noise_that_is_not_white_along_kz_bars_training(change: Callable[[np.ndarray], np.ndarray]) -> None:
-    _, sd, stored = stanford(weights=change)
-    _, reason = apply_variant(
-        LAYOUTS["mridata-stanford-3d-fse"], stored, np.ones((24, 20), bool),
-        parameters={"ChopY": 0, "ChopZ": 0}, noise_sd=sd,
-    )  # fmt: skip
-    assert "the noise along kz is not white" in str(reason)
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_white_noise_passes_whatever_the_draw(seed: int) -> None:
-    _, sd, stored = stanford(seed=seed)
-    variant, mask = LAYOUTS["mridata-stanford-3d-fse"], np.ones((24, 20), bool)
-    _, reason = apply_variant(variant, stored, mask, parameters={"ChopY": 0, "ChopZ": 0}, noise_sd=sd)
-    assert reason is None
-
-
-def test_noise_sds_and_signs_are_checked() -> None:
-    _, _, stored = stanford()
-    variant, mask = LAYOUTS["mridata-stanford-3d-fse"], np.ones((24, 20), bool)
-    for sd in (np.ones(3), np.array([1.0, 0.0]), np.array([1.0, np.nan])):
-        with pytest.raises(ScanError, match="rec_std: needs a noise SD above 0 for each of the 2 channels"):
-            apply_variant(variant, stored, mask, parameters={}, noise_sd=sd)
-    with pytest.raises(ScanError, match="ChopY must be a whole number"):
-        apply_variant(variant, stored, mask, parameters={"ChopY": "yes"})
-    _, reason = apply_variant(LAYOUTS["mridata-stanford-2d-fse"], stored, mask, parameters={})
-    assert "one partition" in str(reason)
-
-
-def rewrite_header(dataset: Any, change: Callable[[Any, Any], None]) -> None:
-    """Let `change` work on the header of an open ISMRMRD dataset, our own note taken out."""
-    xsd = __import__("ismrmrd").xsd
-    header = xsd.CreateFromDocument(dataset.read_xml_header())
-    header.userParameters = None
-    change(header, xsd)
-    dataset.write_xml_header(xsd.ToXML(header).encode())
-
-
-def write_stanford(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """An ISMRMRD file made as those of mridata.org are: slices, alternating signs, `rec_std`. Coil images and SDs."""
-    ismrmrd = pytest.importorskip("ismrmrd")
-    images, sd, stored = stanford()
-    save_ismrmrd(Scan(np.ones((2, 1, 20, 22), np.complex64), np.ones((1, 20), bool)), path)
-    with ismrmrd.Dataset(path, mode="r+") as dataset:
-        rewrite_header(dataset, as_stanford)
-        line = dataset.read_acquisition(0)
-        lines = [(z, y) for z in range(24) for y in range(20)]
-        for number, (z, y) in enumerate(lines):
-            line.idx.slice, line.idx.kspace_encode_step_1, line.idx.kspace_encode_step_2 = z, y, 0
-            line.data[:] = stored[:, z, y]
-            if number < 20:
-                dataset.write_acquisition(line, number)
-            else:
-                dataset.append_acquisition(line)
-        dataset.append_array("rec_std", sd.astype(np.float32))
-    return images, sd
-
-
-def as_stanford(header: Any, xsd: Any) -> None:
-    encoding = header.encoding[0]
-    encoding.encodedSpace.matrixSize.z = encoding.reconSpace.matrixSize.z = 24
-    encoding.encodedSpace.fieldOfView_mm.z = encoding.reconSpace.fieldOfView_mm.z = 48.0
-    encoding.encodingLimits.slice = xsd.limitType(minimum=0, maximum=23, center=0)
-    parameters = [xsd.userParameterLongType(name=name, value=0) for name in ("ChopY", "ChopZ")]
-    header.userParameters = xsd.userParametersType(userParameterLong=parameters)
-
-
-def as_ahead(header: Any, xsd: Any) -> None:
-    header.acquisitionSystemInformation.systemVendor = "Philips"
-    header.acquisitionSystemInformation.systemFieldStrength_T = 7.0
-    header.encoding[0].encodingLimits.contrast = xsd.limitType(minimum=0, maximum=3, center=0)
-
-
-def test_an_ahead_file_is_barred_from_training(tmp_path: Path) -> None:
-    ismrmrd = pytest.importorskip("ismrmrd")
-    k = fft(coil_images())
-    save_ismrmrd(Scan(k, np.ones(k.shape[1:3], bool)), tmp_path / "ahead.h5")
-    with ismrmrd.Dataset(tmp_path / "ahead.h5", mode="r+") as dataset:
-        rewrite_header(dataset, as_ahead)
-    scan = read_raw(tmp_path / "ahead.h5")
-    np.testing.assert_array_equal(scan.kspace, k)
-    assert "motion correction" in str(scan.not_for_training)
-    assert "motion correction" in str(inspect_raw(tmp_path / "ahead.h5"))
-
-
-def test_a_stanford_file_is_read_and_its_noise_measured(tmp_path: Path) -> None:
-    images, sd = write_stanford(tmp_path / "knee.h5")
-    scan = read_raw(tmp_path / "knee.h5")
-    np.testing.assert_allclose(ifft(scan.kspace), images / sd[:, None, None, None], atol=2e-5)
-    assert scan.mask.all() and scan.not_for_training is None and scan.voxel_size[0] == 2.0
-    told = str(inspect_raw(tmp_path / "knee.h5"))
-    assert "Stanford fully sampled 3D FSE" in told and "only if it is white" in told

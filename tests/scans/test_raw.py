@@ -547,10 +547,23 @@ def test_forms_that_are_known_but_not_read(tmp_path: Path, content: bytes, kind:
     assert kind in report.values["format"] and advice in report.cannot[0]
 
 
+def test_the_samples_of_a_file_are_checked_once(tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass over all of k-space, which takes its time of a large scan."""
+    path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples(SHAPE)), SHAPE[1:], centre=(2, 5)), "MRD")
+    checked: list[Scan] = []
+    monkeypatch.setattr("sn2nlib.scans.scan._check_values", checked.append)
+    read_raw(path)
+    assert len(checked) == 1
+
+
 def test_an_hdf5_file_of_another_layout(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
-        file["pictures"] = np.zeros(3)
-    with pytest.raises(ScanError, match=r"other\.h5: an HDF5 file of no known layout; it holds pictures; Siemens"):
+        file["pictures of DOE, JANE"] = np.zeros(3)
+    with pytest.raises(ScanError, match=r"other\.h5: an HDF5 file of no known layout; it holds 1 of no known name; S"):
+        read_raw(tmp_path / "other.h5")
+    with h5py.File(tmp_path / "other.h5", "a") as file:
+        file["kspace"] = np.zeros(3)
+    with pytest.raises(ScanError, match="it holds kspace and 1 of no known name; Siemens"):
         read_raw(tmp_path / "other.h5")
     for names in (("kspace",), ("kspace_real", "kspace_imag"), ("kspace_real", "mask")):
         with h5py.File(tmp_path / "near.h5", "w") as file:

@@ -182,7 +182,7 @@ def test_damaged_headers_of_our_own_files(tmp_path: Path, raw: Any, hostile: Any
 
 
 def own_array(folder: Path, kind: str) -> tuple[bytes, Whole, list[tuple[int, int]]]:
-    """A scan file with all that it can hold, or slices as fastMRI stores them; where its arrays are not is a header."""
+    """A scan file with all that it can hold, or oversampled slices as fastMRI stores them; the rest is a header."""
     rng, path = np.random.default_rng(3), folder / "own.h5"
     kspace = rng.standard_normal((4, 6, 20, 12, 2), np.float32).view(np.complex64)[..., 0]
     mask = np.repeat(lattice_mask((1, 20), acceleration=(2, 1), acs=8), 6, axis=0)
@@ -190,12 +190,14 @@ def own_array(folder: Path, kind: str) -> tuple[bytes, Whole, list[tuple[int, in
         save_scan(Scan(kspace * mask[:, :, None], mask, (2, 1), noise=kspace[:, 0, 0], acs=kspace[:, 1:5, 6:14],
                        repeat=kspace * mask[:, :, None], info={"seed": 3}), path)  # fmt: skip
     else:
-        space = "<{0}><x>12</x><y>20</y><z>1</z></{0}>"
-        xml = f"<encoding><encodedSpace>{space.format('matrixSize')}{space.format('fieldOfView_mm')}</encodedSpace>"
+        sizes = "<{0}><x>{1}</x><y>20</y><z>1</z></{0}>"
+        spaces = (("encodedSpace", 12), ("reconSpace", 6))
+        xml = "".join(f"<{name}>{sizes.format('matrixSize', x)}{sizes.format('fieldOfView_mm', x)}</{name}>"
+                      for name, x in spaces)  # fmt: skip
         with h5py.File(path, "w") as file:
             file["kspace"] = (kspace * mask[:, :, None]).transpose(1, 0, 3, 2)  # slice, coil, kx, ky
             file["mask"] = mask[0].astype(np.uint8)
-            file["ismrmrd_header"] = f"<ismrmrdHeader>{xml}</encoding></ismrmrdHeader>".encode()
+            file["ismrmrd_header"] = f"<ismrmrdHeader><encoding>{xml}</encoding></ismrmrdHeader>".encode()
     with h5py.File(path) as file:
         arrays = sorted((a.id.get_offset(), a.id.get_storage_size()) for a in file.values() if a.ndim)
     content = path.read_bytes()
@@ -228,6 +230,26 @@ def test_a_heap_of_texts_that_has_no_end(tmp_path: Path, raw: Any, hostile: Any,
     mutant[at + 8 : at + 16] = bytes(8)
     outcomes = check(hostile, iter([("no end", bytes(mutant))]), tmp_path, whole)
     assert "the HDF5 file is damaged or incomplete" in outcomes["no end"]
+
+
+@pytest.mark.parametrize("chunks", [None, 64])
+def test_a_small_scan_file_that_claims_to_be_huge(tmp_path: Path, hostile: Any, chunks: int | None) -> None:
+    """Arrays of 4 GiB that were never written, in one piece or in pieces, and fit all the others."""
+    content, whole, _ = own_array(tmp_path, "scan file")
+    huge = {"kspace": (4, 6, 20, 9 * 2**17), "mask": (2**16, 2**16), "noise": (4, 2**27)}
+    mutants = {}
+    for name, shape in huge.items():
+        (tmp_path / "bomb.h5").write_bytes(content)
+        with h5py.File(tmp_path / "bomb.h5", "a") as file:
+            kind = file[name].dtype
+            del file[name], file["repeat"]
+            pieces = None if chunks is None else tuple(min(n, chunks) for n in shape)
+            file.create_dataset(name, shape, kind, chunks=pieces)
+        mutants[name] = (tmp_path / "bomb.h5").read_bytes()
+    assert max(map(len, mutants.values())) < 2**20
+    outcomes = check(hostile, iter(mutants.items()), tmp_path, whole)
+    assert set(outcomes) == set(huge)
+    assert all(re.search(r"claims 4\d{3} MiB of samples in a file of 0\.\d MiB", said) for said in outcomes.values())
 
 
 def test_a_field_whose_name_is_damaged(tmp_path: Path, raw: Any) -> None:

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 from sn2nlib.errors import ScanError
+from sn2nlib.recon import scan_images
 from sn2nlib.sampling import lattice_mask
+from sn2nlib.scans.raw import inspect_raw
 from sn2nlib.scans.scan import FORMAT_VERSION, Scan, load_scan, save_scan
+from sn2nlib.scans.sidecar import describe, described
 from sn2nlib.scans.stream import read_header, read_partitions
 
 SHAPE = (3, 5, 21, 4)  # (coil, kz, ky, kx)
@@ -178,6 +181,18 @@ def nowhere_finite() -> np.ndarray:
     return kspace
 
 
+BAD_INFO: list[tuple[Any, str]] = [
+    ([1, 2], "info: needs names and their values"),
+    ("words", "info: needs names and their values"),
+    ({"geometry": 5}, "info: geometry needs words"),
+    ({"source": None}, "info: source needs words"),
+    ({"done": 5}, "info: done needs a list of sentences"),
+    ({"notes": "all in one"}, "info: notes needs a list of sentences"),
+    ({"done": ["flipped", 5]}, "info: done needs a list of sentences"),
+    ({"noise_sd": "DOE"}, "info: noise_sd needs a finite number"),
+    ({"replica": float("nan")}, "info: replica needs a finite number"),
+]
+
 BAD: list[tuple[dict[str, Any], str]] = [
     (with_value(np.nan, coil=1), "kspace: coil 1 holds NaN or Inf"),
     (with_value(complex(0, np.inf), coil=2), "kspace: coil 2 holds NaN or Inf"),
@@ -194,7 +209,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"acceleration": (3, 1)}, "mask: the mask has samples off every lattice of the declared acceleration R = 3×1"),
     ({"acceleration": (1, 1)}, "mask: the mask lacks .* declared acceleration R = 1×1"),
     ({"mask": lattice_mask((5, 21), acceleration=(4, 1), acs=7)}, "mask: the mask lacks .* R = 2×1"),
-    (with_value(np.nan, coil=0, name="noise"), "noise: the noise scan holds NaN or Inf"),
+    (with_value(np.nan, coil=0, name="noise"), r"noise scan holds NaN or Inf in coil 0; leave out .*--no-noise-scan"),
     ({"noise": arrays()["noise"][:2]}, r"noise: needs shape \(coil, n\) with 3 coils, got \(2, 50\)"),
     ({"noise": arrays()["noise"][0]}, r"noise: needs shape \(coil, n\)"),
     ({"noise": arrays()["noise"].astype(np.complex128)}, "noise: needs complex64, got complex128"),
@@ -217,6 +232,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"repeat": np.ones(SHAPE, np.complex64)}, "repeat: holds samples where the mask of the scan has none"),
     ({"repeat": nowhere_finite()}, "repeat: coil 0 holds NaN or Inf"),
     ({"not_for_training": " "}, "not_for_training: needs the reason in words"),
+    ({"not_for_training": b"2D"}, "not_for_training: needs the reason in words"),
+    *[({"info": info}, message) for info, message in BAD_INFO],
 ]
 
 
@@ -227,7 +244,8 @@ def test_arrays_that_do_not_fit_are_refused(changes: dict[str, Any], message: st
 
 
 # values that a header does not hold, and a mask whose type does not matter there
-VALUES = ("kspace: coil", "kspace: holds", "acs: coil", "repeat: coil", "repeat: holds", "float64", "needs the reason")
+VALUES = ("kspace: coil", "kspace: holds", "acs: coil", "repeat: coil", "repeat: holds", "float64", "needs the reason",
+          "info: ")  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "message"), [pair for pair in BAD if not any(v in pair[1] for v in VALUES)])
@@ -335,6 +353,38 @@ def test_a_files_content_is_checked_and_the_file_named(saved: Path, name: str, v
             file.attrs[name] = value
     with pytest.raises(ScanError, match=rf"scan\.h5: .*{message}"):
         load_scan(saved)
+
+
+@pytest.mark.parametrize(("info", "message"), BAD_INFO)
+def test_provenance_that_is_something_else_is_refused_by_every_reader(saved: Path, info: Any, message: str) -> None:
+    with h5py.File(saved, "a") as file:
+        file.attrs["info"] = json.dumps(info)
+    for read in (load_scan, read_header, inspect_raw, scan_images):
+        with pytest.raises(ScanError, match=rf"scan\.h5: {message}") as caught:
+            read(saved)
+        assert "DOE" not in str(caught.value)
+    record = json.loads(describe(make_scan())) | {"info": info}
+    with pytest.raises(ScanError, match=message):
+        described(json.dumps(record))
+
+
+@pytest.mark.parametrize("read", [load_scan, read_header])
+def test_no_word_of_a_file_is_repeated_in_an_error(saved: Path, read: Callable[[Path], object]) -> None:
+    named = np.zeros((3, 9), [("DOE", "f4"), ("JANE", "f4")])
+    for name, value in (("acceleration", "DOE, JANE"), ("caipi_shift", "DOE"), ("voxel_size", ["DOE"] * 3),
+                        ("affine", "DOE"), ("info", "DOE"), ("not_for_training", ["DOE"]), ("noise", named),
+                        ("version", "DOE")):  # fmt: skip
+        content = saved.read_bytes()
+        with h5py.File(saved, "a") as file:
+            if name in file:
+                del file[name]
+                file[name] = value
+            else:
+                file.attrs[name] = value
+        with pytest.raises(ScanError, match=r"scan\.h5: ") as caught:
+            read(saved)
+        assert "DOE" not in str(caught.value)
+        saved.write_bytes(content)
 
 
 def written_by_others(path: Path, mask: np.ndarray) -> Path:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sn2nlib import fourier
 from sn2nlib.errors import ScanError
 from sn2nlib.scans.raw.lines import NOISE, LineTable, RawSource
+from sn2nlib.scans.raw.oversampling import without_oversampling
 from sn2nlib.scans.raw.placement import Readout
 from sn2nlib.scans.raw.plan import Plan, Rows
 from sn2nlib.scans.scan import Scan
@@ -100,7 +100,7 @@ def placed_samples(samples: NDArray[np.complex64], lines: LineTable, readout: Re
     if samples.shape[1:] != (readout.coils, readout.samples):
         raise ScanError(f"a line holds {samples.shape[1:]} samples (coil, kx), not {(readout.coils, readout.samples)}")
     if readout.regridding is not None:
-        return _without_oversampling(readout.regridding.apply(samples, lines["reversed"]), readout)
+        return without_oversampling(readout.regridding.apply(samples, lines["reversed"]), readout.n)
     full = np.zeros((*samples.shape[:2], readout.full), dtype=np.complex64)
     inner = full[..., readout.start : readout.start + readout.samples]
     inner[...] = samples
@@ -108,14 +108,7 @@ def placed_samples(samples: NDArray[np.complex64], lines: LineTable, readout: Re
     cut = (number < lines["before"][:, None]) | (number >= readout.samples - lines["after"][:, None])
     inner[np.broadcast_to(cut[:, None], inner.shape)] = 0
     inner[lines["reversed"]] = inner[lines["reversed"]][..., ::-1]
-    return _without_oversampling(full, readout)
-
-
-def _without_oversampling(full: NDArray[np.complex64], readout: Readout) -> NDArray[np.complex64]:
-    if readout.n == readout.full:
-        return full
-    image = fourier.crop(fourier.ifft(full, axes=(-1,)), (readout.n,))
-    return fourier.fft(image, axes=(-1,))
+    return without_oversampling(full, readout.n)
 
 
 def _calibration(source: RawSource, plan: Plan) -> NDArray[np.complex64] | None:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from sn2nlib.scans.raw.lines import LineTable, RawHeader
+from sn2nlib.scans.raw.oversampling import removal_told
 from sn2nlib.scans.raw.placement import Axis, Readout
 
 
@@ -21,10 +22,7 @@ def placements_told(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, head
     elif readout.full > readout.samples:
         does.append(f"asymmetric echo: {readout.full - readout.samples} of {readout.full} samples filled with zeros")
     if readout.n < readout.full:
-        does.append(
-            f"readout oversampling {header.oversampling:g} (from {header.oversampling_source}) removed: "
-            f"{readout.full} → {readout.n} samples"
-        )
+        does.append(removal_told(header.oversampling, header.oversampling_source, readout.full, readout.n))
     for axis, name in ((ky, "ky"), (kz, "kz")):
         if axis.n == 1:
             continue

@@ -8,6 +8,8 @@ import numpy as np
 from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft
 from sn2nlib.scans.raw.layout_table import AXES, Layout
+from sn2nlib.scans.raw.oversampling import without_oversampling
+from sn2nlib.scans.scan import type_told
 
 
 def target_shape(file: h5py.File, layout: Layout) -> tuple[int, ...]:
@@ -19,31 +21,49 @@ def target_shape(file: h5py.File, layout: Layout) -> tuple[int, ...]:
     return tuple(int(shape[layout.kspace["axes"].index(axis)]) for axis in AXES)
 
 
-def read_samples(file: h5py.File, layout: Layout, slab: int | None = None) -> np.ndarray:
+def read_samples(
+    file: h5py.File, layout: Layout, slab: int | None = None, *, readout: int | None = None
+) -> np.ndarray:
     """(coil, kz, ky, kx) complex64; slab by slab of the stored first axis, so that no second copy is needed.
 
-    With a number, that slab alone, the axis having the size 1.
+    With a number, that slab alone, the axis having the size 1; with `readout`, so many samples of it, the oversampling
+    removed.
     """
-    name, axes = layout.kspace["dataset"], layout.kspace["axes"]
-    shape = list(target_shape(file, layout))
+    axes, shape = layout.kspace["axes"], list(target_shape(file, layout))
+    _check_parts(file, layout)
     slabs = range(shape[AXES.index(axes[0])]) if slab is None else [slab]
     shape[AXES.index(axes[0])] = len(slabs)
+    shape[-1] = readout or shape[-1]
     kspace = np.empty(shape, np.complex64)
     stored = kspace.transpose([AXES.index(axis) for axis in axes])  # a view in the order of the file
-    if layout.kspace["complex"] == "separate":
-        parts = file[f"{name}_real"], file[f"{name}_imag"]
-        if parts[0].shape != parts[1].shape:
-            raise ScanError(f"{name}_real has shape {parts[0].shape}, {name}_imag {parts[1].shape}: they must be equal")
-        for row, place in enumerate(slabs):
-            stored[row].real, stored[row].imag = parts[0][place], parts[1][place]
-        return kspace
     for row, place in enumerate(slabs):
-        values = file[name][place]
-        if layout.kspace["complex"] == "interleaved":
-            stored[row].real, stored[row].imag = values[..., ::2], values[..., 1::2]
-        else:
-            stored[row] = _complex(values)
+        samples = _slab(file, layout, place)
+        stored[row] = samples if readout is None else without_oversampling(samples, readout, axis=axes.index("kx") - 1)
     return kspace
+
+
+def _check_parts(file: h5py.File, layout: Layout) -> None:
+    """Raise ScanError unless real and imaginary parts in two datasets are of one shape."""
+    if layout.kspace["complex"] == "separate":
+        name = layout.kspace["dataset"]
+        real, imaginary = (file[f"{name}_{part}"].shape for part in ("real", "imag"))
+        if real != imaginary:
+            raise ScanError(f"{name}_real has shape {real}, {name}_imag {imaginary}: they must be equal")
+
+
+def _slab(file: h5py.File, layout: Layout, place: int) -> np.ndarray:
+    """One place of the stored first axis, complex64."""
+    name, form = layout.kspace["dataset"], layout.kspace["complex"]
+    if form == "compound":
+        return _complex(file[name][place])
+    if form == "separate":
+        real, imaginary = file[f"{name}_real"][place], file[f"{name}_imag"][place]
+    else:
+        values = file[name][place]
+        real, imaginary = values[..., ::2], values[..., 1::2]
+    samples = np.empty(real.shape, np.complex64)
+    samples.real, samples.imag = real, imaginary
+    return samples
 
 
 def probed_mask(file: h5py.File, layout: Layout) -> np.ndarray:
@@ -80,8 +100,11 @@ def _complex(array: np.ndarray) -> np.ndarray:
 def read_extra(file: h5py.File, name: str) -> np.ndarray:
     """A further array of the file, complex64."""
     if stored_kind(file[name].dtype) != "c":
-        raise ScanError(f"{name}: needs complex numbers, holds {file[name].dtype}")
-    return _complex(file[name][()])
+        raise ScanError(f"{name}: needs complex numbers, holds {type_told(file[name].dtype)}")
+    extra = np.empty(file[name].shape, np.complex64)
+    for row in np.ndindex(extra.shape[:1]):  # one by one, so that no second copy is needed
+        extra[row] = _complex(file[name][row])
+    return extra
 
 
 def read_mask(file: h5py.File, layout: Layout, kspace: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ sampled
     `rule`: ``nonzero`` (lines that are not all zero), ``dataset`` (a mask, whose `axes` are given), or
     ``dataset_or_nonzero``; `collected`: acquired share of an axis, what comes after it is fill.
 voxel_size
-    (z, y, x) in mm: a `constant`, an `attribute`, or an ISMRMRD header in the dataset `xml`.
+    (z, y, x) in mm: a `constant`, an `attribute`, or an ISMRMRD header in the dataset `xml`, which also tells how far
+    the readout was oversampled.
 extras, attributes
     Datasets of noise (coil, n), acs and repeat (coil, kz, ky, kx); attributes of the file: affine, acceleration,
     caipi_shift, not_for_training, kx_acquired.
@@ -80,6 +81,14 @@ class Layout:
         for key, (found, known) in allowed.items():
             if not found <= known:
                 raise ValueError(f"layouts.yaml: {self.name}: {key} = {sorted(found - known)}, known: {sorted(known)}")
+
+        if self.has_header and ("kx" in (*self.image_axes, *self.dc) or self.kspace["axes"][0] == "kx"):
+            raise ValueError(f"layouts.yaml: {self.name}: of such a readout no oversampling is removed")
+
+    @property
+    def has_header(self) -> bool:
+        """Whether files hold an ISMRMRD header beside their arrays."""
+        return "xml" in self.voxel_size
 
     @property
     def reason_against_training(self) -> str | None:

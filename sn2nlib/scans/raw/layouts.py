@@ -1,6 +1,6 @@
 """Public HDF5 layouts of k-space → `Scan`, each described as data (`sn2nlib.scans.raw.layout_table`).
 
-1. Samples into the order (coil, kz, ky, kx), complex64.
+1. Samples into the order (coil, kz, ky, kx), complex64, without the readout oversampling that a header declares.
 2. Mask: from the file where it has one, else the lines that are not zero; fill beyond the collected share is not
    sampled.
 3. DC to n//2; axes that are images already transformed back; the image's origin to n//2 by a phase in k-space.
@@ -8,13 +8,13 @@
    that it is unknown.
 """
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -24,6 +24,7 @@ from sn2nlib.sampling import infer_lattice, readout_share
 from sn2nlib.scans.raw.geometry import unknown_affine
 from sn2nlib.scans.raw.given import Geometry, settle_geometry
 from sn2nlib.scans.raw.heaps import check_heaps, heap_of
+from sn2nlib.scans.raw.layout_header import Encoding, LayoutReadout, place_layout_readout, read_encoding
 from sn2nlib.scans.raw.layout_samples import (
     arranged,
     probed_mask,
@@ -35,8 +36,8 @@ from sn2nlib.scans.raw.layout_samples import (
     to_kspace,
 )
 from sn2nlib.scans.raw.layout_table import Layout, load_layouts
-from sn2nlib.scans.raw.lines import Lengths, believable
-from sn2nlib.scans.scan import FORMAT, ONE_PARTITION, Scan, check_stored, settle_lattice, tell_doubts
+from sn2nlib.scans.raw.lines import Lengths
+from sn2nlib.scans.scan import FORMAT, ONE_PARTITION, Scan, check_stored, settle_lattice, tell_doubts, type_told
 
 
 def find_layout(path: str | os.PathLike[str]) -> Layout | None:
@@ -76,19 +77,11 @@ def almost_known(path: str | os.PathLike[str]) -> str | None:
     return f"missing is {' or '.join(told)}, see data_manifest/README.md" if told else None
 
 
-def kspace_bytes(path: str | os.PathLike[str], layout: Layout | None = None) -> int:
-    """Bytes that the k-space of `read_layout` takes; no samples are read."""
-    path = Path(path)
-    layout = _chosen(path, layout)
-    with _opened(path) as file:
-        _check(file, layout, path)
-        return 8 * int(np.prod(target_shape(file, layout)))
-
-
 @dataclass(frozen=True)
 class LayoutOptions:
     """What the user gives or switches for a file of a public layout; see `read_raw`."""
 
+    remove_oversampling: bool = True
     noise_scan: bool = True
     voxel_size: Lengths | None = None
     affine: np.ndarray | None = None
@@ -110,6 +103,8 @@ class LayoutFacts:
         As of the scan.
     geometry
         As far as it is known.
+    readout
+        Samples as stored and as kept.
     noise_samples
         Per coil; None: there is no noise scan, or it is left aside.
     acs_size
@@ -129,11 +124,33 @@ class LayoutFacts:
     caipi_shift: int
     not_for_training: str | None
     geometry: Geometry
+    readout: LayoutReadout
     noise_samples: int | None
     acs_size: tuple[int, int] | None
     has_repeat: bool
     kx_share: float
     doubts: tuple[str, ...]
+
+
+def names_told(file: h5py.File) -> str:
+    """What lies at the root of a file: the names that layouts know, and how many others, which may tell much."""
+    known = {name for layout in _of_hdf5() for name in layout.recognise["datasets"]}
+    others = len(set(file) - known)
+    told = [", ".join(sorted(known & set(file))), f"{others} of no known name" if others else ""]
+    return " and ".join(part for part in told if part) or "nothing"
+
+
+def needed_bytes(
+    path: str | os.PathLike[str], layout: Layout | None = None, options: LayoutOptions | None = None
+) -> int:
+    """Bytes that the arrays of `read_layout` take, k-space and all others; no samples are read."""
+    path, options = Path(path), options or LayoutOptions()
+    layout = _chosen(path, layout)
+    with _opened(path) as file:
+        _check(file, layout, path)
+        shape, _, _ = _placed_readout(file, layout, options)
+        extras = (file[layout.extras[name]].size for name in _extras(file, layout, options))
+        return 8 * (math.prod(shape) + sum(size or 0 for size in extras))
 
 
 def read_layout(
@@ -164,26 +181,28 @@ def read_layout(
     Warns
     -----
     UserWarning
-        If the file declares an acceleration that its mask contradicts.
+        If the file declares an acceleration that its mask contradicts, or its header contradicts itself.
     """
     path, options = Path(path), options or LayoutOptions()
     layout = _chosen(path, layout)
     with _opened(path) as file:
         _check(file, layout, path)
-        geometry = _geometry(file, layout, options)  # before the samples, which take longer
-        kspace = read_samples(file, layout)
+        shape, readout, encoding = _placed_readout(file, layout, options)
+        geometry = _geometry(file, layout, options, encoding, shape)  # before the samples, which take longer
+        kspace = read_samples(file, layout, readout=readout.n if readout.n < readout.full else None)
         kspace, mask = arranged(kspace, read_mask(file, layout, kspace), layout)
         to_kspace(kspace, layout)
-        kspace *= mask[:, :, None]
+        if "collected" in layout.sampled:  # what a filter left beyond; other samples off the mask are refused
+            kspace *= mask[:, :, None]
         names = _extras(file, layout, options)
         arrays: dict[str, Any] = {name: read_extra(file, layout.extras[name]) for name in names}
         sampling, doubts = _sampling(file, layout, mask)
         scan = Scan(
             kspace=kspace, mask=mask, **arrays, **sampling, **_placed(geometry, kspace.shape[1:]),
             not_for_training=_bar_to_training(file, layout, kspace.shape), kx_acquired=_kx_acquired(file, layout),
-            info={"source": layout.name, "geometry": geometry.source},
+            info={"source": layout.name, "geometry": geometry.source, "done": list(readout.told)},
         )  # fmt: skip
-    tell_doubts(path, doubts)
+    tell_doubts(path, (*doubts, *readout.doubts))
     return scan
 
 
@@ -204,19 +223,20 @@ def inspect_layout(
     layout = _chosen(path, layout)
     with _opened(path) as file:
         _check(file, layout, path)
-        n_coils, *shape = target_shape(file, layout)
+        (n_coils, *shape), readout, encoding = _placed_readout(file, layout, options)
         mask = probed_mask(file, layout)
         (sampling, doubts), extras = _sampling(file, layout, mask), _extras(file, layout, options)
         acs = file[layout.extras["acs"]].shape if "acs" in extras else None
         return LayoutFacts(
             layout, n_coils, tuple(shape), mask, **sampling,  # type: ignore[arg-type]
             not_for_training=_bar_to_training(file, layout, (n_coils, *shape)),
-            geometry=_geometry(file, layout, options),
+            geometry=_geometry(file, layout, options, encoding, (n_coils, *shape)),
+            readout=readout,
             noise_samples=int(file[layout.extras["noise"]].shape[-1]) if "noise" in extras else None,
             acs_size=None if acs is None else (int(acs[1]), int(acs[2])),
             has_repeat="repeat" in extras,
             kx_share=readout_share(_kx_acquired(file, layout), shape[2]),
-            doubts=doubts,
+            doubts=(*doubts, *readout.doubts),
         )  # fmt: skip
 
 
@@ -251,8 +271,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             raise
         except MemoryError:
             raise
-        except Exception as error:  # h5py raises many kinds for damaged files
-            raise ScanError(f"{path}: the file is damaged or incomplete ({error}); copy it once more") from error
+        except Exception:  # h5py raises many kinds for damaged files; what they say may quote the file
+            raise ScanError(f"{path}: the file is damaged or incomplete; copy it once more") from None
 
 
 def _misfit(file: h5py.File, layout: Layout) -> str | None:
@@ -265,7 +285,8 @@ def _misfit(file: h5py.File, layout: Layout) -> str | None:
         if len(shape) != wanted.get("ndim", len(shape)):
             return f"{name} has shape {shape}, not {wanted['ndim']} axes"
         if kind != wanted.get("kind", kind):
-            return f"{name} holds {dataset.dtype}, not {'complex' if wanted['kind'] == 'c' else 'real'} numbers"
+            needed = "complex" if wanted["kind"] == "c" else "real"
+            return f"{name} holds {type_told(dataset.dtype)}, not {needed} numbers"
         if any(n is not None and n != size for n, size in zip(wanted.get("shape", shape), shape, strict=True)):
             return f"{name} has shape {shape}, not {wanted['shape']}"
         if any(size % n for n, size in zip(wanted.get("multiple", [1] * len(shape)), shape, strict=True)):
@@ -283,13 +304,8 @@ def _check(file: h5py.File, layout: Layout, path: Path) -> None:
         raise ScanError(f"the k-space is empty: (coil, kz, ky, kx) = {shape}")
     optional = [name for name in (layout.sampled.get("dataset"), *layout.extras.values()) if name is not None]
     present = [file[name] for name in dict.fromkeys([*layout.recognise["datasets"], *optional]) if name in file]
-    arrays = [dataset for dataset in present if isinstance(dataset, h5py.Dataset) and dataset.shape]
-    for array in arrays:
-        check_stored(array, array.name.lstrip("/"))
-    needed = sum(array.size * array.dtype.itemsize for array in arrays)
-    if not believable(needed, path.stat().st_size):
-        there = path.stat().st_size / 2**20
-        raise ScanError(f"claims {needed / 2**20:.0f} MiB of samples in a file of {there:.1f} MiB: damaged")
+    arrays = {dataset.name.lstrip("/"): dataset for dataset in present if isinstance(dataset, h5py.Dataset)}
+    check_stored(arrays, path)
 
 
 def _extras(file: h5py.File, layout: Layout, options: LayoutOptions) -> list[str]:
@@ -298,17 +314,45 @@ def _extras(file: h5py.File, layout: Layout, options: LayoutOptions) -> list[str
     return [name for name in kept if layout.extras[name] in file]
 
 
-def _geometry(file: h5py.File, layout: Layout, options: LayoutOptions) -> Geometry:
+def _placed_readout(
+    file: h5py.File, layout: Layout, options: LayoutOptions
+) -> tuple[tuple[int, ...], LayoutReadout, Encoding | None]:
+    """Shape of the k-space that is read, how its readout becomes as long, and what the header says, if there is one.
+
+    A header that cannot be understood is left aside if the user gives the voxel size.
+    """
+    *others, full = target_shape(file, layout)
+    try:
+        encoding = _encoding(file, layout)
+    except ScanError:
+        if options.voxel_size is None:
+            raise
+        encoding = None
+    readout = place_layout_readout(encoding, full, remove_oversampling=options.remove_oversampling)
+    return (*others, readout.n), readout, encoding
+
+
+def _encoding(file: h5py.File, layout: Layout) -> Encoding | None:
+    if not layout.has_header:
+        return None
+    header = file[layout.voxel_size["xml"]]
+    check_heaps(Path(file.filename), heap_of(header))
+    return read_encoding(header[()])
+
+
+def _geometry(
+    file: h5py.File, layout: Layout, options: LayoutOptions, encoding: Encoding | None, shape: tuple[int, ...]
+) -> Geometry:
     affine = _attribute(file, layout, "affine", lambda value: np.asarray(value, dtype=float))
     try:
-        voxel_size = _voxel_size(file, layout)
+        voxel_size = _voxel_size(file, layout) if encoding is None else encoding.voxel_size
     except ScanError:
         if options.voxel_size is None:
             raise
         voxel_size = None
     known = Geometry(voxel_size, affine, "position and orientation unknown" if affine is None else "from the file")
     settled = settle_geometry(
-        known, shape=target_shape(file, layout)[1:], voxel_size=options.voxel_size,  # type: ignore[arg-type]
+        known, shape=shape[1:], voxel_size=options.voxel_size,  # type: ignore[arg-type]
         affine=options.affine, affine_from=options.affine_from,
     )  # fmt: skip
     if settled.voxel_size is None:
@@ -357,10 +401,7 @@ def _voxel_size(file: h5py.File, layout: Layout) -> Lengths | None:
     source = layout.voxel_size
     if "constant" in source:
         z, y, x = source["constant"]
-    elif "xml" in source:
-        check_heaps(Path(file.filename), heap_of(file[source["xml"]]))
-        z, y, x = _header_voxels(file[source["xml"]][()])
-    elif source["attribute"] not in file.attrs:
+    elif "attribute" not in source or source["attribute"] not in file.attrs:
         return None
     else:
         name = source["attribute"]
@@ -370,27 +411,11 @@ def _voxel_size(file: h5py.File, layout: Layout) -> Lengths | None:
     return float(z), float(y), float(x)
 
 
-def _header_voxels(header: bytes | str) -> tuple[float, float, float]:
-    """Voxel size (z, y, x) from the encoded space of an ISMRMRD header; read leniently, since not all are valid."""
-    if b"<!DOCTYPE" in (header if isinstance(header, bytes) else header.encode()):  # entities can grow without bound
-        raise ScanError("ismrmrd_header: holds a document type declaration, which no ISMRMRD header has")
-    try:
-        space = ElementTree.fromstring(header).find("{*}encoding/{*}encodedSpace")
-        sizes = [
-            float(space.findtext(f"{{*}}fieldOfView_mm/{{*}}{axis}"))  # type: ignore[union-attr, arg-type]
-            / float(space.findtext(f"{{*}}matrixSize/{{*}}{axis}"))  # type: ignore[union-attr, arg-type]
-            for axis in "zyx"
-        ]
-    except (ElementTree.ParseError, AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ScanError("ismrmrd_header: names no field of view and matrix of the encoded space") from error
-    return sizes[0], sizes[1], sizes[2]
-
-
 def _attribute(file: h5py.File, layout: Layout, name: str, convert: Any) -> Any:
     stored = layout.attributes.get(name)
     if stored is None or stored not in file.attrs:
         return None
     try:
         return convert(file.attrs[stored])
-    except (TypeError, ValueError) as error:
-        raise ScanError(f"the attribute {stored} cannot be understood: {error}") from error
+    except (TypeError, ValueError, OverflowError):  # what they say may quote the file
+        raise ScanError(f"the attribute {stored} cannot be understood, see data_manifest/README.md") from None

@@ -23,9 +23,6 @@ LINE = np.dtype([
     ("position", "f8", 3), ("directions", "f8", (3, 3)),  # patient coordinates, rows readout, phase, slice
 ])  # fmt: skip
 
-_MOST_EXPANSION = 40  # k-space bytes per byte of the file: R = 4×4 with partial Fourier on both axes
-_ALWAYS_ALLOWED = 2**26
-
 LineTable = np.ndarray  # (n,) of LINE
 Sizes = tuple[int, int, int]
 Lengths = tuple[float, float, float]
@@ -161,11 +158,6 @@ def two_roles(both: NDArray[np.bool_]) -> list[str]:
     """What is in doubt if the flags of some lines call them noise and something else besides."""
     n = int(np.count_nonzero(both))
     return [f"{n} lines are flagged as noise and as something else: taken for noise"] if n else []
-
-
-def believable(needed: int, file_bytes: int) -> bool:
-    """Whether a file of this size can be the source of so many bytes of samples: nothing else is ever allocated."""
-    return needed <= max(_ALWAYS_ALLOWED, _MOST_EXPANSION * file_bytes)
 
 
 def listed(values: list[int]) -> str:

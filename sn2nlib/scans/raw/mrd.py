@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
+from sn2nlib.scans.proportion import believable
 from sn2nlib.scans.raw.heaps import check_heaps, heap_of
 from sn2nlib.scans.raw.lines import (
     ACS,
@@ -28,12 +29,12 @@ from sn2nlib.scans.raw.lines import (
     RawHeader,
     RawSource,
     Sizes,
-    believable,
     two_roles,
 )
 from sn2nlib.scans.raw.mrd_heads import read_heads
 from sn2nlib.scans.raw.mrd_variants import mrd_variant, user_parameters
-from sn2nlib.scans.scan import check_stored
+from sn2nlib.scans.raw.oversampling import declared_oversampling
+from sn2nlib.scans.scan import check_size
 from sn2nlib.scans.sidecar import described, record_of
 from sn2nlib.scans.silence import silenced
 
@@ -140,7 +141,7 @@ def _heads(data: h5py.Dataset) -> np.ndarray:
     needed = data.shape[0] * data.dtype["head"].itemsize
     if data.shape[0] > 2**24 or not believable(needed, Path(data.file.filename).stat().st_size):
         raise ScanError(f"the file declares {data.shape[0]} acquisitions: it is damaged")
-    check_stored(data, "the table of acquisitions")
+    check_size(data, "the table of acquisitions")
     heads = read_heads(data)
     fields = {"flags", "idx", "position", "read_dir", "phase_dir", "slice_dir", "encoding_space_ref",
               "trajectory_dimensions", *_COPIED.values()}  # fmt: skip
@@ -205,7 +206,8 @@ def _header(xml: str) -> RawHeader:
     system = header.acquisitionSystemInformation
     bandwidth = _number(getattr(system, "relativeReceiverNoiseBandwidth", None), 0.0, 2.0)
     doubts = [] if bandwidth else ["the receiver's relative noise bandwidth is not in the header: taken as 1"]
-    oversampling, told = _oversampling(space, encoding.reconSpace)
+    recon = encoding.reconSpace
+    oversampling, told = declared_oversampling((fov[2], _lengths(recon)[2]), (matrix[2], _sizes(recon)[2]))
     doubts += told
     factors = getattr(parallel, "accelerationFactor", None)
     reduction = tuple(_count(getattr(factors, f"kspace_encoding_step_{n}", None)) for n in (1, 2))
@@ -239,21 +241,6 @@ def _header(xml: str) -> RawHeader:
         parameters=user_parameters(header) if variant is not None else {},
         doubts=tuple(doubts),
     )
-
-
-def _oversampling(space: Any, recon: Any) -> tuple[float, list[str]]:
-    """Oversampling of the readout, and what is in doubt about it."""
-    encoded, reconstructed = _lengths(space)[2], _lengths(recon)[2]
-    if not encoded or not reconstructed:
-        return 1.0, ["the header lacks a field of view along the readout: its oversampling is unknown, taken as 1"]
-    oversampling = encoded / reconstructed
-    by_matrix = _sizes(space)[2] / max(1, _sizes(recon)[2])
-    if not by_matrix or abs(by_matrix / oversampling - 1) <= 0.01:
-        return oversampling, []
-    return oversampling, [
-        f"encoded over reconstructed is {oversampling:g} in the field of view, {by_matrix:g} in the matrix "
-        "(interpolation, or a contradiction): the field of view is believed"
-    ]
 
 
 def _ramps(description: Any, n: int) -> dict[str, float]:

@@ -96,8 +96,8 @@ def apply_variant(
 def _whole(value: Any, name: str) -> int:
     try:
         return int(value)
-    except (TypeError, ValueError) as error:
-        raise ScanError(f"the header's user parameter {name} must be a whole number, is {value!r}") from error
+    except (TypeError, ValueError, OverflowError):  # what they say may quote the file
+        raise ScanError(f"the header's user parameter {name} must be a whole number") from None
 
 
 def _fits(header: Any, parameters: dict[str, Any], wanted: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ChoiceError, SamplingError, ScanError
 from sn2nlib.sampling import acs_region
+from sn2nlib.scans.proportion import believable
 from sn2nlib.scans.raw.geometry import (
     UNVERIFIED_SIDES,
     are_directions,
@@ -35,7 +36,6 @@ from sn2nlib.scans.raw.lines import (
     RawHeader,
     RawSource,
     Sizes,
-    believable,
     chosen,
     listed,
     of_equal_size,

@@ -39,6 +39,7 @@ _CONVERT_FIRST = {
     "ismrmrd_stream_to_hdf5 writes the HDF5 form that is read here",
 }
 _OF_LAYOUTS = ("noise_scan", "voxel_size", "affine", "affine_from")  # options that public layouts take
+_OF_HEADERS = ("remove_oversampling", *_OF_LAYOUTS)  # and those with an ISMRMRD header beside their arrays
 
 
 def read_raw(
@@ -129,7 +130,9 @@ def read_raw(
         scan, energies = assemble(source, plan), np.zeros(plan.mask.shape, np.float32)
         if _centre_assumed(source, plan):
             deque(watched(scan.kspace.swapaxes(0, 1), energies), maxlen=0)
-        scan = replace(_as_variant(scan, source, options), **_recorded(source, plan, options))
+        scan = _as_variant(scan, source, options)
+        if recorded := _recorded(source, plan, options):
+            scan = replace(scan, **recorded)
     _warn(path, plan, energies)
     return scan
 
@@ -266,13 +269,14 @@ def _inspect_layout(path: Path, options: RawOptions, partial_fourier: str) -> Ra
 
 
 def _of_layout(options: RawOptions) -> layouts.LayoutOptions:
-    return layouts.LayoutOptions(**{name: getattr(options, name) for name in _OF_LAYOUTS})
+    return layouts.LayoutOptions(**{name: getattr(options, name) for name in _OF_HEADERS})
 
 
 def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
     layout = layouts.find_layout(path)
     with naming(path):
-        _check_largest(layouts.kspace_bytes(path, layout), largest, at_once=True)
+        needed = layouts.needed_bytes(path, layout, _of_layout(options))
+        _check_largest(needed, largest, at_once=True)
     scan = layouts.read_layout(path, layout, _of_layout(options))
     if "unknown" in scan.info["geometry"]:
         warnings.warn(
@@ -294,7 +298,8 @@ def _check_largest(needed: int, largest: int | None, *, at_once: bool) -> None:
 
 
 def _refuse_options(path: Path, kind: str, options: RawOptions, measurement: int) -> None:
-    taken = _OF_LAYOUTS if kind == "layout" else ()
+    layout = layouts.find_layout(path) if kind == "layout" else None
+    taken = () if layout is None else _OF_HEADERS if layout.has_header else _OF_LAYOUTS
     changed = [name for name, value in vars(options).items() if value is not vars(RawOptions())[name]]
     changed = [name for name in changed if name not in taken] + ([] if measurement == -1 else ["measurement"])
     if changed:
@@ -352,7 +357,7 @@ def _hdf5_kind(path: Path, head: bytes) -> str:
                 return FORMAT
             if mrd.find_group(file) is not None:
                 return "ismrmrd"
-            present = ", ".join(sorted(file)[:8]) or "nothing"
+            present = layouts.names_told(file)
     except MemoryError:
         raise
     except Exception:  # h5py raises many kinds for damaged files

@@ -139,6 +139,7 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         "format": layout.title,
         "coils": facts.n_coils,
         **geometry_values(facts.shape, geometry.voxel_size, geometry.affine, geometry.source),
+        "readout oversampling": f"{facts.readout.oversampling:g} ({facts.readout.source})",
         "axes already in image space": ", ".join(name[1:] for name in layout.image_axes) or "none",
         **sampling_values(mask, facts.acceleration, facts.caipi_shift, acs_size=facts.acs_size),
         "noise scan": "none" if facts.noise_samples is None else f"{facts.noise_samples} samples per coil",
@@ -307,7 +308,7 @@ def _pairs(source: RawSource, plan: Plan) -> str | None:
 
 
 def _layout_does(facts: LayoutFacts) -> tuple[str, ...]:
-    layout, told = facts.layout, []
+    layout, told = facts.layout, list(facts.readout.told)
     if layout.image_axes:
         axes = ", ".join(name[1:] for name in layout.image_axes)
         told.append(f"{axes}, stored as image, transformed back to k-space")
