@@ -33,7 +33,7 @@ def centre_doubts(energies: NDArray[np.float32], kz: Axis, ky: Axis) -> list[str
     kz, ky
     """
     acquired = energies[energies > 0]
-    if not acquired.size or energies.max() < _STANDS_OUT * np.median(acquired):
+    if not acquired.size or not energies.max() >= _STANDS_OUT * np.median(acquired):  # of NaN nothing is said
         return []
     brightest, doubts = np.unravel_index(energies.argmax(), energies.shape), []
     for axis, name, index in ((kz, "kz", int(brightest[0])), (ky, "ky", int(brightest[1]))):
