@@ -1,9 +1,11 @@
 """What can go wrong, by room. Every message says what is wrong, where, and what to do."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 class Sn2nError(ValueError):
@@ -80,10 +82,20 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Whatever goes wrong with a file is told with its name, once."""
-    try:
-        yield
-    except Sn2nError as error:
-        if str(error).startswith(f"{Path(path)}: "):
-            raise
-        raise type(error)(f"{Path(path)}: {error}") from error
+    """Whatever goes wrong with a file, and every warning of this package about it, is told with its name, once."""
+    path = Path(path)
+    with warnings.catch_warnings():  # which restores showwarning, and shows again what was shown of another file
+        show = warnings.showwarning
+
+        def named(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+            known = f"{path}: ", f"{path} ", f"{path.name}: "
+            own = category is UserWarning and not str(message).startswith(known)
+            show(UserWarning(f"{path.name}: {message}") if own else message, category, *place, **options)
+
+        warnings.showwarning = named
+        try:
+            yield
+        except Sn2nError as error:
+            if str(error).startswith(f"{path}: "):
+                raise
+            raise type(error)(f"{path}: {error}") from error

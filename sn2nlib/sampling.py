@@ -176,6 +176,32 @@ def _hull(mask: Mask) -> Mask:
     return spans[0] | spans[1]
 
 
+def open_sides(mask: Mask, acceleration: tuple[int, int]) -> tuple[int, int]:
+    """Which side of k-space partial Fourier left out, along ky and along kz.
+
+    Where both sides end at the same distance from the centre, be it at the edge of the matrix or before it, none was
+    left out; a lattice need not end where it begins, so that some lines more on one side say nothing.
+
+    Parameters
+    ----------
+    mask : (kz, ky) bool
+        Acquired samples.
+    acceleration
+        (Ry, Rz).
+
+    Returns
+    -------
+    (along ky, along kz)
+        -1: the side of the low indices, 1: that of the high ones, 0: neither.
+    """
+    sides = []
+    for n, acquired, step in zip(mask.shape[::-1], (mask.any(axis=0), mask.any(axis=1)), acceleration, strict=True):
+        lines = np.flatnonzero(acquired)
+        below, above = n // 2 - int(lines[0]), int(lines[-1]) - n // 2 + 1
+        sides.append(0 if abs(above - below) <= max(2, 2 * step) else -1 if below < above else 1)
+    return sides[0], sides[1]
+
+
 def acs_region(mask: Mask) -> tuple[slice, slice]:
     """Largest fully sampled rectangle that holds the centre of k-space.
 
@@ -253,7 +279,7 @@ def split_kz(
     ----------
     mask : (kz, ky) bool
     acceleration
-        (Ry, Rz); None finds the largest lattice that explains the mask, for a shift of `caipi_shift`. A mask without
+        (Ry, Rz); None finds the lattice that explains the mask, for a shift of `caipi_shift`. A mask without
         gaps is split as the fully sampled one that it is.
 
     Returns
@@ -285,7 +311,9 @@ def split_kz(
 
 
 def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
-    """The sparsest lattice with Ry, Rz ≤ 8 that explains the mask; 1×1 if nothing lies outside a full rectangle.
+    """The densest lattice with Ry, Rz ≤ 8 that explains the mask; 1×1 if nothing lies outside a full rectangle.
+
+    Where the rectangle covers nearly everything, the few samples outside fit many sparse ones too.
 
     Raises
     ------
@@ -297,7 +325,7 @@ def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
         return Lattice((1, 1))
     most_z, most_y = (min(8, n) for n in mask.shape)
     candidates = [(ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)]
-    for acceleration in sorted(candidates, key=lambda r: (-r[0] * r[1], r[1])):
+    for acceleration in sorted(candidates, key=lambda r: (r[0] * r[1], r[1])):
         if caipi_shift and acceleration[1] <= caipi_shift:
             continue
         try:

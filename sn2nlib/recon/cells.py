@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_closing, binary_dilation
 
 from sn2nlib.errors import SamplingError
-from sn2nlib.sampling import Lattice, Mask, find_lattice
+from sn2nlib.sampling import Lattice, Mask, find_lattice, missing_points, without_gaps
 
 Offsets = NDArray[np.int64]
 
@@ -52,7 +52,8 @@ def acquired_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int
     """The lattice of this acceleration that the mask acquires, whatever else it acquires.
 
     Unlike `sampling.find_lattice` it takes the masks of half scans too, whose calibration lines are
-    themselves undersampled.
+    themselves undersampled. Where calibration lines cover nearly all of the mask, so that other offsets have nearly as
+    many samples, it is the lattice that `find_lattice` finds, else the one that lacks the fewest points.
 
     Raises
     ------
@@ -65,11 +66,28 @@ def acquired_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int
     best = int(hits.argmax())
     rival = np.delete(hits, best).max(initial=0)
     if rival > 0.98 * hits[best]:
-        raise SamplingError(
-            f"the mask does not show which lattice of R = {ry}×{rz} (ky×kz) was acquired: two offsets have "
-            f"{hits[best]} and {rival} samples; declare the acceleration that it has"
-        )
+        if (found := _whole_lattice(mask, acceleration, shift)) is not None:
+            return found
+        near = np.flatnonzero(hits > 0.98 * hits[best])
+        lacking = np.array([np.count_nonzero(missing_points(mask, lattices[number])) for number in near])
+        best = int(near[lacking.argmin()])
+        if np.count_nonzero(lacking == lacking.min()) > 1:
+            raise SamplingError(
+                f"the mask does not show which lattice of R = {ry}×{rz} (ky×kz) was acquired: two offsets have "
+                f"{hits.max()} and {rival} samples, and lack as many; if it was sampled more densely, declare the "
+                "acceleration that it has, and 1×1 if nothing was left out"
+            )
     return find_lattice(mask & lattices[best].points(mask.shape), acceleration, shift)
+
+
+def _whole_lattice(mask: Mask, acceleration: tuple[int, int], caipi_shift: int) -> Lattice | None:
+    """The lattice of a mask that shows its calibration region; None of a half, or where nothing was left out."""
+    if without_gaps(mask):
+        return None
+    try:
+        return find_lattice(mask, acceleration, caipi_shift)
+    except SamplingError:
+        return None
 
 
 @dataclass(frozen=True)

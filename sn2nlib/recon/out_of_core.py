@@ -140,7 +140,7 @@ def image_pair(
     check_method(partial_fourier)
     header = read_header(path)
     tell_doubts(path, header.doubts)
-    taper = raw_filter_window(header.mask, raw_filter, partial_fourier)
+    taper = raw_filter_window(header.mask, raw_filter, partial_fourier, acceleration=header.acceleration)
     masks = half_masks(header, pairing, has_repeat=header.has_repeat) if halves else None
     with one_blas_thread():
         prepare = _preparation(header, virtual_coils, compression)

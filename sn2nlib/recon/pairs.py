@@ -33,6 +33,7 @@ from sn2nlib.recon.partial_fourier import (
     fill_partial,
     fill_volumes,
     known_region,
+    sides_of,
 )
 from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.sampling import split_kz
@@ -198,7 +199,7 @@ def reconstruct_with_noise(
         The reconstruction that the map describes.
     """
     check_method(partial_fourier)
-    taper = raw_filter_window(scan.mask, raw_filter, partial_fourier)
+    taper = raw_filter_window(scan.mask, raw_filter, partial_fourier, acceleration=scan.acceleration)
     prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
     kspace = prepare(scan.kspace)
     warn_if_folded(scan.acceleration, len(kspace))
@@ -262,7 +263,7 @@ def make_pair(
         If the median g-factor of a half exceeds 2 in the object.
     """
     check_method(partial_fourier)
-    taper = raw_filter_window(scan.mask, raw_filter, partial_fourier)
+    taper = raw_filter_window(scan.mask, raw_filter, partial_fourier, acceleration=scan.acceleration)
     mask_a, mask_b, half_acceleration = half_masks(scan, pairing, has_repeat=scan.repeat is not None)
     prepare = preparation(scan, virtual_coils=virtual_coils, compression=compression)
     kspace = prepare(scan.kspace)
@@ -353,8 +354,11 @@ def apply_halves(kspace: NDArray[np.complex64], pair: Pair) -> tuple[NDArray[np.
     masks = pair.mask_a, pair.mask_b
     halves = [apply_chain(kspace, mask, pair.kernel_half, pair.weights, pair.taper) for mask in masks]
     if pair.phase is not None:
-        halves = [fill_partial(half, known_region(mask, pair.kernel_half), pair.phase, pair.partial_fourier)
-                  for half, mask in zip(halves, masks, strict=True)]  # fmt: skip
+        sides = sides_of(pair.mask_a | pair.mask_b, pair.kernel_original)
+        halves = [
+            fill_partial(half, known_region(mask, pair.kernel_half), pair.phase, pair.partial_fourier, sides=sides)
+            for half, mask in zip(halves, masks, strict=True)
+        ]
     return halves[0], halves[1]
 
 

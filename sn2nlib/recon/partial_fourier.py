@@ -4,7 +4,8 @@ Homodyne: Noll DC, Nishimura DG, Macovski A. IEEE Trans Med Imaging 1991;10:154-
 Haacke EM, Lindskog ED, Lin W. J Magn Reson 1991;92:126-145.
 
 Both need the phase of the object, φ, and both are linear in the data once φ is frozen. They work on the combined
-image, whose coil weights vary too slowly to move samples across k-space.
+image, whose coil weights vary too slowly to move samples across k-space. Lines that were left out on both sides alike,
+before the edge of the matrix, have no mirror image that was acquired, and stay empty.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft, ifft
 from sn2nlib.recon.cells import acquired_lattice, support
 from sn2nlib.recon.grappa import GrappaKernel
-from sn2nlib.sampling import Mask
+from sn2nlib.sampling import Mask, open_sides
 
 PartialFourier = Literal["zero", "homodyne", "pocs"]
 ITERATIONS = 20
@@ -41,6 +42,30 @@ def known_region(mask: Mask, kernel: GrappaKernel | None) -> Mask:
         return mask
     lattice = acquired_lattice(mask, kernel.acceleration, kernel.caipi_shift)
     return mask | support(mask, lattice)
+
+
+def sides_of(mask: Mask, kernel: GrappaKernel | None) -> tuple[int, int]:
+    """`open_sides` of the acquired samples of a scan: those that its halves are filled on too."""
+    return open_sides(mask, (1, 1) if kernel is None else kernel.acceleration)
+
+
+def missing_side(known: Mask, sides: tuple[int, int]) -> Mask:
+    """Positions (kz, ky) on the sides that were left out whose mirror image is known.
+
+    Parameters
+    ----------
+    known : (kz, ky) bool
+        From `known_region`.
+    sides
+        (along ky, along kz) from `sides_of`.
+    """
+    beyond = np.zeros_like(known)
+    for axis, side in zip((1, 0), sides, strict=True):
+        lines, index = np.flatnonzero(known.any(axis=1 - axis)), np.arange(known.shape[axis])
+        if side:
+            outside = index < lines[0] if side < 0 else index > lines[-1]
+            beyond |= np.expand_dims(outside, 1 - axis)
+    return beyond & _mirrored(known) & ~known
 
 
 def phase_map(image: _Complex, known: Mask) -> _Real:
@@ -76,26 +101,30 @@ def phase_map(image: _Complex, known: Mask) -> _Real:
     return phase
 
 
-def homodyne_weights(known: Mask) -> _Real:
+def homodyne_weights(known: Mask, missing: Mask) -> _Real:
     """Weights (kz, ky) with w(k) + w(-k) = 2 where anything is known: 2 where the mirrored sample is missing.
 
-    They change over a few lines, not at once, which would ring; 0 where nothing is known.
+    They change over a few lines, not at once, which would ring; 0 where nothing is known. `missing` is that of
+    `missing_side`: a sample whose mirror image lacks for another reason weighs 1.
     """
-    soft = known.astype(np.float32)
+    paired = known | (_mirrored(known) & ~missing)
+    soft = paired.astype(np.float32)
     ramp = np.ones(_RAMP, np.float32) / _RAMP
     for axis in (0, 1):
-        if not known.any(axis=1 - axis).all():
+        if not paired.any(axis=1 - axis).all():
             soft = correlate1d(soft, ramp, axis=axis, mode="nearest")
-    soft *= known
+    soft *= paired
     both = soft + _mirrored(soft)
     return np.where(known & (both > 0), 2 * soft / np.maximum(both, 1e-6), 0).astype(np.float32)
 
 
-def fill_partial(image: _Complex, known: Mask, phase: _Real, method: PartialFourier) -> _Complex:
+def fill_partial(
+    image: _Complex, known: Mask, phase: _Real, method: PartialFourier, *, sides: tuple[int, int] | None = None
+) -> _Complex:
     """Image with the missing side of k-space filled.
 
     "homodyne": the known samples weighted by `homodyne_weights`, then the component along the phase.
-    "pocs": 20 times in turn, the component along the phase, and the known samples as they are.
+    "pocs": 20 times in turn, the component along the phase, and all but the missing side as it was.
 
     Parameters
     ----------
@@ -106,23 +135,26 @@ def fill_partial(image: _Complex, known: Mask, phase: _Real, method: PartialFour
     phase : (z, y, x) float32
         From `phase_map` of the original image, for its halves too.
     method : "zero", "homodyne" or "pocs"
+    sides
+        (along ky, along kz) from `sides_of` the original, for its halves too; None: as the known region shows.
 
     Returns
     -------
     (z, y, x) complex64
-        The image itself for "zero", and where the known region is symmetric and nothing can be filled.
+        The image itself for "zero", and where no side was left out and nothing can be filled.
     """
     check_method(method)
-    if method == "zero" or not (_mirrored(known) & ~known).any():
+    missing = missing_side(known, open_sides(known, (1, 1)) if sides is None else sides)
+    if method == "zero" or not missing.any():
         return image
     rotation = np.exp(1j * phase).astype(np.complex64)
     if method == "homodyne":
-        return _along(_weighted(image, homodyne_weights(known)), rotation)
+        return _along(_weighted(image, homodyne_weights(known, missing)), rotation)
     measured = fft(image, axes=(0, 1))
     filled = image
     for _ in range(ITERATIONS):
         estimate = fft(_along(filled, rotation), axes=(0, 1))
-        estimate[known] = measured[known]
+        estimate[~missing] = measured[~missing]
         filled = ifft(estimate, axes=(0, 1))
     return filled
 
@@ -153,23 +185,30 @@ def fill_volumes(
     noise_estimator : str
         The reconstruction that the noise maps describe.
     """
-    known = known_region(*made_of["original"])
-    factor, estimator = noise_factor(known, *made_of["original"], method, taper)
+    known, sides = known_region(*made_of["original"]), sides_of(*made_of["original"])
+    factor, estimator = noise_factor(known, *made_of["original"], method, taper, sides=sides)
     if method == "zero":
         return None, estimator
     phase = phase_map(volumes["original"], known)
     for name in made_of.keys() & volumes.keys():
-        volumes[name] = fill_partial(volumes[name], known_region(*made_of[name]), phase, method)
+        volumes[name] = fill_partial(volumes[name], known_region(*made_of[name]), phase, method, sides=sides)
     if "noise_sd" in volumes:
         volumes["noise_sd"] *= np.float32(factor)
     if "noise_sd_half" in volumes:
-        half_factor, _ = noise_factor(known_region(*made_of["half_a"]), *made_of["half_a"], method, taper)
+        half = made_of["half_a"]
+        half_factor, _ = noise_factor(known_region(*half), *half, method, taper, sides=sides)
         volumes["noise_sd_half"] *= np.float32(half_factor)
     return phase, estimator
 
 
 def noise_factor(
-    known: Mask, mask: Mask, kernel: GrappaKernel | None, method: PartialFourier, taper: _Real | None = None
+    known: Mask,
+    mask: Mask,
+    kernel: GrappaKernel | None,
+    method: PartialFourier,
+    taper: _Real | None = None,
+    *,
+    sides: tuple[int, int],
 ) -> tuple[float, str]:
     """Factor on the noise map of the zero-filled image, and the estimator that the map then describes.
 
@@ -180,14 +219,15 @@ def noise_factor(
     how much the positions count.
     """
     told = "" if taper is None else ", raw filter"
-    if method != "homodyne" or not (_mirrored(known) & ~known).any():
+    missing = missing_side(known, sides)
+    if method != "homodyne" or not missing.any():
         return 1.0, f"zero filling{told}"
     cell = (1, 1) if kernel is None else kernel.acceleration[::-1]
     density = uniform_filter(mask.astype(np.float64), cell, mode="nearest")[known]
     power = 1 / np.maximum(density, 1 / (cell[0] * cell[1]))
     if taper is not None:
         power *= taper[known] ** 2
-    factor = np.sqrt(np.average(homodyne_weights(known)[known] ** 2, weights=power))
+    factor = np.sqrt(np.average(homodyne_weights(known, missing)[known] ** 2, weights=power))
     return float(factor), f"homodyne, component along the phase{told}"
 
 

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
 from sn2nlib.recon.partial_fourier import PartialFourier
-from sn2nlib.sampling import Mask
+from sn2nlib.sampling import Mask, open_sides
 
 _Real = NDArray[np.float32]
 
 
-def raw_filter_window(mask: Mask, share: float, method: PartialFourier = "zero") -> _Real | None:
+def raw_filter_window(
+    mask: Mask, share: float, method: PartialFourier = "zero", *, acceleration: tuple[int, int] = (1, 1)
+) -> _Real | None:
     """Window over (kz, ky) that falls as a squared cosine over the outer share of the lines; None for a share of 0.
 
     It spans the measured lines of either side of the centre. Where a missing side is filled ("homodyne", "pocs") it
@@ -32,6 +34,8 @@ def raw_filter_window(mask: Mask, share: float, method: PartialFourier = "zero")
         0: no filter. 0.25: the outer quarter of either side. 1: a Hann window.
     method : "zero", "homodyne" or "pocs"
         What becomes of a side that was not acquired.
+    acceleration
+        (Ry, Rz): see `open_sides`.
 
     Returns
     -------
@@ -46,7 +50,11 @@ def raw_filter_window(mask: Mask, share: float, method: PartialFourier = "zero")
         raise ScanError(f"a raw filter tapers a share of the lines from 0 to 1 (0.25: the outer quarter), got {share}")
     if share == 0:
         return None
-    along_z, along_y = (_profile(np.any(mask, axis=axis), share, symmetric=method != "zero") for axis in (1, 0))
+    sides = open_sides(mask, acceleration)
+    along_y, along_z = (
+        _profile(np.any(mask, axis=axis), share, symmetric=method != "zero" and side != 0)
+        for axis, side in enumerate(sides)
+    )
     return np.multiply.outer(along_z, along_y).astype(np.float32)
 
 

@@ -26,6 +26,7 @@ FORMAT = "sn2n-scan"
 ONE_PARTITION = "one partition: a 2D scan is neither split into halves nor trained on"  # in files too
 OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
 FORMAT_VERSION = 2  # 1 had no acs, no repeat, no not_for_training
+_MOST_REDUCTION = 8  # per axis, of a matrix that has fewer lines
 _FLAT = 1e-3  # volume that the axes of an affine span, over that of a box: below, they lie in a plane
 
 
@@ -141,6 +142,12 @@ def settle_lattice(
     ScanError
         If no lattice of the declared acceleration explains the mask.
     """
+    # a number of a damaged file would keep the search for its lattice busy for ages
+    if any(r > max(n, _MOST_REDUCTION) for r, n in zip(acceleration, mask.shape[::-1], strict=True)):
+        raise ScanError(
+            f"acceleration: R = {acceleration[0]}×{acceleration[1]} (ky×kz) is more than the {mask.shape[1]} × "
+            f"{mask.shape[0]} lines of the matrix; correct it"
+        )
     try:
         find_lattice(mask, acceleration, caipi_shift)
     except SamplingError as error:

@@ -75,6 +75,19 @@ def test_what_is_stored_is_what_was_prepared(files: list[Path], tmp_path: Path) 
         save_volume(scan, tmp_path / "stored")
 
 
+@pytest.mark.parametrize("memory_limit", [None, 0])
+def test_a_warning_names_the_scan_that_it_is_about(
+    tmp_path: Path, memory_limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two scans with the same numbers, both are named, and no more than once."""
+    monkeypatch.setattr("sn2nlib.recon.pairs.MAX_HALF_G", 0.0)
+    paths = [scan_file(tmp_path / name) for name in ("one.h5", "two.h5")]
+    with pytest.warns(UserWarning, match="the median g-factor of a half image") as caught:
+        prepare_scans(paths, folder=tmp_path / "volumes", memory_limit=memory_limit)
+    told = [str(warning.message).partition("the median")[0] for warning in caught]
+    assert told == ["one.h5: ", "two.h5: "]
+
+
 def test_training_on_memory_maps_ends_with_the_same_weights(files: list[Path], tmp_path: Path) -> None:
     models = []
     for name in ("memory", "disk"):

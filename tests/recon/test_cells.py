@@ -81,6 +81,23 @@ def test_lattice_of_a_half_is_found_though_its_calibration_lines_are_undersample
     )
 
 
+@pytest.mark.parametrize(("acceleration", "offset", "left_out"), [((2, 1), 0, 1), ((2, 1), 1, 254), ((4, 1), 0, 1)])
+def test_calibration_lines_that_cover_nearly_everything_leave_the_lattice_known(
+    acceleration: tuple[int, int], offset: int, left_out: int
+) -> None:
+    """Of 256 lines one is missing, so that another offset has more than 98 % of the lattice's samples."""
+    ry = acceleration[0]
+    mask = np.ones((4, 256), bool)
+    mask[:, left_out] = False
+    assert acquired_lattice(mask, acceleration) == Lattice(acceleration, 0, (offset, 0))
+    if ry == 2:
+        for number, half in enumerate(split_kz(mask, acceleration=acceleration)):
+            assert acquired_lattice(half, (ry, 2)).offset == (offset, number)
+    mask[:, left_out] = True
+    with pytest.raises(SamplingError, match="1×1 if nothing was left out"):
+        acquired_lattice(mask, acceleration)
+
+
 def test_a_mask_of_another_acceleration_is_refused() -> None:
     with pytest.raises(SamplingError, match="does not show which lattice"):
         acquired_lattice(lattice_mask((20, 24), acceleration=(2, 1), acs=4), (2, 2))

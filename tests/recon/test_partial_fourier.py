@@ -8,7 +8,7 @@ import pytest
 from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft, ifft
 from sn2nlib.recon import apply_halves, fill_partial, make_pair, phase_map, reconstruct, whiten
-from sn2nlib.recon.partial_fourier import homodyne_weights
+from sn2nlib.recon.partial_fourier import homodyne_weights, missing_side
 from sn2nlib.sampling import lattice_mask
 
 
@@ -50,7 +50,8 @@ def test_projection_keeps_the_measured_samples() -> None:
 
 def test_a_real_object_is_exact_under_homodyne_weights() -> None:
     truth, known = np.abs(object_with_phase((20, 30, 8))).astype(np.complex64), known_plane((20, 30), (0.7, 1.0))
-    weighted = ifft(fft(truth) * known[:, :, None] * homodyne_weights(known)[:, :, None])
+    weights = homodyne_weights(known, missing_side(known, (-1, 0)))
+    weighted = ifft(fft(truth) * known[:, :, None] * weights[:, :, None])
     # all but the line without a mirror image, index 0, which is missing
     assert error(weighted.real, truth) < 0.05
 
@@ -71,6 +72,45 @@ def test_nothing_happens_where_nothing_is_missing(method) -> None:
     image = object_with_phase((16, 24, 10))
     known = np.ones((16, 24), bool)
     assert np.array_equal(fill_partial(image, known, phase_map(image, known), method), image)
+
+
+@pytest.mark.parametrize("method", ["homodyne", "pocs"])
+@pytest.mark.parametrize(("low", "high"), [(6, 27), (5, 26), (7, 25)])
+def test_nothing_is_filled_where_both_sides_end_before_the_matrix(method, low, high) -> None:
+    """Truncation: the lines from `low` to `high` of 32, as many or nearly as many on either side of line 16."""
+    truth, known = object_with_phase((20, 32, 10)), np.zeros((20, 32), bool)
+    known[2:18, low : high + 1] = True
+    image = ifft(fft(truth) * known[:, :, None])
+    assert np.array_equal(fill_partial(image, known, phase_map(image, known), method), image)
+
+
+def test_margins_stay_empty_beside_a_side_that_is_filled() -> None:
+    """Partial Fourier along ky of a scan that ends before the matrix along kz, and on the far side of ky."""
+    truth, known = object_with_phase((20, 36, 10)), np.zeros((20, 36), bool)
+    known[4:16, 14:31] = True
+    zero = ifft(fft(truth) * known[:, :, None])
+    missing = missing_side(known, (-1, 0))
+    filled = fft(fill_partial(zero, known, phase_map(zero, known), "pocs"))
+    assert np.flatnonzero(missing.any(axis=0)).tolist() == list(range(6, 14))  # mirror images of 23 to 30 about 18
+    assert np.flatnonzero(missing.any(axis=1)).tolist() == list(range(5, 17))  # of 4 to 15 about 10
+    assert np.allclose(filled[~missing], fft(zero)[~missing], atol=1e-4)
+    assert np.linalg.norm(filled[missing]) > 0.3 * np.linalg.norm(fft(truth)[missing])
+    weights = homodyne_weights(known, missing)
+    assert np.allclose(weights[4:16, 26:31], 2, atol=0.01) and not weights[~known].any()
+    assert np.allclose(weights[4, 16:21], weights[9, 16:21], atol=0.01)  # whether or not it has a partner along kz
+
+
+def test_a_truncated_scan_is_left_as_it_is_and_so_are_its_halves(phantom, scan_of) -> None:
+    scan = scan_of(phantom((8, 24, 48, 30), signal=400.0), acceleration=(2, 1), acs=16)
+    mask = scan.mask.copy()
+    mask[:, :6] = mask[:, 41:] = False
+    scan = replace(scan, kspace=scan.kspace * mask[:, :, None], mask=mask)
+    zero = make_pair(scan, raw_filter=0.25)
+    for method in ("homodyne", "pocs"):
+        pair = make_pair(scan, partial_fourier=method, raw_filter=0.25)
+        for name in ("original", "half_a", "half_b", "noise_sd", "noise_sd_half"):
+            assert np.array_equal(getattr(pair, name), getattr(zero, name))
+        assert pair.noise_estimator == "zero filling, raw filter"
 
 
 def test_a_scan_is_filled_and_its_fill_does_not_count_as_sampled(phantom, scan_of) -> None:

@@ -403,6 +403,18 @@ def put(**values: Any) -> Callable[[FileDataset, int], Any]:
     return change
 
 
+def one_slice(**values: Any) -> Callable[[FileDataset, int], Any]:
+    """The first slice alone, of a 2D acquisition, 3 mm thick, the next one planned 3.6 mm on."""
+
+    def change(dataset: FileDataset, place: int) -> bool:
+        dataset.MRAcquisitionType, dataset.SliceThickness, dataset.SpacingBetweenSlices = "2D", "3", "3.6"
+        for keyword, value in values.items():
+            setattr(dataset, keyword, value)
+        return place == 0
+
+    return change
+
+
 def shift(dataset: FileDataset, place: int) -> None:
     position = np.array(dataset.ImagePositionPatient, float) + place * 0.4 * directions()[0]
     dataset.ImagePositionPatient = [f"{part:.5f}" for part in position]
@@ -413,7 +425,10 @@ def shift(dataset: FileDataset, place: int) -> None:
     [
         (drop(2), r"slices are missing \(1\), the first after slice 2 of the 5 found \(every 1\.1 mm, 2\.2 mm there\)"),
         (drop(1, 2, 4), "unevenly|missing"),
-        (drop(0, 1, 2, 3, 4), "holds one slice only"),
+        (drop(0, 1, 2, 3, 4), "holds one slice only, of a 3D acquisition, which has several; give the folder of the"),
+        (one_slice(InstanceNumber=6), "holds one slice only, number 6 of several"),
+        (one_slice(ImagesInAcquisition=24), "holds one slice only, of an acquisition of 24 images"),
+        (one_slice(SliceThickness=None, SpacingBetweenSlices="0"), "does not say how thick its only slice is"),
         (put(ImagePositionPatient=["0", "0", "0"]), "unevenly|missing"),
         (put(ImageOrientationPatient=["1", "0", "0", "0", "1", "0"]), "not parallel, as in a localizer"),
         (put(every_ImageOrientationPatient=["1", "0", "0", "0.8", "0.6", "0"]), "not at right angles"),
@@ -442,6 +457,49 @@ def test_what_makes_no_volume_is_refused(
     told = str(caught.value)
     assert str(tmp_path / "in") in told and "\n" not in told
     assert not any(part in told for part in (*PATIENT, "20200102"))
+
+
+def test_a_series_of_one_slice_is_a_volume_of_one(tmp_path: Path) -> None:
+    stored = classic(tmp_path / "in", change=one_slice())
+    volume, series = read_dicom(tmp_path / "in")
+    wanted = expected_affine()
+    wanted[:3, 2] *= 3 / STEP
+    assert volume.shape == series.shape == (1, COLUMNS, ROWS)
+    for column, row in [(0, 0), (4, 7), (COLUMNS - 1, ROWS - 1)]:
+        place = wanted @ [column, row, 0, 1]
+        x, y, z = np.rint(np.linalg.solve(series.affine, place)[:3]).astype(int)
+        assert np.allclose(series.affine @ [x, y, z, 1], place, atol=1e-4) and volume[z, y, x] == stored[0, row, column]
+    assert series.voxel_size == pytest.approx((3, *SPACING[::-1]), abs=1e-4)
+    write_dicom(volume + 1, tmp_path / "out", like=series, derivation="one added")
+    [new] = datasets(tmp_path / "out")
+    assert np.array_equal(new.pixel_array, stored[0] + 1) and list(new.ImageType)[:2] == ["DERIVED", "SECONDARY"]
+    assert np.allclose(read_dicom(tmp_path / "out")[1].affine, series.affine, atol=1e-6)
+    np.testing.assert_allclose(image_affine(tmp_path / "in", (1, ROWS, COLUMNS)), wanted, atol=1e-4)
+    [file] = (tmp_path / "in").iterdir()
+    for read in (read_dicom, series_affine):
+        with pytest.raises(ImageError, match=r"one slice only, and cannot say whether its series has more; give the"):
+            read(file)
+    classic(tmp_path / "unspaced", change=one_slice(SliceThickness=None))
+    assert read_dicom(tmp_path / "unspaced")[1].voxel_size[0] == pytest.approx(3.6, abs=1e-4)
+
+
+def test_echoes_of_one_slice_are_volumes_of_one(tmp_path: Path) -> None:
+    classic(tmp_path / "in", change=one_slice(ImagesInAcquisition=2), names="a{}")
+    uid = pydicom.dcmread(tmp_path / "in" / "a0").SeriesInstanceUID
+    second = one_slice(ImagesInAcquisition=2, InstanceNumber=2, EchoTime="9.5", SeriesInstanceUID=uid)
+    classic(tmp_path / "in", change=second, names="b{}")
+    assert read_dicom(tmp_path / "in", volume=2)[0].shape == (1, COLUMNS, ROWS)
+
+
+def test_an_enhanced_file_of_one_frame_is_whole(tmp_path: Path) -> None:
+    stored = enhanced(tmp_path / "all.dcm")
+    dataset = pydicom.dcmread(tmp_path / "all.dcm")
+    dataset.PerFrameFunctionalGroupsSequence = [dataset.PerFrameFunctionalGroupsSequence[-1]]
+    dataset.NumberOfFrames, dataset.PixelData = 1, stored[0, 0].tobytes()
+    dataset.save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    volume, series = read_dicom(tmp_path / "one.dcm")
+    assert volume.shape == (1, COLUMNS, ROWS) and series.voxel_size[0] == pytest.approx(STEP, abs=1e-4)
+    np.testing.assert_allclose(series_affine(tmp_path / "one.dcm")[0], expected_affine(), atol=1e-4)
 
 
 def test_slices_twice_are_refused(tmp_path: Path) -> None:
@@ -835,18 +893,29 @@ def test_the_command_makes_a_series_of_a_series(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.nii", "in", "out", "same"]
 
 
+@pytest.mark.filterwarnings("default")
+def test_the_command_denoises_a_series_of_one_slice(model: Path, tmp_path: Path) -> None:
+    stored = classic(tmp_path / "in", kind="uint16", bits=12, change=one_slice())
+    assert sn2n("denoise", tmp_path / "in", tmp_path / "out", "--model", model) == 0
+    [new] = datasets(tmp_path / "out")
+    assert new.pixel_array.shape == stored[0].shape and not np.array_equal(new.pixel_array, stored[0])
+    assert new.ImagePositionPatient == datasets(tmp_path / "in")[0].ImagePositionPatient
+
+
 def error_lines(program: Path, path: Path) -> set[str]:
     told = subprocess.run([program, path], capture_output=True, text=True, errors="replace", timeout=60, check=False)
     return {line for line in (told.stdout + told.stderr).splitlines() if line.startswith("Error")}
 
 
-@pytest.mark.parametrize("kind", ["int16", "uint16", "enhanced", "two echoes"])
+@pytest.mark.parametrize("kind", ["int16", "uint16", "one slice", "enhanced", "two echoes"])
 def test_dciodvfy_finds_no_new_error(kind: str, tmp_path: Path, require: Callable[..., Path]) -> None:
     program = require("dciodvfy")
     if kind in ("enhanced", "two echoes"):
         enhanced(tmp_path / "in" / "multi.dcm", echoes=(3.2,) if kind == "enhanced" else (3.2, 9.5))
     else:
-        classic(tmp_path / "in", kind=kind, bits=12, rescale=("0.25", "-100") if kind == "int16" else None)
+        stored_as, change = ("uint16", one_slice()) if kind == "one slice" else (kind, None)
+        rescale = ("0.25", "-100") if kind == "int16" else None
+        classic(tmp_path / "in", kind=stored_as, bits=12, rescale=rescale, change=change)
     volume, series = read_dicom(tmp_path / "in", volume=2 if kind == "two echoes" else None)
     write_dicom(volume + 1, tmp_path / "out", like=series, derivation="one added")
     before = set().union(*(error_lines(program, path) for path in (tmp_path / "in").iterdir()))
@@ -858,11 +927,11 @@ def test_dciodvfy_finds_no_new_error(kind: str, tmp_path: Path, require: Callabl
     assert error_lines(program, tmp_path / "broken.dcm") - before, "dciodvfy no longer reports errors as lines"
 
 
-@pytest.mark.parametrize("kind", ["classic", "enhanced"])
+@pytest.mark.parametrize("kind", ["classic", "one slice", "enhanced"])
 def test_dcm2niix_finds_the_same_geometry(kind: str, tmp_path: Path, require: Callable[..., Path]) -> None:
     program = require("dcm2niix")
-    if kind == "classic":
-        classic(tmp_path / "in", rescale=("0.25", "-100"))
+    if kind != "enhanced":
+        classic(tmp_path / "in", rescale=("0.25", "-100"), change=one_slice() if kind == "one slice" else None)
     else:
         enhanced(tmp_path / "in" / "multi.dcm")
     volume, series = read_dicom(tmp_path / "in")
@@ -880,7 +949,7 @@ def test_dcm2niix_finds_the_same_geometry(kind: str, tmp_path: Path, require: Ca
     assert np.array_equal(images[0].get_fdata(), images[1].get_fdata())
     # and it is the geometry that we read: the same value at the same place
     inverse = np.linalg.inv(images[1].affine)
-    for z, y, x in [(0, 0, 0), (2, 3, 4), tuple(size - 1 for size in volume.shape)]:
+    for z, y, x in [(0, 0, 0), (min(2, len(volume) - 1), 3, 4), tuple(size - 1 for size in volume.shape)]:
         exact = (inverse @ series.affine @ [x, y, z, 1])[:3]
         assert np.abs(exact - np.rint(exact)).max() < 1e-3
         assert images[1].get_fdata()[tuple(np.rint(exact).astype(int))] == pytest.approx(volume[z, y, x], abs=1e-3)

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from sn2nlib.errors import ChoiceError, ScanError
-from sn2nlib.sampling import acs_region, lattice_mask
+from sn2nlib.recon import make_pair
+from sn2nlib.sampling import acs_region, infer_lattice, lattice_mask
 from sn2nlib.scans import save_scan
 from sn2nlib.scans.export import save_ismrmrd
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.raw.geometry import UNVERIFIED_SIDES
-from sn2nlib.scans.raw.placement import find_acceleration
+from sn2nlib.scans.raw.placement import find_acceleration, place_axis
 from sn2nlib.scans.raw.report import cannot
 from sn2nlib.scans.scan import Scan
 
@@ -276,6 +277,23 @@ def test_contradictions_are_named(tmp_path: Path, raw: Any, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_lattice_that_ends_before_the_matrix_is_told_from_lines_that_lack(
+    tmp_path: Path, raw: Any, kind: str
+) -> None:
+    shape = (2, 4, 32, 8)
+    lattice, told = lattice_mask(shape[1:3], acceleration=(2, 1), acs=8), {}
+    for name, last in (("whole", 30), ("short", 28)):
+        mask = lattice & (np.arange(32) <= last)
+        file = raw.File(raw.lines(samples(shape), mask), shape[1:], oversampling=1, centre=(2, 16), acceleration=(2, 1))
+        does = inspect_raw(raw.write(tmp_path / name, file, kind)).does
+        told[name] = [sentence for sentence in does if sentence.startswith("ky acquired")]
+    assert told["whole"] == [
+        "ky acquired from -16 to 14 in steps of 2, but for calibration lines: up to both ends of the matrix of 32"
+    ]
+    assert told["short"] == ["ky acquired from -16 to 12, zeros beyond: they count as not sampled"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_lines_that_are_missing_between_others_are_told(tmp_path: Path, raw: Any, kind: str) -> None:
     shape = (2, 12, 32, 8)
     z, y = np.mgrid[:12, :32]
@@ -367,6 +385,28 @@ def test_the_calibration_region_of_a_hopeless_mask_is_sought_once(monkeypatch: p
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("kind", ["VD", "MRD"])
+def test_calibration_lines_that_cover_all_but_one_line(tmp_path: Path, raw: Any, kind: str) -> None:
+    """Which R the protocol has, the lines no longer show: declared, it is believed, and reconstructed."""
+    shape = (2, 4, 256, 8)
+    mask = np.ones((4, 256), bool)
+    mask[:, 1] = False
+    for declared, missing in (((2, 1), 0), ((1, 1), 4)):
+        file = raw.File(raw.lines(samples(shape), mask), shape[1:], oversampling=1, centre=(2, 128),
+                        acceleration=declared)  # fmt: skip
+        path = raw.write(tmp_path / "scan", file, kind)
+        told = [doubt for doubt in inspect_raw(path).doubts if "lines" in doubt]
+        assert all(f"missing between acquired lines: {missing}, the first at (kz, ky) = (0, 1)" in d for d in told)
+        assert len(told) == bool(missing)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the missing line, and of noise in the place of an object
+            scan = read_raw(path)
+            pair = make_pair(scan)
+        assert scan.acceleration == declared and np.isfinite(pair.half_a).all()
+    assert find_acceleration(mask, None)[:2] == ((1, 1), 0) and infer_lattice(mask).acceleration == (1, 1)
+    assert infer_lattice(mask[:, :40]).acceleration == (2, 1)  # without line 1 of 40, more than 2 % are missing
+
+
 @pytest.mark.parametrize(("kind", "line", "flags"), [("VB", 3 * (128 + 128), 20), ("VD", 192 + 3 * (32 + 128), 40)])
 def test_lines_after_the_mark_of_the_end_are_told(tmp_path: Path, raw: Any, kind: str, line: int, flags: int) -> None:
     path = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), kind)
@@ -375,8 +415,60 @@ def test_lines_after_the_mark_of_the_end_are_told(tmp_path: Path, raw: Any, kind
     at = start + int.from_bytes(content[start : start + 4], "little") + 30 * line
     content[at + flags] |= 1  # the flag of the end, in the 31st of 40 lines
     path.write_bytes(content)
-    with pytest.warns(UserWarning, match="lines follow the mark of the measurement's end"):
+    told = "lines follow the mark of the measurement's end: they are not read, and the matrix may be too small for them"
+    with pytest.warns(UserWarning, match=told):
         assert read_raw(path).mask.sum() == 30
+
+
+@pytest.mark.parametrize(("kind", "line", "flags"), [("VB", 3 * (128 + 128), 20), ("VD", 192 + 3 * (32 + 128), 40)])
+def test_a_line_that_the_scanner_counted_and_the_file_lacks_is_told(
+    tmp_path: Path, raw: Any, kind: str, line: int, flags: int
+) -> None:
+    """The last line of a partition, which no lattice misses, became a block of other data by a flag or is not there."""
+    whole = raw.write(tmp_path / "scan", raw.File(raw.lines(samples()), SHAPE[1:], centre=(2, 5)), kind).read_bytes()
+    start = int.from_bytes(whole[16:24], "little") if kind == "VD" else 0
+    at = start + int.from_bytes(whole[start : start + 4], "little") + 9 * line  # kz 0, ky 9
+
+    def doubts(content: bytes) -> list[str]:
+        (tmp_path / "scan").write_bytes(content)
+        return [doubt for doubt in inspect_raw(tmp_path / "scan").doubts if "that the scanner counted" in doubt]
+
+    flagged, renumbered = bytearray(whole), bytearray(whole)
+    flagged[at + flags] |= 1 << 5
+    for row in range(10, 40):  # every second number from there on: another way of counting
+        place = at + (row - 9) * line + 8
+        renumbered[place : place + 4] = (2 * row).to_bytes(4, "little")
+    told = "1 of the lines that the scanner counted are not in the file, the first after kz 0, ky 8: is it damaged?"
+    assert doubts(bytes(flagged)) == [told]
+    flagged[at - 3 * line + 8 : at - 3 * line + 12] = b"\xff" * 4  # a number that is damaged itself
+    assert doubts(bytes(flagged)) == [told]
+    if kind == "VB":  # of VD, the table of measurements would have to be another one
+        assert doubts(whole[:at] + whole[at + line :]) == [told]
+    other = bytearray(flagged)
+    other[at + flags + 8 : at + flags + 12] = bytes(4)  # neither samples nor coils: a block that has its own number
+    assert doubts(bytes(other)) == doubts(bytes(renumbered)) == doubts(whole) == []
+
+
+@pytest.mark.parametrize("kind", ["VD", "MRD"])
+def test_a_scan_that_was_truncated_alike_on_both_sides_has_nothing_to_fill(tmp_path: Path, raw: Any, kind: str) -> None:
+    shape = (2, 4, 64, 8)
+    mask = lattice_mask(shape[1:3], acceleration=(3, 1), acs=16)
+    mask[:, :9] = mask[:, 55:] = False
+    file = raw.File(raw.lines(samples(shape), mask), shape[1:], oversampling=1.0, centre=(2, 32), acceleration=(3, 1))
+    path = raw.write(tmp_path / "scan", file, kind)
+    for method, told in (("zero", []), ("homodyne", ["homodyne has nothing"]), ("pocs", ["pocs has nothing"])):
+        report = inspect_raw(path, partial_fourier=method)
+        sentences = [sentence for sentence in report.does if sentence.startswith("partial Fourier")]
+        assert len(sentences) == len(told) and all(words in line for words, line in zip(told, sentences, strict=True))
+        assert report.values["partial Fourier (ky, kz)"] == (1.0, 1.0)
+        assert any("ky ends at 46 of 64 lines" in note for note in report.notes)
+
+
+def test_a_matrix_that_is_not_believed_has_its_centre_within() -> None:
+    axis = place_axis(np.arange(14, dtype=np.int32), declared=160, centre=80, name="ky")
+    assert (axis.n, axis.centre) == (14, 7)
+    assert axis.index(np.arange(14, dtype=np.int32)).tolist() == list(range(14))
+    assert any("declares 160 ky lines" in doubt and "a matrix of 14 is used" in doubt for doubt in axis.doubts)
 
 
 def test_a_small_file_that_declares_many_acquisitions(tmp_path: Path, raw: Any) -> None:

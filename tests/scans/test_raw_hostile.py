@@ -39,11 +39,15 @@ BEGINNINGS: dict[str, tuple[str, ...]] = {  # of sentences that explain it witho
         "lines are flagged as noise and as something else: taken for noise",
         "lines belong to another encoding than the first: left out",
         "lines follow the mark of the measurement's end",
+        "of the lines that the scanner counted are not in the file",
         *(f"the file holds {n} {axis}s (" for n in range(2, 9) for axis in ("slice", "contrast", "set", "phase")),
         *(f"of {n} repetitions, " for n in range(2, 9)),
         "the averages hold different lines",
     ),
-    "matrix": ("the header lacks a field of view along the readout: its oversampling is unknown, taken as 1",),
+    "matrix": (
+        "the header lacks a field of view along the readout: its oversampling is unknown, taken as 1",
+        "lines follow the mark of the measurement's end: they are not read, and the matrix may be too small for them",
+    ),
 }
 
 SECRETS = ("DOE", "ISMRM, DS-Test")

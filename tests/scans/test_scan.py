@@ -340,6 +340,7 @@ def test_a_file_that_lacks_something(saved: Path, name: str, lacks: str) -> None
         ("mask", np.ones((4, 21), bool), r"mask: needs bool of shape \(kz, ky\) = \(5, 21\)"),
         ("noise", np.zeros((2, 9), np.complex64), "noise: needs shape"),
         ("acceleration", (4, 1), "declared acceleration R = 4×1"),
+        ("acceleration", (2**48, 1), "acceleration: R = 281474976710656×1 .* is more than the 21 × 5 lines"),
         ("acceleration", "fast", "damaged or incomplete"),
         ("info", "{not json", "damaged or incomplete"),
     ],

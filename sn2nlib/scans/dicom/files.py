@@ -47,8 +47,9 @@ _HEADER = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber", "ImageType",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
     "HighBit", "PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "PixelSpacing",
-    "ImageOrientationPatient", "ImagePositionPatient", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence", "ContributingEquipmentSequence", *(keyword for _, keyword, _, _ in FACTS),
+    "ImageOrientationPatient", "ImagePositionPatient", "SpacingBetweenSlices", "SliceThickness", "MRAcquisitionType",
+    "ImagesInAcquisition", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "ContributingEquipmentSequence", *(keyword for _, keyword, _, _ in FACTS),
 )  # fmt: skip
 
 

@@ -40,6 +40,8 @@ class Frame:
         Distance between neighbouring rows, and between columns.
     between : mm or None
         Distance between slices as the header says it; not all scanners say it right.
+    thickness : mm or None
+        Of the slice, as the header says it.
     size : (rows, columns)
     scaling
         Slope and intercept: value = slope · stored number + intercept.
@@ -59,6 +61,7 @@ class Frame:
     orientation: tuple[float, ...]
     spacing: tuple[float, ...]
     between: float | None
+    thickness: float | None
     size: tuple[int, int]
     scaling: tuple[float, float]
     limits: tuple[int, int]
@@ -162,11 +165,11 @@ def _geometry(dataset: "Dataset", groups: Sequence[Any] | None, place: str) -> d
         return found
 
     transformation = "PixelValueTransformationSequence"
-    slope, intercept, between = (
+    slope, intercept, between, thickness = (
         _value(dataset, groups, keyword, group, keyword)
         for keyword, group in (
             ("RescaleSlope", transformation), ("RescaleIntercept", transformation),
-            ("SpacingBetweenSlices", "PixelMeasuresSequence"),
+            ("SpacingBetweenSlices", "PixelMeasuresSequence"), ("SliceThickness", "PixelMeasuresSequence"),
         )
     )  # fmt: skip
     scaling = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
@@ -177,6 +180,7 @@ def _geometry(dataset: "Dataset", groups: Sequence[Any] | None, place: str) -> d
         "orientation": numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6),
         "spacing": numbers("PixelSpacing", "PixelMeasuresSequence", 2),
         "between": None if between is None else abs(float(between)),
+        "thickness": None if thickness is None else abs(float(thickness)),
         "scaling": scaling,
     }
 

@@ -74,20 +74,41 @@ def stack(frames: Sequence[Frame], *, where: str, alone: bool = True) -> tuple[l
     Raises
     ------
     ImageError
-        If slices are missing, unevenly spaced or shifted sideways, differ in size, spacing or orientation, or are
-        fewer than two.
+        If slices are missing, unevenly spaced or shifted sideways, or differ in size, spacing or orientation; or if
+        there is one, whose thickness is not known.
     """
-    if len(frames) < 2:
-        raise ImageError(f"{where}: holds one slice only; a volume of slices is needed, give the folder of the series")
     _check_alike(frames, where=where)
     first = frames[0]
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
     normal = np.cross(row, column)
     frames = sorted(frames, key=lambda frame: float(normal @ np.array(frame.position)))
     positions = np.array([frame.position for frame in frames])
+    if len(frames) == 1:
+        step = normal * _thickness(first, where=where)
+    else:
+        step = _step(positions, normal, where=where)
+        _warn_doubtful(frames, float(np.linalg.norm(step)), where=where, alone=alone)
+    affine = np.eye(4)
+    affine[:3, 0] = row * first.spacing[1]
+    affine[:3, 1] = column * first.spacing[0]
+    affine[:3, 2] = step
+    affine[:3, 3] = positions[0]
+    return frames, _FLIP @ affine
+
+
+def _thickness(frame: Frame, *, where: str) -> float:
+    """In mm, of the only slice of a volume: a distance to others, which a header may name too, there is not."""
+    known = [value for value in (frame.thickness, frame.between) if value is not None and 0 < value < np.inf]
+    if not known:
+        raise ImageError(f"{where}: does not say how thick its only slice is (SliceThickness); export the series again")
+    return known[0]
+
+
+def _step(positions: np.ndarray, normal: np.ndarray, *, where: str) -> np.ndarray:
+    """From one slice to the next (x, y, z) in mm, of sorted positions (slice, 3), which have to lie in a row."""
     _check_even(positions @ normal, where=where)
-    step = (positions[-1] - positions[0]) / (len(frames) - 1)
-    astray = np.abs(positions - positions[0] - np.outer(np.arange(len(frames)), step)).max()
+    step = (positions[-1] - positions[0]) / (len(positions) - 1)
+    astray = np.abs(positions - positions[0] - np.outer(np.arange(len(positions)), step)).max()
     sideways = np.linalg.norm(step - (step @ normal) * normal)
     allowed = _SPACING[0] + _SPACING[1] * np.linalg.norm(step)
     if astray > allowed or sideways > allowed:
@@ -95,13 +116,7 @@ def stack(frames: Sequence[Frame], *, where: str, alone: bool = True) -> tuple[l
             f"{where}: the slices do not lie straight above each other (off by {max(astray, sideways):.2g} mm); "
             "a sheared stack cannot be denoised as a volume"
         )
-    _warn_doubtful(frames, float(np.linalg.norm(step)), where=where, alone=alone)
-    affine = np.eye(4)
-    affine[:3, 0] = row * first.spacing[1]
-    affine[:3, 1] = column * first.spacing[0]
-    affine[:3, 2] = step
-    affine[:3, 3] = positions[0]
-    return frames, _FLIP @ affine
+    return np.asarray(step)
 
 
 def _place(frame: Frame) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ from sn2nlib.errors import ImageError
 from sn2nlib.scans.images import turn_to_acquired, voxel_size_of
 
 from .derive import is_derived
-from .files import FileOfItsSize, Header, parsing, read_headers
+from .files import MULTI_FRAME, FileOfItsSize, Header, parsing, read_headers
 from .frames import Frame, check_lengths, read_frames
 from .geometry import split_volumes, stack
 
@@ -61,7 +61,7 @@ class DicomSeries:
 def read_dicom(
     path: str | os.PathLike[str], *, series: int | None = None, volume: int | None = None
 ) -> tuple[np.ndarray, DicomSeries]:
-    """Read an MR series: a folder of single slices, or an enhanced multi-frame file.
+    """Read an MR series: a folder of single slices, be it one alone, or an enhanced multi-frame file.
 
     1. Headers of all files; other kinds of objects in the folder are passed over.
     2. The one series, or that with the number `series`.
@@ -97,6 +97,7 @@ def read_dicom(
     headers = _chosen_series(read_headers(path), series, path)
     frames, alone = _chosen_volume(read_frames(headers), volume, path)
     check_lengths(headers)
+    _refuse_part(headers, frames, path, alone=alone)
     sorted_frames, affine = stack(frames, where=str(path), alone=alone)
     _refuse_phase(sorted_frames, path)
     values, padding = _read_values(sorted_frames)
@@ -129,6 +130,7 @@ def series_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, 
     path = Path(path)
     headers = _chosen_series(read_headers(path), None, path)
     frames, alone = _chosen_volume(read_frames(headers), None, path)
+    _refuse_part(headers, frames, path, alone=alone)
     sorted_frames, affine = stack(frames, where=str(path), alone=alone)
     for file, place in {frame.path: frame.place for frame in frames}.items():
         _read_whole(file, place)
@@ -183,7 +185,7 @@ def _chosen_series(headers: Sequence[Header], series: int | None, path: Path) ->
     groups: dict[str, list[Header]] = {}
     for header in headers:
         groups.setdefault(header.series, []).append(header)
-    numbers = {uid: _series_number(group[0]) for uid, group in groups.items()}
+    numbers = {uid: _integer(group[0], "SeriesNumber") for uid, group in groups.items()}
     fitting = [uid for uid, number in numbers.items() if series is None or number == series]
     if len(fitting) == 1:
         return groups[fitting[0]]
@@ -199,10 +201,10 @@ def _chosen_series(headers: Sequence[Header], series: int | None, path: Path) ->
     raise ImageError(f"{path}: holds {len(fitting)} series: {told}; choose one with --series")
 
 
-def _series_number(header: Header) -> int | None:
+def _integer(header: Header, keyword: str) -> int | None:
     try:
-        return int(header.dataset.SeriesNumber)
-    except (AttributeError, TypeError, ValueError):
+        return int(header.dataset[keyword].value)
+    except (KeyError, TypeError, ValueError):
         return None
 
 
@@ -230,6 +232,23 @@ def _chosen_volume(frames: list[Frame], volume: int | None, path: Path) -> tuple
         lacking = "holds" if volume is None else f"has no volume {volume}, but"
         raise ImageError(f"{path}: {lacking} {len(volumes)} volumes: {told}; choose one with --volume")
     return list(volumes.values())[(volume or 1) - 1], len(volumes) == 1
+
+
+def _refuse_part(headers: Sequence[Header], frames: Sequence[Frame], path: Path, *, alone: bool) -> None:
+    """Refuse one slice of a series that has or may have more, as far as its header tells."""
+    header = next(header for header in headers if header.path == frames[0].path)
+    if len(frames) > 1 or header.dataset.SOPClassUID in MULTI_FRAME:
+        return
+    number, images = _integer(header, "InstanceNumber") or 1, _integer(header, "ImagesInAcquisition") or 1
+    told = None
+    if header.dataset.get("MRAcquisitionType") == "3D":
+        told = "of a 3D acquisition, which has several"
+    elif alone and max(number, images) > 1:
+        told = f"number {number} of several" if number > 1 else f"of an acquisition of {images} images"
+    elif path.is_file():
+        told = "and cannot say whether its series has more"
+    if told is not None:
+        raise ImageError(f"{path}: holds one slice only, {told}; give the folder of the whole series")
 
 
 def _refuse_phase(frames: Sequence[Frame], path: Path) -> None:

@@ -7,8 +7,10 @@ from sn2nlib.scans.raw.oversampling import removal_told
 from sn2nlib.scans.raw.placement import Axis, Readout
 
 
-def placements_told(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader) -> list[str]:
-    """What is done to put samples and lines where they belong."""
+def placements_told(
+    readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader, acceleration: tuple[int, int]
+) -> list[str]:
+    """What is done to put samples and lines where they belong; `acceleration` (Ry, Rz) of the lattice."""
     does = []
     regridding = readout.regridding
     if regridding is not None:
@@ -23,13 +25,17 @@ def placements_told(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, head
         does.append(f"asymmetric echo: {readout.full - readout.samples} of {readout.full} samples filled with zeros")
     if readout.n < readout.full:
         does.append(removal_told(header.oversampling, header.oversampling_source, readout.full, readout.n))
-    for axis, name in ((ky, "ky"), (kz, "kz")):
+    for axis, name, step in zip((ky, kz), ("ky", "kz"), acceleration, strict=True):
         if axis.n == 1:
             continue
         if axis.centre != axis.n // 2:
             does.append(f"central {name} line {axis.centre} moved to {axis.n // 2} of {axis.n}")
         low, high = int(lines[name].min()) - axis.centre, int(lines[name].max()) - axis.centre
-        if (low, high) != (-(axis.n // 2), (axis.n - 1) // 2):
+        first, last = -(axis.n // 2), (axis.n - 1) // 2
+        if (low, high) != (first, last) and max(low - first, last - high) < step:
+            does.append(f"{name} acquired from {low} to {high} in steps of {step}, but for calibration lines: up to "
+                        f"both ends of the matrix of {axis.n}")  # fmt: skip
+        elif (low, high) != (first, last):
             does.append(f"{name} acquired from {low} to {high}, zeros beyond: they count as not sampled")
     if lines["reversed"].any():
         does.append(f"{np.count_nonzero(lines['reversed'])} reversed lines flipped")

@@ -86,10 +86,13 @@ def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None,
         doubts.append(f"the file names {centre} as its central {name} number, but acquired {low} … {high}: ignored")
         centre = None
     if centre is None:
-        n = declared if declared > high else high + 1
-        if 0 < declared <= high:
-            doubts.append(f"the header declares {declared} {name} lines, the file holds number {high}: ignored")
-        return _middle(numbers, n if n <= _MOST_PADDING * (high + 1) else high + 1, name, doubts)
+        n = declared if high < declared <= _MOST_PADDING * (high + 1) else high + 1
+        if declared and declared != n:
+            doubts.append(
+                f"the header declares {declared} {name} lines, those of the file are numbered {low} … {high}: a matrix "
+                f"of {n} is used"
+            )
+        return _middle(numbers, n, name, doubts)
     if high == low:
         centre = low
     below, above = centre - low, high - centre
@@ -216,6 +219,9 @@ def find_acceleration(
 ) -> tuple[tuple[int, int], int, tuple[str, ...]]:
     """(Ry, Rz), CAIPIRINHA shift and doubts, from the mask; what the header declares is tried first.
 
+    Else the densest lattice that explains it: where calibration lines cover nearly everything, the few other lines fit
+    many sparse ones, and one of 1×1 lacks a line or two, which the doubts tell.
+
     Raises
     ------
     ScanError
@@ -230,7 +236,7 @@ def find_acceleration(
     region = calibration_region(mask)  # once for all: of the large mask of a damaged file it takes longest
     most_z, most_y = (min(_MOST_REDUCTION, n) for n in mask.shape)
     ordered = sorted(
-        ((ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)), key=lambda r: (-r[0] * r[1], r[1])
+        ((ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)), key=lambda r: (r[0] * r[1], r[1])
     )
     for acceleration in [*([declared] if declared else []), *ordered]:
         if found is not None:

@@ -195,7 +195,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     notes += told
     doubts += doubted
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
-    does = [*placements_told(readout, ky, kz, lines[rows], header), *([] if discarded is None else [discarded])]
+    does = [*placements_told(readout, ky, kz, lines[rows], header, acceleration), *([discarded] if discarded else [])]
     does += [*(told_of_noise if noise_from else []), *calibration_told(_size(acs_box))]
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ChoiceError, SamplingError
-from sn2nlib.sampling import Mask, acs_region, readout_share, split_kz
+from sn2nlib.sampling import Mask, acs_region, open_sides, readout_share, split_kz
 from sn2nlib.scans.needs import COPIES, MANY_COILS, least_memory, most_disk, seconds
 from sn2nlib.scans.raw.in_words import calibration_told, noise_scan_told
 from sn2nlib.scans.raw.layouts import LayoutFacts
@@ -233,7 +233,10 @@ def sampling_values(
 
 def partial_shares(mask: Mask, acceleration: tuple[int, int]) -> tuple[float, float]:
     """Shares (ky, kz) of a symmetric extent that were acquired; the wider side ends where the matrix does, if near."""
-    ky, kz = (_share(np.flatnonzero(mask.any(axis=axis)), mask.shape[1 - axis], acceleration[axis]) for axis in (0, 1))
+    ky, kz = (
+        _share(np.flatnonzero(mask.any(axis=axis)), mask.shape[1 - axis], acceleration[axis]) if side else 1.0
+        for axis, side in enumerate(open_sides(mask, acceleration))
+    )
     return ky, kz
 
 
@@ -247,9 +250,12 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str, kx_share: fl
     """
     if method not in _FILLING:
         raise ChoiceError(f"partial Fourier filling is one of {', '.join(_FILLING)}, got {method!r}")
-    shares = zip(("ky", "kz"), partial_shares(mask, acceleration), strict=True)
-    told = [f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
-            "sampled" for axis, share in shares if share < 1]  # fmt: skip
+    told, sides = [], open_sides(mask, acceleration)
+    if method != "zero" and not any(sides):
+        told.append(f"partial Fourier: ky and kz were acquired alike on both sides of the centre, so that {method} has "
+                    "nothing to fill and changes nothing")  # fmt: skip
+    told += [f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
+             "sampled" for axis, side in zip(("ky", "kz"), sides, strict=True) if side]  # fmt: skip
     if kx_share < 1:
         told.append(f"of kx {100 * kx_share:.1f} % were acquired, the rest of it stays zero: homodyne and pocs fill ky "
                     "and kz alone; noise and its maps count what was acquired")  # fmt: skip
@@ -259,9 +265,9 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str, kx_share: fl
 def ringing(mask: Mask, acceleration: tuple[int, int]) -> tuple[str, ...]:
     """Along which axes k-space ends before the matrix does, on both sides, and what can be done about it."""
     told = []
-    for axis, (name, share) in enumerate(zip(("ky", "kz"), partial_shares(mask, acceleration), strict=True)):
+    for axis, (name, side) in enumerate(zip(("ky", "kz"), open_sides(mask, acceleration), strict=True)):
         extent, n = int(np.ptp(np.flatnonzero(mask.any(axis=axis)))) + 1, mask.shape[1 - axis]
-        if share == 1 and n - extent > 2 * acceleration[axis]:
+        if not side and n - extent > 2 * acceleration[axis]:
             told.append(f"{name} ends at {extent} of {n} lines, so that bright edges ring; sn2n recon --raw-filter "
                         "0.25 would taper the outer quarter on either side")  # fmt: skip
     return tuple(told)
@@ -344,10 +350,7 @@ def _calibration(mask: Mask, acs_size: tuple[int, ...] | None) -> str:
 
 
 def _share(acquired: np.ndarray, n: int, step: int) -> float:
-    below, above = n // 2 - int(acquired[0]), int(acquired[-1]) - n // 2 + 1
-    narrow, wide = sorted((below, above))
-    if wide - narrow <= max(2, 2 * step):  # a lattice need not end where it begins
-        return 1.0
+    narrow, wide = sorted((n // 2 - int(acquired[0]), int(acquired[-1]) - n // 2 + 1))
     reach = n / 2 if n / 2 - wide <= step else wide
     return round((reach + narrow) / (2 * reach), 2)
 

@@ -140,7 +140,7 @@ def _read_lines(
     """Table of all lines with samples, their reader, the (kz, ky) centre that the lines name, and doubts."""
     mdh = MDH_VB if measurement.is_vb else MDH_VD
     bytes_ = np.memmap(path, dtype=np.uint8, mode="r")
-    places, more = _walk(bytes_, measurement, int(protocol["bytes"]), mdh)
+    places, others, more = _walk(bytes_, measurement, int(protocol["bytes"]), mdh)
     if not places.size:
         raise ScanError("the measurement holds no lines with samples: the file is truncated, or an adjustment")
     heads = np.concatenate([bytes_[place : place + mdh.itemsize] for place in places]).view(mdh)
@@ -151,8 +151,10 @@ def _read_lines(
         centre = (_common(heads["centre_kz"][image]), _common(heads["centre_ky"][image]))
     flags = heads["flags"]
     doubts = two_roles(((flags & _NOISE) != 0) & ((flags & (_NOT_IMAGE | _REFERENCE | _REFERENCE_AND_IMAGE)) != 0))
+    doubts += _uncounted(lines, heads["number"].astype(np.int64), others)
     if more:
-        doubts.append("lines follow the mark of the measurement's end: they are not read; is the file damaged?")
+        doubts.append("lines follow the mark of the measurement's end: they are not read, and the matrix may be too "
+                      "small for them; is the file damaged?")  # fmt: skip
     return lines, partial(_read_samples, bytes_, places, lines, mdh), centre, doubts
 
 
@@ -161,12 +163,52 @@ def _common(values: NDArray[np.uint16]) -> int | None:
     return int(found[counts.argmax()])
 
 
+def _uncounted(lines: LineTable, numbers: NDArray[np.int64], others: set[int]) -> list[str]:
+    """What is in doubt if the scanner's own count of its lines, one more for each, has a gap or two.
+
+    Nothing is said where there are many: then the sequence counts what it does not keep, or not in order. A number
+    that fits neither the one before nor the one after is damaged itself, and passed over.
+
+    Parameters
+    ----------
+    lines, numbers
+        All lines of the measurement, and their numbers in the count.
+    others
+        Numbers of blocks that are no lines.
+    """
+    ahead = np.pad(numbers - np.arange(len(numbers)), 1, mode="edge")
+    numbers = np.median([ahead[:-2], ahead[1:-1], ahead[2:]], axis=0).astype(np.int64) + np.arange(len(numbers))
+    steps = np.diff(numbers)
+    most = max(2, len(lines) // 50)
+    if (steps < 1).any() or int(steps.sum()) - len(steps) > most + len(others):
+        return []
+    lost = [(row, number) for row in np.flatnonzero(steps > 1)
+            for number in range(numbers[row] + 1, numbers[row + 1]) if number not in others]  # fmt: skip
+    if not 0 < len(lost) <= most:
+        return []
+    kz, ky = lines[["kz", "ky"]][lost[0][0]].tolist()
+    return [f"{len(lost)} of the lines that the scanner counted are not in the file, the first after kz {kz}, ky {ky}: "
+            "is it damaged?"]  # fmt: skip
+
+
 def _walk(
     bytes_: np.memmap, measurement: Measurement, header_bytes: int, mdh: np.dtype
-) -> tuple[NDArray[np.int64], bool]:
-    """Byte offsets of the headers of all lines with samples, and whether more lines follow the mark of the end."""
+) -> tuple[NDArray[np.int64], set[int], bool]:
+    """What follows the header of a measurement.
+
+    Returns
+    -------
+    places
+        Byte offsets of the headers of all lines with samples.
+    others
+        Numbers of blocks of other data; one as large as a line with its numbers of coils and samples is left out,
+        since it may be a line whose flags are damaged.
+    more
+        Whether lines follow the mark of the end.
+    """
     at, end = measurement.start + header_bytes, measurement.end
     found: list[int] = []
+    others: set[int] = set()
     while True:
         if at + mdh.itemsize > end:
             raise ScanError(f"the file ends after {len(found)} lines without a mark of its end: it is truncated")
@@ -174,9 +216,11 @@ def _walk(
         flags, length = int(head["flags"]), int(head["length"]) & _LENGTH
         if flags & _END:
             places = np.array(found, dtype=np.int64)
-            return places, _is_line(bytes_, at + max(length, mdh.itemsize), end, mdh, last=found[-1:])
+            return places, others, _is_line(bytes_, at + max(length, mdh.itemsize), end, mdh, last=found[-1:])
         if flags & _SYNC:
             step = length
+            if step != _line_bytes(head, mdh):
+                others.add(int(head["number"]))
         else:
             step = _line_bytes(head, mdh)
             packed = int(head["length"]) & _PACKED
