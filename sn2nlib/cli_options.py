@@ -74,6 +74,13 @@ Repetition = Annotated[int | None, typer.Option(help="Of several, counted from 0
 Repeat = Annotated[int | None, typer.Option(help="A second repetition, counted from 0, for --pairing repetitions.")]
 Average = Annotated[int | None, typer.Option(help="Of several, counted from 0.", show_default="their mean")]
 Slice = Annotated[int | None, typer.Option("--slice", help="Of several, counted from 0.", show_default="the first")]
+Set = Annotated[
+    int | None,
+    typer.Option("--set", help="Of several, which may be its contrasts, counted from 0.", show_default="the first"),
+]
+Phase = Annotated[
+    int | None, typer.Option(help="Of several, in time or of the heart, counted from 0.", show_default="the first")
+]
 KeepOversampling = Annotated[bool, typer.Option("--keep-oversampling", help="Leave the readout as it was sampled.")]
 NoNoiseScan = Annotated[
     bool, typer.Option("--no-noise-scan", help="Estimate the noise from the corners of k-space.")
@@ -94,6 +101,8 @@ READING = {
     "repeat": (Repeat, None),
     "average": (Average, None),
     "slice_number": (Slice, None),
+    "set_number": (Set, None),
+    "phase": (Phase, None),
     "keep_oversampling": (KeepOversampling, False),
     "no_noise_scan": (NoNoiseScan, False),
     "no_regridding": (NoRegridding, False),
@@ -131,7 +140,7 @@ Compression = Annotated[
     Literal["svd", "gcc"], typer.Option(help="How coils are compressed: at once, or geometrically along the readout.")
 ]
 Filling = Annotated[
-    Literal["zero", "homodyne", "pocs"], typer.Option(help="What becomes of a side of k-space that was not acquired.")
+    Literal["zero", "homodyne", "pocs"], typer.Option(help="What becomes of a side of ky or kz that was not acquired.")
 ]
 Halves = Annotated[
     bool, typer.Option("--halves", help="Write the half images too, as OUT_half_a and OUT_half_b.")

@@ -261,6 +261,11 @@ def without_gaps(mask: Mask, region: tuple[slice, slice] | None = None) -> bool:
     return int(np.count_nonzero(mask)) == mask[rows, columns].size
 
 
+def readout_share(kx_acquired: tuple[float, float] | None, n: int) -> float:
+    """Share of the n samples along kx that was acquired: `Scan.kx_acquired`, None for all."""
+    return 1.0 if kx_acquired is None else (kx_acquired[1] - kx_acquired[0]) / n
+
+
 def split_kz(
     mask: Mask, *, acceleration: tuple[int, int] | None = None, caipi_shift: int = 0
 ) -> tuple[Mask, Mask]:

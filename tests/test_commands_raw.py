@@ -52,8 +52,9 @@ def test_inspect_tells_what_becomes_of_a_raw_file(require: Any, capsys: pytest.C
 WITHOUT_UNIT = {
     "format", "made of", "lines", "coils", "samples per line", "matrix (kz, ky, kx)", "geometry",
     "readout oversampling", "acceleration (Ry, Rz)", "CAIPIRINHA shift", "calibration", "partial Fourier (ky, kz)",
-    "declared acceleration", "noise scan", "repetitions", "averages", "contrasts", "slices", "licence", "head", "seed",
-    "noise seed", "axes already in image space", "trajectory", "declared matrix (z, y, x)", "replica",
+    "declared acceleration", "noise scan", "repetitions", "averages", "contrasts", "slices", "sets", "phases",
+    "licence", "head", "seed", "noise seed", "axes already in image space", "trajectory",
+    "declared matrix (z, y, x)", "replica",
 }  # fmt: skip
 UNITS = (" T", " µs", " mm", " MiB", " s", " %", ", share of brightness", ", multiples of SD")
 
@@ -200,8 +201,9 @@ def test_inspect_takes_the_options_of_recon(require: Any, capsys: pytest.Capture
     ):
         assert sn2n("inspect", path, *options) == 0
         assert told in " ".join(capsys.readouterr().out.split())
-    assert sn2n("inspect", path, "--contrast", 3) == 1
-    assert "there is no contrast 3; the file holds 0" in capsys.readouterr().err
+    for counter in ("contrast", "set", "phase"):
+        assert sn2n("inspect", path, f"--{counter}", 3) == 1
+        assert f"there is no {counter} 3; the file holds 0" in capsys.readouterr().err
 
 
 def test_export_takes_the_options_of_recon_and_a_limit_of_memory(

@@ -270,7 +270,7 @@ def pair_numbers(pair: Pair, systematic: np.ndarray | None) -> dict[str, float]:
     """
     head = head_mask(np.abs(pair.original))
     sd, sd_half = pair.noise_sd[head], pair.noise_sd_half[head]
-    n, mask = pair.mask_a.size, pair.mask_a | pair.mask_b
+    n, mask = pair.kx_share * pair.mask_a.size, pair.mask_a | pair.mask_b
     ratio = float("nan")
     if systematic is not None:
         ratio = float(np.sqrt(np.mean(np.abs(systematic[head]) ** 2) / np.mean(sd_half**2)))

@@ -131,7 +131,7 @@ def scan_images(
     if halves:
         return _images(make_pair(scan, pairing=pairing, **options), scan, noise_maps=noise_maps)
     image, noise_sd, estimator = reconstruct_with_noise(scan, noise_maps=noise_maps, **options)
-    g_map = None if options.get("raw_filter") else _g_map(noise_sd, scan.mask)
+    g_map = None if options.get("raw_filter") else _g_map(noise_sd, scan.mask, scan.kx_share)
     return ScanImages(image, None, None, noise_sd, None, g_map, None, estimator, **_geometry(scan))
 
 
@@ -165,7 +165,7 @@ def raw_images(
 
 def _images(pair: Pair | ImagePair, scan: Scan | ScanHeader, *, noise_maps: bool) -> ScanImages:
     noise_sd, noise_sd_half = (pair.noise_sd, pair.noise_sd_half) if noise_maps else (None, None)
-    g_map, g_map_half = (_g_map(sd, mask) if pair.taper is None else None
+    g_map, g_map_half = (_g_map(sd, mask, scan.kx_share) if pair.taper is None else None
                          for sd, mask in ((noise_sd, scan.mask), (noise_sd_half, pair.mask_a)))  # fmt: skip
     return ScanImages(
         pair.original, pair.half_a, pair.half_b, noise_sd, noise_sd_half, g_map, g_map_half, pair.noise_estimator,
@@ -180,5 +180,7 @@ def _geometry(scan: Scan | ScanHeader) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _g_map(noise_sd: NDArray[np.float32] | None, mask: NDArray[np.bool_]) -> NDArray[np.float32] | None:
-    return None if noise_sd is None else g_factor(noise_sd, mask.size / np.count_nonzero(mask))
+def _g_map(
+    noise_sd: NDArray[np.float32] | None, mask: NDArray[np.bool_], kx_share: float
+) -> NDArray[np.float32] | None:
+    return None if noise_sd is None else g_factor(noise_sd, kx_share * mask.size / np.count_nonzero(mask))

@@ -41,7 +41,7 @@ class Preparation:
 
 def scan_whitening(scan: Scan) -> NDArray[np.complex128]:
     """Whitening matrix (coil, coil) from the noise scan, else from the corners of k-space."""
-    noise = corner_noise(scan.kspace, scan.mask) if scan.noise is None else scan.noise
+    noise = corner_noise(scan.kspace, scan.mask, scan.kx_acquired) if scan.noise is None else scan.noise
     return whitening_matrix(noise)
 
 

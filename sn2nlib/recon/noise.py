@@ -4,6 +4,8 @@ Whitening: Pruessmann KP et al. MRM 2001;46:638-651. g-factor of GRAPPA from its
 General formulation for quantitative g-factor calculation in GRAPPA reconstructions. MRM 2009;62:739-746.
 """
 
+from math import ceil, floor
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
@@ -13,6 +15,7 @@ from sn2nlib.recon.cells import acquired_lattice
 from sn2nlib.recon.grappa import GrappaKernel
 
 _CORNER_SHARE = 0.01  # of the acquired samples, for scans without a noise measurement
+_MIXED = 2  # samples beside the border of an asymmetric echo that removal of the oversampling mixed with its zeros
 _RARE = 0.02  # acquisition patterns below this share of the cells are counted with the commonest one
 
 
@@ -83,38 +86,54 @@ def whiten(x: NDArray[np.complex64], matrix: NDArray[np.complex128]) -> NDArray[
     return product.reshape(-1, *x.shape[1:])
 
 
-def corner_noise(kspace: NDArray[np.complex64], mask: NDArray[np.bool_]) -> NDArray[np.complex64]:
+def corner_noise(
+    kspace: NDArray[np.complex64], mask: NDArray[np.bool_], kx_acquired: tuple[float, float] | None = None
+) -> NDArray[np.complex64]:
     """Samples from the outermost acquired corners of k-space, as a stand-in for a noise scan.
 
     Distance is the smallest of |kz|, |ky|, |kx| relative to its maximum (axes of size 1 left out), so that a
     sample counts as outer only if it is so on every axis. The outermost 1 % are taken, or 50 per coil if that
-    is more. What signal there is left in the corners is counted as noise: a measured noise scan is better.
+    is more. What signal there is left in the corners is counted as noise: a measured noise scan is better. Of an
+    asymmetric echo the samples next to either end are left out: removal of the oversampling has mixed them with zeros,
+    those of the other end too, since it is periodic.
 
     Parameters
     ----------
     kspace : (coil, kz, ky, kx) complex64
     mask : (kz, ky) bool
+    kx_acquired : (first, end), optional
+        Of an asymmetric echo, as in `Scan`.
 
     Returns
     -------
     (coil, n) complex64
     """
-    kz, ky, kx = corner_positions(kspace.shape, mask)
+    kz, ky, kx = corner_positions(kspace.shape, mask, kx_acquired)
     return kspace[:, kz, ky, kx]
 
 
 def corner_positions(
-    shape: tuple[int, ...], mask: NDArray[np.bool_]
+    shape: tuple[int, ...], mask: NDArray[np.bool_], kx_acquired: tuple[float, float] | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Where `corner_noise` takes its samples, as (kz, ky, kx); shape : (coil, kz, ky, kx)."""
     n_coils, *size = shape
     relative = [np.abs(np.arange(n) - n // 2) / max(1, n // 2) if n > 1 else np.ones(1) for n in size]
     kz, ky = np.nonzero(mask)
-    outer = np.minimum(np.minimum(relative[0][kz], relative[1][ky])[:, None], relative[2])
+    readout = _all_noise(kx_acquired, size[2])
+    outer = np.minimum(np.minimum(relative[0][kz], relative[1][ky])[:, None], relative[2][readout])
     n_samples = min(outer.size, max(50 * n_coils, round(_CORNER_SHARE * outer.size)))
     chosen = np.argpartition(-outer, n_samples - 1, axis=None)[:n_samples]
     line, kx = np.unravel_index(chosen, outer.shape)
-    return kz[line], ky[line], kx
+    return kz[line], ky[line], kx + readout.start
+
+
+def _all_noise(kx_acquired: tuple[float, float] | None, n: int) -> slice:
+    """Samples of kx that hold all of their noise, at least one."""
+    if kx_acquired is None:
+        return slice(0, n)
+    first, end = kx_acquired
+    mixed, middle = min(_MIXED, (end - first) / 4), min(int((first + end) / 2), n - 1)
+    return slice(min(ceil(first + mixed), middle), max(floor(end - mixed), middle + 1))
 
 
 def noise_map(
@@ -123,6 +142,7 @@ def noise_map(
     *,
     mask: NDArray[np.bool_] | None = None,
     taper: NDArray[np.float32] | None = None,
+    kx_share: float = 1.0,
 ) -> NDArray[np.float32]:
     """Noise SD of the combined image, per real or imaginary component, for whitened k-space.
 
@@ -140,7 +160,8 @@ def noise_map(
     of the matrix edge neighbours are missing and the noise is lower (the map is about 1.5 % too high for R =
     2×1 and 2.5 % for R = 2×2 on a matrix of 48×64, half that on 128×160).
 
-    A raw filter weighs what every sample contributes by its squared weight there, the same for its whole cell.
+    A raw filter weighs what every sample contributes by its squared weight there, the same for its whole cell. Of an
+    asymmetric echo a share of all lines alike holds noise, and the variance is that share of the one of whole lines.
 
     Parameters
     ----------
@@ -153,6 +174,8 @@ def noise_map(
         to).
     taper : (kz, ky) float32, optional
         Raw filter over the acquired samples; it needs the mask.
+    kx_share : float
+        Share of kx that was acquired, `Scan.kx_share`.
 
     Returns
     -------
@@ -160,7 +183,7 @@ def noise_map(
     """
     norm = _power("czyx,czyx->zyx", weights)
     if kernel is None:
-        return np.sqrt(norm if mask is None else norm * np.float32(_share(mask, taper)))
+        return np.sqrt(norm * np.float32(kx_share * (1 if mask is None else _share(mask, taper))))
     if mask is not None and mask.shape != weights.shape[1:3]:
         raise SamplingError(f"the mask {mask.shape} does not fit the weights' (z, y) = {weights.shape[1:3]}")
     patterns, extra = _patterns(kernel, mask, taper)
@@ -168,7 +191,7 @@ def noise_map(
     for filled, share in patterns:
         power = _lattice_variance(kernel, weights, filled) if filled.any() else norm
         variance += np.float32(share) * power
-    return np.sqrt(variance)
+    return np.sqrt(variance * np.float32(kx_share))
 
 
 class NoisePlanes:
@@ -176,7 +199,7 @@ class NoisePlanes:
 
     Parameters
     ----------
-    kernel, mask, taper
+    kernel, mask, taper, kx_share
         As for `noise_map`.
     shape : (z, y, x)
     """
@@ -187,8 +210,9 @@ class NoisePlanes:
         mask: NDArray[np.bool_],
         shape: tuple[int, int, int],
         taper: NDArray[np.float32] | None = None,
+        kx_share: float = 1.0,
     ) -> None:
-        self.shape = shape
+        self.shape, self.kx_share = shape, np.float32(kx_share)
         patterns, self.extra = ([], _share(mask, taper)) if kernel is None else _patterns(kernel, mask, taper)
         self.filled = [(_convolution(kernel, p), share) for p, share in patterns if kernel is not None and p.any()]
         self.extra += sum(share for p, share in patterns if not p.any())
@@ -208,7 +232,7 @@ class NoisePlanes:
                 in_row = np.tensordot(along_y, in_slice, 1)  # (y, coil, source coil)
                 vector = conjugate[:, z].T[:, None, :] @ in_row
                 row += np.float32(share) * _power("yos,yos->y", vector)
-        return np.sqrt(variance)
+        return np.sqrt(variance * self.kx_share)
 
 
 def _kernel_phases(n: int, offsets: NDArray[np.int64]) -> NDArray[np.complex128]:
@@ -227,7 +251,8 @@ def g_factor(noise_sd: NDArray[np.float32], reduction: float) -> NDArray[np.floa
     noise_sd : (z, y, x) float32
         From `noise_map`.
     reduction : float
-        Ry·Rz, or all samples over acquired samples where ACS lines were used too.
+        Ry·Rz, or all samples over acquired samples where ACS lines were used too. Of an asymmetric echo times
+        `Scan.kx_share`: its whole lines would be as short, and g is the noise beyond theirs.
     """
     return noise_sd / np.float32(np.sqrt(reduction))
 

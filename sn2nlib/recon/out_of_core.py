@@ -168,14 +168,14 @@ def image_pair(
             samples, _ = job.samples("repeat", into=samples)
             planes["half_b"] = job.half(HybridFill(samples, mask_b, kernel_half, taper))
         if noise_maps:
-            planes["noise_sd"] = NoisePlanes(kernel_original, header.mask, header.shape, taper)
+            planes["noise_sd"] = NoisePlanes(kernel_original, header.mask, header.shape, taper, header.kx_share)
         if halves and noise_maps:
-            planes["noise_sd_half"] = NoisePlanes(kernel_half, mask_a, header.shape, taper)
+            planes["noise_sd_half"] = NoisePlanes(kernel_half, mask_a, header.shape, taper, header.kx_share)
         volumes = job.volumes(weights, planes)
     if halves and pairing == "repetitions":
         volumes["half_a"] = volumes["original"]
     if halves and noise_maps:
-        warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(volumes["original"]))
+        warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(volumes["original"]), header.kx_share)
     made_of = {
         "original": (header.mask, kernel_original), "half_a": (mask_a, kernel_half), "half_b": (mask_b, kernel_half)
     }  # fmt: skip
@@ -220,7 +220,7 @@ def _centre(region: tuple[slice, slice]) -> tuple[slice, slice]:
 
 
 def _corner_noise(header: ScanHeader) -> _Complex:
-    kz, ky, kx = corner_positions((header.n_coils, *header.shape), header.mask)
+    kz, ky, kx = corner_positions((header.n_coils, *header.shape), header.mask, header.kx_acquired)
     noise = np.empty((header.n_coils, len(kz)), np.complex64)
     for z, partition in read_partitions(header, chosen=np.unique(kz).tolist()):
         chosen = kz == z

@@ -78,6 +78,8 @@ class Pair:
         The reconstruction that `noise_sd` and `noise_sd_half` describe.
     taper : (kz, ky) float32 or None
         Raw filter over k-space, the same for all three images.
+    kx_share : float
+        Share of kx that was acquired; below 1 of an asymmetric echo, of which the noise maps count that share.
     """
 
     original: NDArray[np.complex64]
@@ -98,6 +100,7 @@ class Pair:
     phase: NDArray[np.float32] | None = None
     noise_estimator: str = "zero filling"
     taper: NDArray[np.float32] | None = None
+    kx_share: float = 1.0
 
 
 def object_region(magnitude: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -209,7 +212,7 @@ def reconstruct_with_noise(
     volumes: dict[str, Any] = {"original": combine(images, weights)}
     del images, kspace
     if noise_maps:
-        volumes["noise_sd"] = noise_map(grappa, weights, mask=scan.mask, taper=taper)
+        volumes["noise_sd"] = noise_map(grappa, weights, mask=scan.mask, taper=taper, kx_share=scan.kx_share)
     _, estimator = fill_volumes(volumes, {"original": (scan.mask, grappa)}, partial_fourier, taper)
     return volumes["original"], volumes.get("noise_sd"), estimator
 
@@ -281,9 +284,10 @@ def make_pair(
         half_a, half_b = (apply_chain(kspace, mask, kernel_half, weights, taper) for mask in (mask_a, mask_b))
     del kspace
     volumes: dict[str, Any] = {"original": original, "half_a": half_a, "half_b": half_b}
-    volumes["noise_sd"] = noise_map(kernel_original, weights, mask=scan.mask, taper=taper)
-    volumes["noise_sd_half"] = noise_map(kernel_half, weights, mask=mask_a, taper=taper)
-    warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(original))
+    counted: dict[str, Any] = {"taper": taper, "kx_share": scan.kx_share}
+    volumes["noise_sd"] = noise_map(kernel_original, weights, mask=scan.mask, **counted)
+    volumes["noise_sd_half"] = noise_map(kernel_half, weights, mask=mask_a, **counted)
+    warn_if_noisy(volumes["noise_sd_half"], mask_a, np.abs(original), scan.kx_share)
     made_of = {
         "original": (scan.mask, kernel_original), "half_a": (mask_a, kernel_half), "half_b": (mask_b, kernel_half)
     }  # fmt: skip
@@ -303,6 +307,7 @@ def make_pair(
         phase=phase,
         noise_estimator=estimator,
         taper=taper,
+        kx_share=scan.kx_share,
     )
 
 
@@ -377,9 +382,11 @@ def systematic_difference(noise_free: NDArray[np.complex64], pair: Pair) -> NDAr
     return half_a - half_b
 
 
-def warn_if_noisy(noise_sd: NDArray[np.float32], mask: NDArray[np.bool_], magnitude: NDArray[np.float32]) -> None:
+def warn_if_noisy(
+    noise_sd: NDArray[np.float32], mask: NDArray[np.bool_], magnitude: NDArray[np.float32], kx_share: float = 1.0
+) -> None:
     """Warn if the halves are so noisy in the object that training on them would blur."""
-    g_map = g_factor(noise_sd, mask.size / np.count_nonzero(mask))
+    g_map = g_factor(noise_sd, kx_share * mask.size / np.count_nonzero(mask))
     median = float(np.median(g_map[object_region(magnitude)]))
     if median > MAX_HALF_G:
         warnings.warn(

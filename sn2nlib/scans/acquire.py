@@ -219,8 +219,9 @@ def add_noise(scan: Scan, level: float, *, seed: int) -> Scan:
     covariance = (scan.noise @ scan.noise.conj().T) / (2 * scan.noise.shape[1])
     colour = np.linalg.cholesky(covariance.astype(np.complex128)).astype(np.complex64)
     rng = np.random.default_rng([seed, 3])
-    kspace = _with_added(scan.kspace, scan.mask, level * colour, rng)
-    repeat = None if scan.repeat is None else _with_added(scan.repeat, scan.mask, level * colour, rng)
+    kx = scan.kx_acquired
+    kspace = _with_added(scan.kspace, scan.mask, level * colour, rng, kx)
+    repeat = None if scan.repeat is None else _with_added(scan.repeat, scan.mask, level * colour, rng, kx)
     return replace(scan, kspace=kspace, repeat=repeat, info={**scan.info, "added_noise_sigma": level})
 
 
@@ -258,16 +259,21 @@ def undersample(
 
 
 def _with_added(
-    samples: np.ndarray, mask: np.ndarray, colour: np.ndarray, rng: np.random.Generator
+    samples: np.ndarray,
+    mask: np.ndarray,
+    colour: np.ndarray,
+    rng: np.random.Generator,
+    kx_acquired: tuple[float, float] | None = None,
 ) -> np.ndarray:
     """K-space with coloured noise on the acquired samples, drawn partition by partition to bound memory."""
     kspace = samples.copy()
     n_coils, n_kz, _, n_kx = kspace.shape
     n_ky = mask.shape[1]
+    first, end = (0, n_kx) if kx_acquired is None else (round(kx) for kx in kx_acquired)
     for kz in range(n_kz):
         # drawn for every sample, so that a sample's noise does not depend on which others were acquired
         noise = (colour @ _complex_normal(rng, (n_coils, n_ky * n_kx))).reshape(n_coils, n_ky, n_kx)
-        kspace[:, kz] += noise * mask[kz][None, :, None]
+        kspace[:, kz, :, first:end] += (noise * mask[kz][None, :, None])[..., first:end]
     return kspace
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write, check_absent
-from sn2nlib.sampling import Mask, find_lattice, without_gaps
+from sn2nlib.sampling import Mask, find_lattice, readout_share, without_gaps
 from sn2nlib.scans.info import check_info
 from sn2nlib.scans.proportion import believable
 
@@ -56,6 +56,11 @@ class Scan:
         A second repetition with the mask of `kspace`: the same object, independent noise.
     not_for_training
         Why the scan may be denoised but not trained on; None: it may.
+    kx_acquired
+        (first, end): samples of `kspace` along kx from `first` up to `end`, without it, that were acquired of an
+        asymmetric echo; beyond them lie zeros. It is that of the k-space as it stands, after regridding and removal of
+        the oversampling: these mix neighbouring samples, so that a sample or two beside the border hold a part of the
+        noise alone, and the border may lie between two. None: all of kx was acquired.
     info
         Provenance: JSON-serialisable, free of patient data; what is read of it must be as `check_info` says. Of
         measured scans among it, where known and else 0, `field_strength` in T and `dwell_us`, the µs from one sample of
@@ -83,6 +88,7 @@ class Scan:
     acs: np.ndarray | None = None
     repeat: np.ndarray | None = None
     not_for_training: str | None = None
+    kx_acquired: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check_shapes(self)
@@ -103,6 +109,11 @@ class Scan:
     def shape(self) -> tuple[int, int, int]:
         """(kz, ky, kx)."""
         return tuple(int(n) for n in self.kspace.shape[1:])  # type: ignore[return-value]
+
+    @property
+    def kx_share(self) -> float:
+        """Share of kx that was acquired."""
+        return readout_share(self.kx_acquired, self.shape[2])
 
 
 def settle_lattice(
@@ -206,6 +217,9 @@ def _check_extras(scan: Any) -> None:
     reason = scan.not_for_training
     if reason is not None and not (isinstance(reason, str) and reason.strip()):
         raise ScanError("not_for_training: needs the reason in words, or None")
+    kx = scan.kx_acquired
+    if kx is not None and not (len(kx) == 2 and 0 <= kx[0] < kx[1] <= shape[3]):
+        raise ScanError(f"kx_acquired: needs (first, end) within the {shape[3]} samples of kx, or None, got {kx}")
 
 
 def type_told(dtype: np.dtype) -> str:
@@ -276,6 +290,8 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
             })
             if scan.not_for_training is not None:
                 file.attrs["not_for_training"] = scan.not_for_training
+            if scan.kx_acquired is not None:
+                file.attrs["kx_acquired"] = scan.kx_acquired
             file["mask"] = scan.mask
             file["kspace"] = scan.kspace
             for name in OPTIONAL:
@@ -348,6 +364,7 @@ def _attributes(file: h5py.File) -> dict[str, Any]:
         "affine": np.asarray(attributes["affine"]),
         "info": info,
         "not_for_training": attributes.get("not_for_training"),
+        "kx_acquired": tuple(float(kx) for kx in attributes["kx_acquired"]) if "kx_acquired" in attributes else None,
     }
 
 

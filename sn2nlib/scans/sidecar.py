@@ -21,7 +21,7 @@ def describe(scan: Scan | ScanHeader) -> str:
     Returns
     -------
     JSON object with the keys format, version, shape (coil, kz, ky, kx), acceleration (Ry, Rz), caipi_shift,
-    voxel_size (z, y, x) in mm, affine (RAS+ mm), not_for_training, info.
+    voxel_size (z, y, x) in mm, affine (RAS+ mm), not_for_training, kx_acquired, info.
     """
     return json.dumps({
         "format": SIDECAR_FORMAT,
@@ -32,6 +32,7 @@ def describe(scan: Scan | ScanHeader) -> str:
         "voxel_size": [float(size) for size in scan.voxel_size],
         "affine": np.asarray(scan.affine, dtype=float).tolist(),
         "not_for_training": scan.not_for_training,
+        "kx_acquired": scan.kx_acquired,
         "info": dict(scan.info),
     })
 
@@ -49,7 +50,7 @@ def described(text: str | bytes) -> dict[str, Any]:
     Returns
     -------
     dict
-        acceleration, caipi_shift, voxel_size, affine, not_for_training, info.
+        acceleration, caipi_shift, voxel_size, affine, not_for_training, kx_acquired, info.
 
     Raises
     ------
@@ -63,6 +64,7 @@ def described(text: str | bytes) -> dict[str, Any]:
         if int(record["version"]) > SIDECAR_VERSION:
             raise ScanError(f"exported by a newer sn2n (format version {int(record['version'])}); install that one")
         reason, info = record["not_for_training"], record["info"]
+        kx = record.get("kx_acquired")  # files of earlier versions have none
         check_info(info)
         return {
             "acceleration": (int(record["acceleration"][0]), int(record["acceleration"][1])),
@@ -70,6 +72,7 @@ def described(text: str | bytes) -> dict[str, Any]:
             "voxel_size": tuple(float(size) for size in record["voxel_size"]),
             "affine": np.array(record["affine"], dtype=float),
             "not_for_training": None if reason is None else str(reason),
+            "kx_acquired": None if kx is None else (float(kx[0]), float(kx[1])),
             "info": dict(info),
         }
     except ScanError:

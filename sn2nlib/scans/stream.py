@@ -13,6 +13,7 @@ import numpy as np
 
 from sn2nlib.errors import ScanError
 from sn2nlib.provenance import atomic_write
+from sn2nlib.sampling import readout_share
 from sn2nlib.scans.info import check_info
 from sn2nlib.scans.scan import (
     FORMAT,
@@ -41,7 +42,7 @@ class ScanHeader:
     n_coils
     shape : (kz, ky, kx)
     mask : (kz, ky) bool
-    acceleration, caipi_shift, voxel_size, affine, info, not_for_training
+    acceleration, caipi_shift, voxel_size, affine, info, not_for_training, kx_acquired
     noise : (coil, n) complex64 or None
     acs_shape : (kz, ky, kx) or None
         Of the separate calibration scan.
@@ -65,11 +66,17 @@ class ScanHeader:
     acs_shape: tuple[int, int, int] | None
     has_repeat: bool
     doubts: tuple[str, ...] = ()
+    kx_acquired: tuple[float, float] | None = None
 
     @property
     def nbytes(self) -> int:
         """Size of the k-space."""
         return int(8 * self.n_coils * np.prod(self.shape))
+
+    @property
+    def kx_share(self) -> float:
+        """Share of kx that was acquired."""
+        return readout_share(self.kx_acquired, self.shape[2])
 
 
 def read_header(path: str | os.PathLike[str]) -> ScanHeader:
@@ -179,7 +186,7 @@ def write_partitions(
         (coil, ky, kx) complex64, in the order of kz.
     **header
         `mask`, and as in `Scan`: `acceleration`, `caipi_shift`, `voxel_size`, `affine`, `info`, `noise`, `acs`,
-        `not_for_training`; and `repeat`, partitions like those of `partitions`.
+        `not_for_training`, `kx_acquired`; and `repeat`, partitions like those of `partitions`.
 
     Raises
     ------
@@ -208,8 +215,9 @@ def _write(
             "info": json.dumps(dict(header.get("info", {}))),
         })
         file["mask"] = header["mask"]
-        if header.get("not_for_training") is not None:
-            file.attrs["not_for_training"] = header["not_for_training"]
+        for name in ("not_for_training", "kx_acquired"):
+            if header.get(name) is not None:
+                file.attrs[name] = header[name]
         for name in ("noise", "acs"):
             if header.get(name) is not None:
                 file[name] = header[name]

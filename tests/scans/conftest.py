@@ -51,6 +51,8 @@ class Line:
     average: int = 0
     repetition: int = 0
     contrast: int = 0
+    set: int = 0
+    phase: int = 0
     reversed: bool = False
     before: int = 0
     centre: int | None = None
@@ -112,7 +114,8 @@ def twix_line(file: RawFile, line: Line, number: int, *, vb: bool) -> bytes:
     length = coils * (128 + 8 * samples) if vb else 192 + coils * (32 + 8 * samples)
     centre = samples // 2 if line.centre is None else line.centre
     start = struct.pack("<5I", length, 1, number, 0, 0)
-    counters = (line.ky, line.average, line.slice, line.kz, line.contrast, 0, line.repetition, *[0] * 7)
+    counters = (line.ky, line.average, line.slice, line.kz, line.contrast, line.phase, line.repetition,
+                line.set, *[0] * 6)  # fmt: skip
     sizes = struct.pack("<Q2H14H4HfI2H", flags, samples, coils, *counters, line.before, 0, centre, 0, 0.0, 0,
                         file.centre[1], file.centre[0])  # fmt: skip
     place = struct.pack("<7f", *line.position, *QUATERNION)
@@ -170,7 +173,7 @@ def write_mrd(path: Path, file: RawFile) -> Path:
         head["read_dir"], head["phase_dir"], head["slice_dir"] = DIRECTIONS
         index = head["idx"]
         index["kspace_encode_step_1"], index["kspace_encode_step_2"] = line.ky, line.kz
-        for name in ("slice", "average", "repetition", "contrast"):
+        for name in ("slice", "average", "repetition", "contrast", "set", "phase"):
             index[name] = getattr(line, name)
         row["data"] = line.samples.astype(np.complex64).ravel().view(np.float32)
         row["traj"] = np.zeros(0, np.float32)

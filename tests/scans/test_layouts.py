@@ -266,6 +266,18 @@ def test_the_plain_layout_is_read_bit_for_bit(tmp_path: Path) -> None:
     assert np.allclose(without.affine @ [7, 11, 6, 1], [0, 0, 0, 1]) and "unknown" in without.info["geometry"]
 
 
+def test_the_plain_layout_may_say_what_of_kx_was_acquired(tmp_path: Path) -> None:
+    datasets, attributes = plain()
+    nx = datasets["kspace"].shape[3]
+    path = write(tmp_path / "plain.h5", datasets, **attributes, kx_acquired=(nx / 4, nx))
+    scan = read_raw(path)
+    assert scan.kx_acquired == (nx / 4, nx) and scan.kx_share == 0.75 == inspect_layout(path).kx_share
+    assert any("of kx 75.0 % were acquired" in told for told in inspect_raw(path).does)
+    for wrong in ((0, nx + 1), (1, 2, 3), 4):
+        with pytest.raises(ScanError, match="kx_acquired"):
+            read_raw(write(tmp_path / "wrong.h5", datasets, **attributes, kx_acquired=wrong))
+
+
 @pytest.mark.parametrize("name", ["plain", "fastmri"])
 def test_samples_where_the_mask_of_the_file_has_none_are_refused_not_lost(tmp_path: Path, name: str) -> None:
     """As of a square matrix whose mask was stored the wrong way round."""

@@ -262,6 +262,26 @@ def test_slices_and_contrasts_are_chosen_and_one_partition_is_not_for_training(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_contrasts_that_are_numbered_as_sets_or_phases(tmp_path: Path, raw: Any, kind: str) -> None:
+    data = samples((2, 3, *SHAPE[:3], 8))  # set, phase
+    lines = [line for s in (0, 1) for p in (0, 1, 2) for line in raw.lines(data[s, p], set=s, phase=p)]
+    path = raw.write(tmp_path / "scan", raw.File(lines, (4, 10, 8), centre=(2, 5), oversampling=1.0), kind)
+    assert np.array_equal(read_raw(path).kspace, data[0, 0])
+    assert np.array_equal(read_raw(path, set_number=1, phase=2).kspace, data[1, 2])
+    report = inspect_raw(path, phase=1)
+    assert (report.values["sets"], report.values["phases"]) == (2, 3)
+    assert {"the file holds 2 sets (0, 1); set 0 is read", "the file holds 3 phases (0, 1, 2); phase 1 is read"} <= set(
+        report.notes
+    )
+    for options, message in ({"set_number": 2}, "no set 2; the file holds 0, 1"), ({"phase": 5}, "no phase 5"):
+        with pytest.raises(ChoiceError, match=f"there is {message}"):
+            read_raw(path, **options)  # type: ignore[arg-type]
+    save_scan(read_raw(path, set_number=1), tmp_path / "scan.h5")
+    with pytest.raises(ChoiceError, match="--set: for twix and ISMRMRD files"):
+        read_raw(tmp_path / "scan.h5", set_number=1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_reversed_lines_asymmetric_echoes_and_discarded_samples(tmp_path: Path, raw: Any, kind: str) -> None:
     kspace = samples()
     lines = raw.lines(kspace)

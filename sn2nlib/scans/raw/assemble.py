@@ -59,6 +59,7 @@ def besides_kspace(source: RawSource, plan: Plan) -> dict[str, Any]:
         "info": info,
         "acs": _calibration(source, plan),
         "not_for_training": plan.not_for_training,
+        "kx_acquired": plan.readout.acquired,
     }
 
 

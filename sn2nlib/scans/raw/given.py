@@ -17,8 +17,8 @@ _TOLERANCE = 0.01  # of a length: headers round
 
 
 _OPTIONS = {
-    "slice_number": "--slice", "remove_oversampling": "--keep-oversampling", "noise_scan": "--no-noise-scan",
-    "regrid": "--no-regridding", "affine": "affine",
+    "slice_number": "--slice", "set_number": "--set", "remove_oversampling": "--keep-oversampling",
+    "noise_scan": "--no-noise-scan", "regrid": "--no-regridding", "affine": "affine",
 }  # fmt: skip
 
 

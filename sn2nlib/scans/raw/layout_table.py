@@ -27,7 +27,7 @@ voxel_size
     the readout was oversampled.
 extras, attributes
     Datasets of noise (coil, n), acs and repeat (coil, kz, ky, kx); attributes of the file: affine, acceleration,
-    caipi_shift, not_for_training.
+    caipi_shift, not_for_training, kx_acquired.
 signs, noise_sd
     ``ismrmrd``: axis → user parameter (lines alternate in sign unless it is 1); array of the channels' noise SD.
 training

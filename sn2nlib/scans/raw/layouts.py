@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from sn2nlib.errors import ImageError, SamplingError, ScanError
-from sn2nlib.sampling import infer_lattice
+from sn2nlib.sampling import infer_lattice, readout_share
 from sn2nlib.scans.raw.geometry import unknown_affine
 from sn2nlib.scans.raw.given import Geometry, settle_geometry
 from sn2nlib.scans.raw.heaps import check_heaps, heap_of
@@ -110,6 +110,8 @@ class LayoutFacts:
     acs_size
         (kz, ky) of a separate calibration scan, or None.
     has_repeat
+    kx_share
+        Share of kx that was acquired.
     doubts
         Contradictions in the file, and what was assumed, a sentence each.
     """
@@ -126,6 +128,7 @@ class LayoutFacts:
     noise_samples: int | None
     acs_size: tuple[int, int] | None
     has_repeat: bool
+    kx_share: float
     doubts: tuple[str, ...]
 
 
@@ -196,7 +199,7 @@ def read_layout(
         sampling, doubts = _sampling(file, layout, mask)
         scan = Scan(
             kspace=kspace, mask=mask, **arrays, **sampling, **_placed(geometry, kspace.shape[1:]),
-            not_for_training=_bar_to_training(file, layout, kspace.shape),
+            not_for_training=_bar_to_training(file, layout, kspace.shape), kx_acquired=_kx_acquired(file, layout),
             info={"source": layout.name, "geometry": geometry.source, "done": list(readout.told)},
         )  # fmt: skip
     tell_doubts(path, (*doubts, *readout.doubts))
@@ -232,6 +235,7 @@ def inspect_layout(
             noise_samples=int(file[layout.extras["noise"]].shape[-1]) if "noise" in extras else None,
             acs_size=None if acs is None else (int(acs[1]), int(acs[2])),
             has_repeat="repeat" in extras,
+            kx_share=readout_share(_kx_acquired(file, layout), shape[2]),
             doubts=(*doubts, *readout.doubts),
         )  # fmt: skip
 
@@ -370,6 +374,14 @@ def _bar_to_training(file: h5py.File, layout: Layout, shape: tuple[int, ...]) ->
         return layout.reason_against_training
     reason: str | None = _attribute(file, layout, "not_for_training", str)
     return reason or (ONE_PARTITION if shape[1] == 1 else None)
+
+
+def _kx_acquired(file: h5py.File, layout: Layout) -> tuple[float, float] | None:
+    """`Scan.kx_acquired`, as the file says: it is never guessed from zeros."""
+    found = _attribute(file, layout, "kx_acquired", lambda value: tuple(float(kx) for kx in value))
+    if found is not None and len(found) != 2:
+        raise ScanError(f"kx_acquired: needs (first, end), the file says {found}")
+    return found
 
 
 def _sampling(file: h5py.File, layout: Layout, mask: np.ndarray) -> tuple[dict[str, Any], tuple[str, ...]]:

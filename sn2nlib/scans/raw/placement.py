@@ -9,18 +9,21 @@ from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.sampling import acs_region, calibration_region, find_lattice, missing_points
 from sn2nlib.scans.raw.lines import LineTable, RawHeader, of_equal_size
 from sn2nlib.scans.raw.ramp import WHY, Regridding, make_regridding, read_trapezoid
+from sn2nlib.scans.sidecar import described
 
 _MOST_PADDING = 8  # a declared matrix this many times what the lines need is not believed
 _MOST_REDUCTION = 8  # per axis
+_NEARLY_ALL = 0.95  # of the lines: a few may lose more of their samples
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One phase-encoding axis: line `centre` lies at index n // 2."""
+    """One phase-encoding axis: line `centre` lies at index n // 2; `assumed`: no header names it."""
 
     n: int
     centre: int
     doubts: tuple[str, ...] = ()
+    assumed: bool = False
 
     def index(self, numbers: NDArray[np.int32]) -> NDArray[np.int64]:
         """Indices of line numbers."""
@@ -39,6 +42,8 @@ class Readout:
         Samples with the centre at full // 2; those before `start` and from `start + samples` on are zeros.
     n
         kx of the scan.
+    acquired
+        `Scan.kx_acquired`, on the grid of the n samples.
     doubts
         Contradictions, a sentence each.
     regridding
@@ -50,6 +55,7 @@ class Readout:
     full: int
     start: int
     n: int
+    acquired: tuple[float, float] | None = None
     doubts: tuple[str, ...] = ()
     regridding: Regridding | None = None
 
@@ -86,7 +92,7 @@ def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None,
                 f"the header declares {declared} {name} lines, those of the file are numbered {low} … {high}: a matrix "
                 f"of {n} is used"
             )
-        return Axis(n, n // 2 if high else 0, tuple(doubts))
+        return _middle(numbers, n, name, doubts)
     if high == low:
         centre = low
     below, above = centre - low, high - centre
@@ -99,6 +105,18 @@ def place_axis(numbers: NDArray[np.int32], *, declared: int, centre: int | None,
             f"{needed}: {needed} is used"
         )
     return Axis(needed, centre, tuple(doubts))
+
+
+def _middle(numbers: NDArray[np.int32], n: int, name: str, doubts: list[str]) -> Axis:
+    """An axis about the middle of its matrix of n; in doubt if the lines do not lie evenly about it."""
+    acquired = np.unique(numbers)
+    low, high = int(acquired[0]), int(acquired[-1])
+    centre = n // 2 if high else 0
+    step = int(np.diff(acquired).max(initial=1))  # a lattice need not end where it begins
+    if high > low and abs(centre - low - (high - centre)) > step:
+        doubts = [*doubts, f"no central {name} number is known: the middle of the matrix, {centre} of {n}, is taken, "
+                           f"yet the lines {low} … {high} do not lie evenly about it"]  # fmt: skip
+    return Axis(n, centre, tuple(doubts), assumed=high > low)
 
 
 def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: bool) -> Readout:
@@ -139,7 +157,19 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
     regridding = None
     if ramps is not None:
         regridding = make_regridding(trapezoid, kept=round(full / factor), offset=_off_centre(lines, header))
-    return Readout(coils, samples, full, start, n, tuple(doubts), regridding)
+    acquired = None if ramps is not None else _acquired(lines, full, start, n)
+    if header.record is not None:
+        acquired = described(header.record)["kx_acquired"]  # its lines hold the zeros too
+    return Readout(coils, samples, full, start, n, acquired, tuple(doubts), regridding)
+
+
+def _acquired(lines: LineTable, full: int, start: int, n: int) -> tuple[float, float] | None:
+    """What nearly all lines hold of the readout, without what they lose; None if that is all, or nothing."""
+    flipped = lines["reversed"]
+    low, high = (np.where(flipped, lines[b], lines[a]) for a, b in (("before", "after"), ("after", "before")))
+    first = start + int(np.quantile(low, _NEARLY_ALL, method="higher"))
+    end = start + int(lines["samples"][0]) - int(np.quantile(high, _NEARLY_ALL, method="higher"))
+    return None if (first, end) == (0, full) or end <= first else (first * n / full, end * n / full)
 
 
 def check_discarded(lines: LineTable) -> str | None:

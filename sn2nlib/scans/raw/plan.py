@@ -65,6 +65,8 @@ class RawOptions:
     repeat: int | None = None
     average: int | None = None
     slice_number: int | None = None
+    set_number: int | None = None
+    phase: int | None = None
     remove_oversampling: bool = True
     noise_scan: bool = True
     regrid: bool = True
@@ -229,7 +231,9 @@ def _selected(lines: LineTable, options: RawOptions) -> tuple[NDArray[np.bool_],
     if not np.isin(lines["role"], (IMAGE, ACS_AND_IMAGE)).any():
         raise ScanError(f"none of the {len(lines)} lines of this measurement belongs to an image; choose another one")
     counts, notes = {}, []
-    asked = {"slice": options.slice_number, "contrast": options.contrast, "set": None, "phase": None}
+    asked = {
+        "slice": options.slice_number, "contrast": options.contrast, "set": options.set_number, "phase": options.phase
+    }  # fmt: skip
     for axis, value in asked.items():
         keep, values = chosen(lines[wanted], axis, value, axis)
         counts[axis] = values

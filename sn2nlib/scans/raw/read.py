@@ -5,6 +5,7 @@ The format is told by the content of a file, never by its name. Files are opened
 
 import os
 import warnings
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sn2nlib.scans.dicom import is_dicom
 from sn2nlib.scans.images import is_image_name
 from sn2nlib.scans.raw import layouts, mrd, twix
 from sn2nlib.scans.raw.assemble import assemble, besides_kspace, partitions
+from sn2nlib.scans.raw.centre import centre_doubts, watched
 from sn2nlib.scans.raw.given import option_names
 from sn2nlib.scans.raw.heaps import check_heaps, heaps_in
 from sn2nlib.scans.raw.lines import NOISE, RawSource
@@ -49,6 +51,8 @@ def read_raw(
     repeat: int | None = None,
     average: int | None = None,
     slice_number: int | None = None,
+    set_number: int | None = None,
+    phase: int | None = None,
     remove_oversampling: bool = True,
     noise_scan: bool = True,
     regrid: bool = True,
@@ -66,8 +70,8 @@ def read_raw(
         returned as it is.
     measurement
         Of a twix file that holds several; -1 is the last, usually the scan itself.
-    contrast, repetition, slice_number
-        Which one to read; None: the first.
+    contrast, repetition, slice_number, set_number, phase
+        Which one to read; None: the first. Some sequences number their contrasts as sets or phases.
     repeat
         A second repetition, to be kept as `Scan.repeat`.
     average
@@ -110,8 +114,8 @@ def read_raw(
     """
     options = RawOptions(
         contrast=contrast, repetition=repetition, repeat=repeat, average=average, slice_number=slice_number,
-        remove_oversampling=remove_oversampling, noise_scan=noise_scan, regrid=regrid, voxel_size=voxel_size,
-        affine=affine, affine_from=affine_from,
+        set_number=set_number, phase=phase, remove_oversampling=remove_oversampling, noise_scan=noise_scan,
+        regrid=regrid, voxel_size=voxel_size, affine=affine, affine_from=affine_from,
     )  # fmt: skip
     path, kind = _readable(path)
     if kind in (FORMAT, "layout"):
@@ -123,10 +127,13 @@ def read_raw(
         copies = (2 if plan.repeat_rows.size else 1) * (1 if source.header.variant is None else 2)
         needed = 8 * plan.readout.coils * int(np.prod(plan.shape)) * copies
         _check_largest(needed, largest, at_once=source.header.variant is not None)
-        scan = _as_variant(assemble(source, plan), source, options)
+        scan, energies = assemble(source, plan), np.zeros(plan.mask.shape, np.float32)
+        if _centre_assumed(source, plan):
+            deque(watched(scan.kspace.swapaxes(0, 1), energies), maxlen=0)
+        scan = _as_variant(scan, source, options)
         if recorded := _recorded(source, plan, options):
             scan = replace(scan, **recorded)
-    _warn(path, plan)
+    _warn(path, plan, energies)
     return scan
 
 
@@ -190,9 +197,12 @@ def convert_raw(
         known = besides_kspace(source, plan) | _recorded(source, plan, chosen)
         if plan.repeat_rows.size:
             known["repeat"] = partitions(source, plan, plan.repeat_rows)
-        shape = (plan.readout.coils, *plan.shape)
-        write_partitions(out, shape, partitions(source, plan, plan.rows), **known)
-    _warn(path, plan)
+        shape, energies = (plan.readout.coils, *plan.shape), np.zeros(plan.mask.shape, np.float32)
+        stream = partitions(source, plan, plan.rows)
+        if _centre_assumed(source, plan):
+            stream = watched(stream, energies)
+        write_partitions(out, shape, stream, **known)
+    _warn(path, plan, energies)
 
 
 def is_scan_file(path: str | os.PathLike[str]) -> bool:
@@ -415,6 +425,11 @@ def _open(path: Path, kind: str, measurement: int) -> RawSource:
     return mrd.open_mrd(path)
 
 
-def _warn(path: Path, plan: Plan) -> None:
-    for note in plan.doubts:
+def _centre_assumed(source: RawSource, plan: Plan) -> bool:
+    """Whether the samples are asked where the centre of k-space lies: not of axes that may hold images."""
+    return source.header.variant is None and (plan.kz.assumed or plan.ky.assumed)
+
+
+def _warn(path: Path, plan: Plan, energies: np.ndarray) -> None:
+    for note in (*plan.doubts, *centre_doubts(energies, plan.kz, plan.ky)):
         warnings.warn(f"{path.name}: {note}", stacklevel=3)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ChoiceError, SamplingError
-from sn2nlib.sampling import Mask, acs_region, open_sides, split_kz
+from sn2nlib.sampling import Mask, acs_region, open_sides, readout_share, split_kz
 from sn2nlib.scans.needs import COPIES, MANY_COILS, least_memory, most_disk, seconds
 from sn2nlib.scans.raw.in_words import NO_NOISE_SCAN, calibration_told, noise_scan_told
 from sn2nlib.scans.raw.layouts import LayoutFacts
@@ -24,6 +24,7 @@ _FILLING = {
     "pocs": "is filled by projections (POCS), with one phase map of the original for the halves too",
 }  # of partial Fourier
 _LABELS = {"noise_sd": "noise SD, share of brightness", "added_noise_sigma": "added noise, multiples of SD"}  # of info
+_COUNTED = ("repetition", "average", "contrast", "slice", "set", "phase")
 _PAIR = "its two repetitions make them (--pairing repetitions)"
 _UNREAD = "reading, and so reconstruction and training: "
 
@@ -91,7 +92,7 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
         given_later=False,
     )  # fmt: skip
     does = tuple(f"when it was made: {told}" for told in done)
-    does = (*does, *filling(scan.mask, scan.acceleration, partial_fourier))
+    does = (*does, *filling(scan.mask, scan.acceleration, partial_fourier, scan.kx_share))
     return RawReport(values, does, reasons, scan.doubts, (*notes, *ringing(scan.mask, scan.acceleration)))
 
 
@@ -113,7 +114,7 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         **sampling_values(plan.mask, plan.acceleration, plan.caipi_shift, acs_size=acs_size),
         "declared acceleration": header.acceleration or "not declared",
         "noise scan": plan.noise_from or "none",
-        **{f"{name}s": len(plan.counts[name]) for name in ("repetition", "average", "contrast", "slice")},
+        **{f"{name}s": len(plan.counts[name]) for name in _COUNTED},
         "field strength T": _known(header.field_strength),
         "dwell time µs": _dwell(float(np.median(source.lines["dwell_us"][plan.rows])), plan),
         "k-space MiB": round(mebibytes, 1),
@@ -124,7 +125,8 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
         not_for_training=plan.not_for_training, pairs=_pairs(source, plan), geometry=plan.geometry,
     )  # fmt: skip
-    does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier))
+    kx_share = readout_share(readout.acquired, readout.n)
+    does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier, kx_share))
     notes = (*plan.notes, *ringing(plan.mask, plan.acceleration))
     return RawReport(values, does, reasons, plan.doubts, notes)
 
@@ -151,7 +153,7 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         mask, facts.acceleration, facts.caipi_shift, has_acs=facts.acs_size is not None,
         not_for_training=facts.not_for_training, pairs=_PAIR if facts.has_repeat else None, geometry=geometry.source,
     )  # fmt: skip
-    does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier))
+    does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier, facts.kx_share))
     return RawReport(values, does, reasons, facts.doubts, ringing(mask, facts.acceleration))
 
 
@@ -178,7 +180,7 @@ def unread_report(source: RawSource, reason: str) -> RawReport:
         "declared acceleration": header.acceleration or "not declared",
         "noise scan": "this measurement" if (lines["role"] == NOISE).any()
         else "none" if source.noise is None else "another measurement",
-        **{f"{name}s": len(np.unique(image[name])) for name in ("repetition", "average", "contrast", "slice")},
+        **{f"{name}s": len(np.unique(image[name])) for name in _COUNTED},
         "field strength T": _known(header.field_strength),
         "file MiB": round(source.file_bytes / 2**20, 1),
     }  # fmt: skip
@@ -238,7 +240,7 @@ def partial_shares(mask: Mask, acceleration: tuple[int, int]) -> tuple[float, fl
     return ky, kz
 
 
-def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str, ...]:
+def filling(mask: Mask, acceleration: tuple[int, int], method: str, kx_share: float = 1.0) -> tuple[str, ...]:
     """What becomes of the sides of k-space that were not acquired.
 
     Raises
@@ -248,12 +250,16 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str) -> tuple[str
     """
     if method not in _FILLING:
         raise ChoiceError(f"partial Fourier filling is one of {', '.join(_FILLING)}, got {method!r}")
-    sides = open_sides(mask, acceleration)
+    told, sides = [], open_sides(mask, acceleration)
     if method != "zero" and not any(sides):
-        return (f"partial Fourier: ky and kz were acquired alike on both sides of the centre, so that {method} has "
-                "nothing to fill and changes nothing",)  # fmt: skip
-    return tuple(f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
-                 "sampled" for axis, side in zip(("ky", "kz"), sides, strict=True) if side)  # fmt: skip
+        told.append(f"partial Fourier: ky and kz were acquired alike on both sides of the centre, so that {method} has "
+                    "nothing to fill and changes nothing")  # fmt: skip
+    told += [f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
+             "sampled" for axis, side in zip(("ky", "kz"), sides, strict=True) if side]  # fmt: skip
+    if kx_share < 1:
+        told.append(f"of kx {100 * kx_share:.1f} % were acquired, the rest of it stays zero: homodyne and pocs fill ky "
+                    "and kz alone; noise and its maps count what was acquired")  # fmt: skip
+    return tuple(told)
 
 
 def ringing(mask: Mask, acceleration: tuple[int, int]) -> tuple[str, ...]:
