@@ -381,7 +381,8 @@ def _plan(source: RawSource, options: RawOptions) -> Plan:
     recorded = _recorded(source, plan, options)
     if recorded:
         reason = recorded.pop("not_for_training") or plan.not_for_training
-        plan = replace(plan, not_for_training=reason, **{name: recorded[name] for name in recorded if name != "info"})
+        theirs = {name: recorded[name] for name in recorded if name not in ("info", "kx_acquired")}  # kx: in `readout`
+        plan = replace(plan, not_for_training=reason, **theirs)
     if variant is None:
         return plan
     does = [f"read as {variant.title}: signs, channel noise and axes already in image space set right"]
