@@ -880,7 +880,8 @@ def test_options_of_raw_files_are_refused_for_images(folder: Path, tmp_path: Pat
     model, out, reference = ("--model", folder / "model"), tmp_path / "out.nii.gz", folder / "image.nii.gz"
     given = {
         "--measurement": (0,), "--contrast": (0,), "--repetition": (0,), "--repeat": (1,), "--average": (0,),
-        "--slice": (0,), "--set": (0,), "--phase": (0,), "--keep-oversampling": (), "--no-noise-scan": (), "--no-regridding": (),
+        "--slice": (0,), "--set": (0,), "--phase": (0,), "--keep-oversampling": (), "--no-noise-scan": (),
+        "--no-regridding": (),
         "--voxel-size": (1, 1, 1), "--affine-from": (reference,), "--virtual-coils": (4,), "--compression": ("svd",),
         "--partial-fourier": ("zero",), "--memory": (1,),
     }  # fmt: skip
