@@ -4,14 +4,19 @@
 2. Damaged copies of a file, each read in a child process of limited memory and time. The process that has read the
    undamaged file forks a child for every mutant, as many at a time as there are cores. RLIMIT_AS allows a child 2 GiB
    beyond what it has at its beginning, so that no mutant of a 3 MB file can take more than that, and RLIMIT_CPU 20 s.
+   A child that neither ends nor works, as one can that was forked while a thread of a library held a lock, tells where
+   it stands after three minutes and is begun once more.
 """
 
+import faulthandler
+import functools
 import gc
 import hashlib
 import itertools
 import logging
 import os
 import struct
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +39,7 @@ DIRECTIONS = ((0, 0, 1), (0, 1, 0), (1, 0, 0))  # rows readout, phase, slice; se
 POSITION = (10.0, -20.0, 30.0)
 
 MEMORY, SECONDS = 2 * 2**30, 20  # of a child
+PATIENCE = 180  # seconds, of the clock
 Mutant = tuple[str, bytes]  # name, content
 Child = tuple[int, int]  # its number, and where to read from
 Read = Callable[[Path], str | None]  # what is wrong with what a file was read as, or None
@@ -296,6 +302,7 @@ def begun(work: Callable[[], str]) -> Child:
     if child == 0:
         try:
             gc.disable()  # which would touch, and so copy, the parent's memory
+            faulthandler.dump_traceback_later(PATIENCE, exit=True, file=sys.__stderr__)
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
@@ -307,17 +314,19 @@ def begun(work: Callable[[], str]) -> Child:
     return child, receiver
 
 
-def ended(child: Child) -> str:
-    """What the work came to, on one line."""
+def ended(child: Child, work: Callable[[], str] | None = None) -> str:
+    """What the work came to, on one line; work that stood still is begun once more."""
     with os.fdopen(child[1], "rb") as pipe:
         told = pipe.read()
     _, status = os.waitpid(child[0], 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 1 and work is not None:
+        return ended(begun(work))
     return told.decode(errors="replace") if told and not status else f"FAULT the child ended with status {status}"
 
 
 def in_child(work: Callable[[], str]) -> str:
     """One piece of work, done."""
-    return ended(begun(work))
+    return ended(begun(work), work)
 
 
 def check(mutants: Iterator[Mutant], place: Callable[[int], Path], work: Callable[[Path], str]) -> dict[str, str]:
@@ -331,8 +340,9 @@ def check(mutants: Iterator[Mutant], place: Callable[[int], Path], work: Callabl
         for number, (name, content) in enumerate(batch):
             path = place(number)
             path.write_bytes(content)
-            children[name] = begun(lambda path=path: work(path))  # type: ignore[misc]
-        outcomes |= {name: ended(child) for name, child in children.items()}
+            task = functools.partial(work, path)
+            children[name] = begun(task), task
+        outcomes |= {name: ended(*child) for name, child in children.items()}
     faults = {name: line for name, line in outcomes.items() if line.startswith("FAULT")}
     assert not faults, f"{len(faults)} of {len(outcomes)}: {dict(list(faults.items())[:3])}"
     return outcomes

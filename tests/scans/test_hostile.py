@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,23 @@ def test_what_a_child_may_not_do(hostile: Any) -> None:
     assert hostile.in_child(_greedy) == "MemoryError"
     assert "FAULT" in hostile.in_child(lambda: str(os.kill(os.getpid(), 9)))
     assert hostile.in_child(lambda: "ok") == "ok"
+
+
+def test_a_child_that_stands_still_is_begun_once_more(
+    hostile: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(hostile.in_child.__globals__, "PATIENCE", 0.5)
+
+    def work() -> str:
+        begun_before = (tmp_path / "begun").exists()
+        (tmp_path / "begun").touch()
+        time.sleep(0 if begun_before else 60)
+        return "ok"
+
+    assert hostile.in_child(work) == "ok"
+    (tmp_path / "begun").unlink()
+    monkeypatch.setattr(Path, "touch", lambda _: None)  # it stands still each time
+    assert hostile.in_child(work) == "FAULT the child ended with status 256"
 
 
 def _greedy() -> str:
