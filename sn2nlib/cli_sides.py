@@ -21,6 +21,7 @@ def sides(
     known: Known,
     out: Placed = None,
     series: Annotated[int | None, typer.Option(help="Of several DICOM series: its series number.")] = None,
+    volume: Annotated[int | None, typer.Option(help="Of several volumes in a DICOM series: its place, from 1.")] = None,
     overwrite: option.Overwrite = False,
 ) -> None:
     """Tell whether an image lies as it says, left and right above all, by the scanner's own images of the scan."""
@@ -28,21 +29,21 @@ def sides(
         outputs.check_new(out, outputs.IMAGE, overwrite=overwrite, source=image)
     images = scans.images
     images.stored_affine(image)  # refuses an image that does not say how it lies
-    volume, geometry = images.read_image(image, as_acquired=True)
-    found = scans.compare_sides(volume, geometry.affine, *_known_image(known, series))
+    own, geometry = images.read_image(image, as_acquired=True)
+    found = scans.compare_sides(own, geometry.affine, *_known_image(known, series, volume))
     print(found)
     if out is not None:
-        images.write_relaid(volume, out, geometry=geometry, affine=found.affine, overwrite=overwrite)
+        images.write_relaid(own, out, geometry=geometry, affine=found.affine, overwrite=overwrite)
         print(f"Image: {out}")
 
 
-def _known_image(path: Path, series: int | None) -> tuple[Any, Any]:
+def _known_image(path: Path, series: int | None, volume: int | None) -> tuple[Any, Any]:
     """Volume (z, y, x) and affine of the scanner's images."""
     if scans.is_dicom(path):
-        volume, found = scans.read_dicom(path, series=series)
-        return volume, found.affine
-    if series is not None:
-        raise ImageError(f"{path}: --series chooses from a DICOM series, which this is not")
+        values, found = scans.read_dicom(path, series=series, volume=volume)
+        return values, found.affine
+    if series is not None or volume is not None:
+        raise ImageError(f"{path}: --series and --volume choose from a DICOM series, which this is not")
     scans.images.stored_affine(path)
-    volume, geometry = scans.images.read_image(path)
-    return volume, geometry.affine
+    values, geometry = scans.images.read_image(path)
+    return values, geometry.affine

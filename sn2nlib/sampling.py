@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sn2nlib.errors import SamplingError
 
 Mask = npt.NDArray[np.bool_]
+MOST_REDUCTION = 8  # per axis: of lattices that are looked for, and of matrices with fewer lines
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def lattice_mask(
     offset
         (y0, z0) of the lattice.
     acs
-        Lines of the fully sampled centre: one number along ky (all kz where Rz = 1, the same number
+        Lines of the fully sampled centre: one number along ky (all acquired kz where Rz = 1, the same number
         along kz otherwise), or (along ky, along kz). None or 0: no calibration lines.
     partial_fourier
         Acquired fraction of ky and of kz, 0.5 < f ≤ 1; the missing part is at the low indices.
@@ -96,6 +97,8 @@ def lattice_mask(
     if acs:
         wide = (acs, nz if acceleration[1] == 1 else acs) if isinstance(acs, int) else acs
         rows, columns = (_centred(n, min(lines, n)) for n, lines in zip((nz, ny), wide[::-1], strict=True))
+        if isinstance(acs, int) and acceleration[1] == 1:
+            rows = slice(round((1 - partial_fourier[1]) * nz), nz)
         mask[rows, columns] = True
     return mask
 
@@ -180,7 +183,7 @@ def open_sides(mask: Mask, acceleration: tuple[int, int]) -> tuple[int, int]:
     """Which side of k-space partial Fourier left out, along ky and along kz.
 
     Where both sides end at the same distance from the centre, be it at the edge of the matrix or before it, none was
-    left out; a lattice need not end where it begins, so that some lines more on one side say nothing.
+    left out; a lattice need not end where it begins, so that a step more on one side, or two lines, says nothing.
 
     Parameters
     ----------
@@ -198,7 +201,7 @@ def open_sides(mask: Mask, acceleration: tuple[int, int]) -> tuple[int, int]:
     for n, acquired, step in zip(mask.shape[::-1], (mask.any(axis=0), mask.any(axis=1)), acceleration, strict=True):
         lines = np.flatnonzero(acquired)
         below, above = n // 2 - int(lines[0]), int(lines[-1]) - n // 2 + 1
-        sides.append(0 if abs(above - below) <= max(2, 2 * step) else -1 if below < above else 1)
+        sides.append(0 if abs(above - below) <= max(2, step) else -1 if below < above else 1)
     return sides[0], sides[1]
 
 
@@ -323,7 +326,7 @@ def infer_lattice(mask: Mask, caipi_shift: int = 0) -> Lattice:
     region = calibration_region(mask)
     if without_gaps(mask, region):
         return Lattice((1, 1))
-    most_z, most_y = (min(8, n) for n in mask.shape)
+    most_z, most_y = (min(MOST_REDUCTION, n) for n in mask.shape)
     candidates = [(ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)]
     for acceleration in sorted(candidates, key=lambda r: (r[0] * r[1], r[1])):
         if caipi_shift and acceleration[1] <= caipi_shift:

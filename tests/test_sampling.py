@@ -1,12 +1,13 @@
 """Masks, lattices and the kz split against their definitions, sample by sample."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sn2nlib.errors import SamplingError
-from sn2nlib.sampling import Lattice, acs_region, find_lattice, lattice_mask, split_kz
+from sn2nlib.sampling import Lattice, acs_region, find_lattice, lattice_mask, open_sides, split_kz
 
 SHAPES = [(13, 31), (12, 30), (16, 27)]  # (kz, ky)
 # acceleration (Ry, Rz), CAIPIRINHA shift, offset (y0, z0)
@@ -240,6 +241,8 @@ def test_mask_by_definition(
             calibration = (
                 0 <= ky - (ny // 2 - wide_y // 2) < wide_y and 0 <= kz - (nz // 2 - wide_z // 2) < wide_z
             )
+            if isinstance(acs, int) and acceleration[1] == 1:  # all kz that were acquired, not all of the matrix
+                calibration = calibration and kz >= round((1 - partial_fourier[1]) * nz)
             expected = acquired and on_lattice(kz, ky, acceleration, shift, offset)
             assert mask[kz, ky] == (expected or calibration)
 
@@ -283,3 +286,17 @@ def test_the_shift_moves_aliases_apart() -> None:
         places[shift] = {(z / 12, y / 24) for z, y in np.argwhere(image > 0.5 * image.max()).tolist()} - {(0.0, 0.0)}
     assert places[0] == {(0.5, 0.0), (0.0, 0.5), (0.5, 0.5)}
     assert places[1] == {(0.5, 0.25), (0.0, 0.5), (0.5, 0.75)}  # along z alone nothing aliases any more
+
+
+@pytest.mark.parametrize("n", [31, 32, 64])
+def test_sides_that_partial_fourier_left_out(n: int) -> None:
+    """None of a complete lattice, wherever it begins; 7/8 of one that is not too sparse for its matrix."""
+    for r in range(1, 9):
+        for first in range(r):
+            options: dict[str, Any] = {"acceleration": (r, r), "offset": (first, first), "acs": None}
+            assert open_sides(lattice_mask((n, n), **options), (r, r)) == (0, 0)
+            if 4 * r <= n // 4:
+                for fractions, sides in (((7 / 8, 1.0), (-1, 0)), ((1.0, 7 / 8), (0, -1))):
+                    mask = lattice_mask((n, n), **options, partial_fourier=fractions)
+                    assert open_sides(mask, (r, r)) == sides
+                    assert open_sides(mask[::-1, ::-1], (r, r)) == (-sides[0], -sides[1])

@@ -72,7 +72,8 @@ def coarser_pair(pair: Any, share: float) -> CoarsePair:
     Returns
     -------
     CoarsePair
-        The noise maps are those of noise that is white over k-space; what GRAPPA fills is not quite white.
+        The noise maps are those of noise that is white over k-space; what GRAPPA fills is not quite white,
+        and of an asymmetric echo, whose centre was acquired, they are a little low.
 
     Raises
     ------

@@ -246,7 +246,7 @@ def keeping_prepared(folder: str | os.PathLike[str]) -> Iterator[None]:
 def remove_prepared(folder: str | os.PathLike[str]) -> None:
     """Delete what `prepare_scans` stored in `folder`; the folder too if nothing else is in it."""
     folder = Path(folder)
-    for entry in folder.glob("pair-*"):
+    for entry in (*folder.glob("pair-*"), *folder.glob("sn2n-*")):  # the latter of work that was killed
         shutil.rmtree(entry)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -225,8 +225,7 @@ def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Comp
     n_rows = walsh_rows(n_blocks[1], n_blocks[2], coil_images.shape[0])
     order, _ = np.einsum_path("Yy,Xx,yxcd->YXcd", along[1], along[2], wide[0], optimize=True)
 
-    def one(block: int, row: int, local: _Complex) -> _Complex:
-        prior = np.tensordot(along[0][block], wide, 1)
+    def one(row: int, local: _Complex, prior: _Complex) -> _Complex:
         rows = along[1][row : row + len(local)]
         prior = np.einsum("Yy,Xx,yxcd->YXcd", rows, along[2], prior, optimize=order)
         vectors = _dominant_eigenvectors(local + np.float32(_PRIOR) * prior)
@@ -237,8 +236,11 @@ def _block_vectors(coil_images: Slabs, window: int, step: int) -> Iterator[_Comp
         places = product(range(n_blocks[0]), range(0, n_blocks[1], n_rows))
         running = deque[Future[_Complex]]()
         with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
-            for place, local in zip(places, _local_covariances(coil_images, window, step, n_rows), strict=True):
-                running.append(pool.submit(one, *place, local))
+            covariances = _local_covariances(coil_images, window, step, n_rows)
+            for (block, row), local in zip(places, covariances, strict=True):
+                if row == 0:
+                    prior = np.tensordot(along[0][block], wide, 1)  # of the whole plane
+                running.append(pool.submit(one, row, local, prior))
                 if len(running) > n_threads():
                     yield running.popleft().result()
             yield from (vectors.result() for vectors in running)

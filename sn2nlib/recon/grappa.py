@@ -191,7 +191,10 @@ def _check_kspace(kspace: _Complex, name: str) -> None:
 
 
 def _normal_equations(acs: _Complex, offsets: Offsets, n_unknowns: int) -> NDArray[np.complex128]:
-    """Upper triangle of [A T]ᴴ[A T] over the valid windows; columns ordered (offset, coil)."""
+    """Upper triangle of [A T]ᴴ[A T] over the valid windows; columns ordered (offset, coil).
+
+    Where kx was not acquired, windows of zeros add nothing to it, but are counted as windows.
+    """
     n_coils, reach = acs.shape[0], offsets.max(axis=0) - offsets.min(axis=0)
     counts = np.maximum(np.array(acs.shape[1:]) - reach, 0)
     if counts.prod() < n_unknowns:

@@ -16,6 +16,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -222,9 +223,10 @@ def _centre(region: tuple[slice, slice]) -> tuple[slice, slice]:
 def _corner_noise(header: ScanHeader) -> _Complex:
     kz, ky, kx = corner_positions((header.n_coils, *header.shape), header.mask, header.kx_acquired)
     noise = np.empty((header.n_coils, len(kz)), np.complex64)
-    for z, partition in read_partitions(header, chosen=np.unique(kz).tolist()):
-        chosen = kz == z
-        noise[:, chosen] = partition[:, ky[chosen], kx[chosen]]
+    with closing(read_partitions(header, chosen=np.unique(kz).tolist())) as partitions:
+        for z, partition in partitions:
+            chosen = kz == z
+            noise[:, chosen] = partition[:, ky[chosen], kx[chosen]]
     return noise
 
 
@@ -285,10 +287,13 @@ class _Job:
             edges[:, :, kz] = (hybrid @ to_edge).transpose(2, 0, 1)
             block[:, :, kz % BLOCK] = hybrid.transpose(2, 0, 1)
 
-        partitions = reported(read_partitions(header, name), "reading partitions", nz, enabled=self.progress)
-        with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
+        with (
+            closing(read_partitions(header, name)) as partitions,
+            one_blas_thread(),
+            ThreadPoolExecutor(n_threads()) as pool,
+        ):
             running = []
-            for kz, partition in partitions:
+            for kz, partition in reported(partitions, "reading partitions", nz, enabled=self.progress):
                 running.append(pool.submit(one, kz, partition[:, columns]))
                 if kz % BLOCK == BLOCK - 1 or kz == nz - 1:
                     for task in running:

@@ -104,7 +104,7 @@ def phase_map(image: _Complex, known: Mask) -> _Real:
 
 
 def homodyne_weights(known: Mask, missing: Mask) -> _Real:
-    """Weights (kz, ky) with w(k) + w(-k) = 2 where anything is known: 2 where the mirrored sample is missing.
+    """Weights (kz, ky) with w(k) + w(-k) = 2 where both are known or one is missing: 2 where the mirrored one is.
 
     They change over a few lines, not at once, which would ring; 0 where nothing is known. `missing` is that of
     `missing_side`: a sample whose mirror image lacks for another reason weighs 1.

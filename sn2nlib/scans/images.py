@@ -74,6 +74,12 @@ class Geometry:
         return next((part for begins, part in kinds.items() if self._description.startswith(begins)), "")
 
     @property
+    def own_description(self) -> str:
+        """The header's description if this package wrote it, else empty: what others write may name a person."""
+        ours = self.denoised or self.filtered or self.part
+        return self._description if ours else ""
+
+    @property
     def _description(self) -> str:
         return str(self.header["descrip"].item().decode("latin-1"))
 
@@ -288,7 +294,7 @@ def write_relaid(
     affine: np.ndarray,
     overwrite: bool = False,
 ) -> None:
-    """Write an image of `read_image` with another affine: voxels, number format and description stay as they are.
+    """Write an image of `read_image` with another affine; voxels, number format and what it says that it is stay.
 
     Parameters
     ----------
@@ -306,7 +312,7 @@ def write_relaid(
     FileExistsError, ImageError, OSError
         As `write_image`.
     """
-    told = geometry.header["descrip"].item().decode("ascii", "replace") if geometry.partitions else ""
+    told = geometry.own_description
     if geometry.partitions:
         write_image(volume, path, affine=affine, description=told, overwrite=overwrite)
         return
@@ -314,7 +320,7 @@ def write_relaid(
     stored = affine @ np.linalg.inv(geometry.affine) @ header.get_best_affine()
     header.set_qform(stored, code="scanner")
     header.set_sform(stored, code="scanner")
-    write_image(volume, path, like=replace(geometry, header=header), overwrite=overwrite)
+    write_image(volume, path, like=replace(geometry, header=header), description=told, overwrite=overwrite)
 
 
 def is_image_name(path: str | os.PathLike[str]) -> bool:

@@ -18,15 +18,14 @@ import numpy as np
 
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.provenance import atomic_write, check_absent
-from sn2nlib.sampling import Mask, find_lattice, readout_share, without_gaps
+from sn2nlib.sampling import MOST_REDUCTION, Mask, find_lattice, readout_share, without_gaps
 from sn2nlib.scans.info import check_info
 from sn2nlib.scans.proportion import believable
 
 FORMAT = "sn2n-scan"
 ONE_PARTITION = "one partition: a 2D scan is neither split into halves nor trained on"  # in files too
 OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
-FORMAT_VERSION = 2  # 1 had no acs, no repeat, no not_for_training
-_MOST_REDUCTION = 8  # per axis, of a matrix that has fewer lines
+FORMAT_VERSION = 3  # 1 had no acs, no repeat, no not_for_training; 2, written where there is none, no kx_acquired
 _FLAT = 1e-3  # volume that the axes of an affine span, over that of a box: below, they lie in a plane
 
 
@@ -143,7 +142,7 @@ def settle_lattice(
         If no lattice of the declared acceleration explains the mask.
     """
     # a number of a damaged file would keep the search for its lattice busy for ages
-    if any(r > max(n, _MOST_REDUCTION) for r, n in zip(acceleration, mask.shape[::-1], strict=True)):
+    if any(r > max(n, MOST_REDUCTION) for r, n in zip(acceleration, mask.shape[::-1], strict=True)):
         raise ScanError(
             f"acceleration: R = {acceleration[0]}×{acceleration[1]} (ky×kz) is more than the {mask.shape[1]} × "
             f"{mask.shape[0]} lines of the matrix; correct it"
@@ -281,7 +280,7 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
         with h5py.File(temporary, "w") as file:
             file.attrs.update({
                 "format": FORMAT,
-                "version": FORMAT_VERSION,
+                "version": FORMAT_VERSION if scan.kx_acquired is not None else 2,
                 "acceleration": scan.acceleration,
                 "caipi_shift": scan.caipi_shift,
                 "voxel_size": scan.voxel_size,

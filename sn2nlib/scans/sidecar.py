@@ -11,7 +11,7 @@ from sn2nlib.scans.scan import Scan
 from sn2nlib.scans.stream import ScanHeader
 
 SIDECAR_FORMAT = "sn2n-export"
-SIDECAR_VERSION = 1
+SIDECAR_VERSION = 2  # 1 had no kx_acquired, and is written where there is none
 RECORD = "sn2n_scan"  # user parameter of exported ISMRMRD files
 
 
@@ -25,7 +25,7 @@ def describe(scan: Scan | ScanHeader) -> str:
     """
     return json.dumps({
         "format": SIDECAR_FORMAT,
-        "version": SIDECAR_VERSION,
+        "version": SIDECAR_VERSION if scan.kx_acquired is not None else 1,
         "shape": [scan.n_coils, *scan.shape],
         "acceleration": [int(r) for r in scan.acceleration],
         "caipi_shift": int(scan.caipi_shift),

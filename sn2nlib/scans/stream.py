@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +146,7 @@ def coil_by_coil(scan: Scan | ScanHeader, name: str) -> Iterator[np.ndarray]:
 
 def read_partitions(
     header: ScanHeader, name: str = "kspace", chosen: Iterable[int] | None = None
-) -> Iterator[tuple[int, np.ndarray]]:
+) -> Generator[tuple[int, np.ndarray], None, None]:
     """One partition after the other, each with its kz: (coil, ky, kx) complex64.
 
     The array is overwritten by the next one. While the caller is busy with one partition, the system is asked to read
@@ -207,7 +207,7 @@ def _write(
     with h5py.File(path, "w") as file:
         file.attrs.update({
             "format": FORMAT,
-            "version": FORMAT_VERSION,
+            "version": FORMAT_VERSION if header.get("kx_acquired") is not None else 2,
             "acceleration": header.get("acceleration", (1, 1)),
             "caipi_shift": header.get("caipi_shift", 0),
             "voxel_size": header.get("voxel_size", (1.0, 1.0, 1.0)),

@@ -20,8 +20,8 @@ def object_with_phase(shape: tuple[int, int, int]) -> np.ndarray:
     return (magnitude * np.exp(1j * (0.8 * y + 0.5 * z * x + 0.4))).astype(np.complex64)
 
 
-def known_plane(shape: tuple[int, int], fractions: tuple[float, float]) -> np.ndarray:
-    return lattice_mask(shape, acceleration=(1, 1), acs=None, partial_fourier=fractions)
+def known_plane(shape: tuple[int, int], fractions: tuple[float, float], acs: int | None = None) -> np.ndarray:
+    return lattice_mask(shape, acceleration=(1, 1), acs=acs, partial_fourier=fractions)
 
 
 def error(image: np.ndarray, truth: np.ndarray) -> float:
@@ -30,9 +30,9 @@ def error(image: np.ndarray, truth: np.ndarray) -> float:
 
 @pytest.mark.parametrize("shape", [(32, 48, 20), (31, 47, 21)])
 @pytest.mark.parametrize("fractions", [(0.7, 1.0), (1.0, 0.7)])
-@pytest.mark.parametrize("method, share", [("homodyne", 0.7), ("pocs", 0.7)])
-def test_filling_comes_closer_to_the_truth(shape, fractions, method, share) -> None:
-    truth, known = object_with_phase(shape), known_plane(shape[:2], fractions)
+@pytest.mark.parametrize("method, share, acs", [("homodyne", 0.7, None), ("pocs", 0.7, None), ("homodyne", 0.7, 16)])
+def test_filling_comes_closer_to_the_truth(shape, fractions, method, share, acs) -> None:
+    truth, known = object_with_phase(shape), known_plane(shape[:2], fractions, acs)
     zero = ifft(fft(truth) * known[:, :, None])
     before = zero.copy()
     filled = fill_partial(zero, known, phase_map(zero, known), method)

@@ -274,8 +274,10 @@ def test_the_plain_layout_may_say_what_of_kx_was_acquired(tmp_path: Path) -> Non
     assert scan.kx_acquired == (nx / 4, nx) and scan.kx_share == 0.75 == inspect_layout(path).kx_share
     assert any("of kx 75.0 % were acquired" in told for told in inspect_raw(path).does)
     for wrong in ((0, nx + 1), (1, 2, 3), 4):
-        with pytest.raises(ScanError, match="kx_acquired"):
-            read_raw(write(tmp_path / "wrong.h5", datasets, **attributes, kx_acquired=wrong))
+        write(tmp_path / "wrong.h5", datasets, **attributes, kx_acquired=wrong)
+        for read in (read_raw, inspect_layout):
+            with pytest.raises(ScanError, match="kx_acquired"):
+                read(tmp_path / "wrong.h5")
 
 
 @pytest.mark.parametrize("name", ["plain", "fastmri"])

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -123,6 +124,10 @@ def test_what_was_acquired_of_kx_travels_along(tmp_path: Path, raw: Any, kind: s
         load_bart(tmp_path / "scan"),
     ):  # fmt: skip
         assert back.kx_acquired == scan.kx_acquired and np.array_equal(back.kspace, scan.kspace)
+    for given, version in ((scan, 3), (replace(scan, kx_acquired=None), 2)):  # who reads 2 alone would miss it
+        save_scan(given, tmp_path / "version.h5", overwrite=True)
+        with h5py.File(tmp_path / "version.h5") as file:
+            assert file.attrs["version"] == version
     for wrong in ((-1.0, 90.0), (0.0, 97.0), (50.0, 50.0), (float("nan"), 90.0), (0.0,)):
         with pytest.raises(ScanError, match=r"kx_acquired: needs .first, end. within the 96 samples of kx"):
             replace(scan, kx_acquired=wrong)

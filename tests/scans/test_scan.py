@@ -329,7 +329,7 @@ def test_a_file_of_a_newer_format_is_refused(saved: Path) -> None:
     with h5py.File(saved, "a") as file:
         file.attrs["version"] = FORMAT_VERSION + 1
     for read in (load_scan, read_header):
-        with pytest.raises(ScanError, match=r"scan\.h5: a scan of format version 3, .* reads up to 2; install"):
+        with pytest.raises(ScanError, match=r"scan\.h5: a scan of format version 4, .* reads up to 3; install"):
             read(saved)
     with h5py.File(saved, "a") as file:  # a newer format may lack what this one has
         del file["mask"]

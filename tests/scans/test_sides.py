@@ -105,7 +105,9 @@ def test_the_command_tells_and_mends_the_sides(
     volume = seen(head, true, OURS, noise=0.05, seed=3)
     ours, theirs, scanner = (tmp_path / name for name in ("ours.nii.gz", "theirs.nii", "scanner.nii.gz"))
     write_image(volume, ours, affine=wrong, description="raw filter 0.25")
-    nib.save(nib.Nifti1Image((1000 * volume / volume.max()).astype(np.int16), wrong[:, [2, 1, 0, 3]]), theirs)
+    stored = nib.Nifti1Image((1000 * volume / volume.max()).astype(np.int16), wrong[:, [2, 1, 0, 3]])
+    stored.header["descrip"] = b"sN2N: denoised by this package"
+    nib.save(stored, theirs)
     write_image(known[0], scanner, affine=known[1])
     for image in (ours, theirs):
         before, placed = image.read_bytes(), tmp_path / f"placed_{image.name}"
@@ -125,4 +127,9 @@ def test_the_command_tells_and_mends_the_sides(
     write_image(volume, unknown, affine=true, known="size")
     for pair in ((unknown, scanner), (ours, unknown)):
         assert sides(*pair) == 1 and "unknown.nii does not say how it lies" in capsys.readouterr().err
-    assert sides(ours, scanner, "--series", 3) == 1 and "chooses from a DICOM series" in capsys.readouterr().err
+    for option in ("--series", "--volume"):
+        assert sides(ours, scanner, option, 3) == 1 and "choose from a DICOM series" in capsys.readouterr().err
+    stored.header["descrip"] = b"Doe^Jane"
+    nib.save(stored, theirs)
+    assert sides(theirs, scanner, "--out", tmp_path / "anonymous.nii") == 0
+    assert nib.load(tmp_path / "anonymous.nii").header["descrip"] == b""

@@ -199,7 +199,8 @@ def read_layout(
         sampling, doubts = _sampling(file, layout, mask)
         scan = Scan(
             kspace=kspace, mask=mask, **arrays, **sampling, **_placed(geometry, kspace.shape[1:]),
-            not_for_training=_bar_to_training(file, layout, kspace.shape), kx_acquired=_kx_acquired(file, layout),
+            not_for_training=_bar_to_training(file, layout, kspace.shape),
+            kx_acquired=_kx_acquired(file, layout, kspace.shape[3]),
             info={"source": layout.name, "geometry": geometry.source, "done": list(readout.told)},
         )  # fmt: skip
     tell_doubts(path, (*doubts, *readout.doubts))
@@ -235,7 +236,7 @@ def inspect_layout(
             noise_samples=int(file[layout.extras["noise"]].shape[-1]) if "noise" in extras else None,
             acs_size=None if acs is None else (int(acs[1]), int(acs[2])),
             has_repeat="repeat" in extras,
-            kx_share=readout_share(_kx_acquired(file, layout), shape[2]),
+            kx_share=readout_share(_kx_acquired(file, layout, shape[2]), shape[2]),
             doubts=(*doubts, *readout.doubts),
         )  # fmt: skip
 
@@ -376,11 +377,11 @@ def _bar_to_training(file: h5py.File, layout: Layout, shape: tuple[int, ...]) ->
     return reason or (ONE_PARTITION if shape[1] == 1 else None)
 
 
-def _kx_acquired(file: h5py.File, layout: Layout) -> tuple[float, float] | None:
-    """`Scan.kx_acquired`, as the file says: it is never guessed from zeros."""
+def _kx_acquired(file: h5py.File, layout: Layout, n: int) -> tuple[float, float] | None:
+    """`Scan.kx_acquired` within n samples, as the file says: it is never guessed from zeros."""
     found = _attribute(file, layout, "kx_acquired", lambda value: tuple(float(kx) for kx in value))
-    if found is not None and len(found) != 2:
-        raise ScanError(f"kx_acquired: needs (first, end), the file says {found}")
+    if found is not None and not (len(found) == 2 and 0 <= found[0] < found[1] <= n):
+        raise ScanError(f"kx_acquired: needs (first, end) within the {n} samples of kx, the file says {found}")
     return found
 
 

@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib.errors import SamplingError, ScanError
-from sn2nlib.sampling import acs_region, calibration_region, find_lattice, missing_points
+from sn2nlib.sampling import MOST_REDUCTION, acs_region, calibration_region, find_lattice, missing_points
 from sn2nlib.scans.raw.lines import LineTable, RawHeader, of_equal_size
 from sn2nlib.scans.raw.ramp import WHY, Regridding, make_regridding, read_trapezoid
 from sn2nlib.scans.sidecar import described
 
 _MOST_PADDING = 8  # a declared matrix this many times what the lines need is not believed
-_MOST_REDUCTION = 8  # per axis
 _NEARLY_ALL = 0.95  # of the lines: a few may lose more of their samples
 
 
@@ -234,7 +233,7 @@ def find_acceleration(
         gapless = False
     found: tuple[tuple[int, int], int] | None = ((1, 1), 0) if gapless else None
     region = calibration_region(mask)  # once for all: of the large mask of a damaged file it takes longest
-    most_z, most_y = (min(_MOST_REDUCTION, n) for n in mask.shape)
+    most_z, most_y = (min(MOST_REDUCTION, n) for n in mask.shape)
     ordered = sorted(
         ((ry, rz) for ry in range(1, most_y + 1) for rz in range(1, most_z + 1)), key=lambda r: (r[0] * r[1], r[1])
     )

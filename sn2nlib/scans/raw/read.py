@@ -380,9 +380,8 @@ def _plan(source: RawSource, options: RawOptions) -> Plan:
     plan, variant = make_plan(source, options), source.header.variant
     recorded = _recorded(source, plan, options)
     if recorded:
-        reason = recorded.pop("not_for_training") or plan.not_for_training
         theirs = {name: recorded[name] for name in recorded if name not in ("info", "kx_acquired")}  # kx: in `readout`
-        plan = replace(plan, not_for_training=reason, **theirs)
+        plan = replace(plan, **theirs)
     if variant is None:
         return plan
     does = [f"read as {variant.title}: signs, channel noise and axes already in image space set right"]
@@ -413,6 +412,7 @@ def _recorded(source: RawSource, plan: Plan, options: RawOptions) -> dict[str, A
         return {}
     known = dict(described(source.header.record))
     known |= settle_lattice(plan.mask, known["acceleration"], known["caipi_shift"])[0]  # the plan tells of doubts
+    known["not_for_training"] = known["not_for_training"] or plan.not_for_training
     if options.voxel_size is not None or options.affine is not None or options.affine_from is not None:
         known = {name: value for name, value in known.items() if name not in ("voxel_size", "affine", "info")}
     return known

@@ -25,6 +25,8 @@ _FILLING = {
 }  # of partial Fourier
 _LABELS = {"noise_sd": "noise SD, share of brightness", "added_noise_sigma": "added noise, multiples of SD"}  # of info
 _COUNTED = ("repetition", "average", "contrast", "slice", "set", "phase")
+_MADE_FIRST = "; a scan file is made first"
+_READ_WHOLE = "; of a scan file, which sn2n convert makes where there is memory for all of it"
 _PAIR = "its two repetitions make them (--pairing repetitions)"
 _UNREAD = "reading, and so reconstruction and training: "
 
@@ -84,7 +86,7 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
         "field strength T": _known(field),
         "dwell time µs": _known(dwell),
         "k-space MiB": round(mebibytes, 1),
-        **needed_values(scan.shape, scan.n_coils, scan_file=True),
+        **needed_values(scan.shape, scan.n_coils),
     }
     reasons = cannot(
         scan.mask, scan.acceleration, scan.caipi_shift, has_acs=acs_size is not None,
@@ -119,7 +121,7 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         "dwell time µs": _dwell(float(np.median(source.lines["dwell_us"][plan.rows])), plan),
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + bool(plan.repeat_rows.size)) + min(192, 3 * working)),
-        **needed_values(plan.shape, readout.coils),
+        **needed_values(plan.shape, readout.coils, before=_MADE_FIRST if header.variant is None else _READ_WHOLE),
     }
     reasons = cannot(
         plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
@@ -146,7 +148,7 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         "repetitions": 1 + facts.has_repeat,
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + facts.has_repeat)),
-        **needed_values(facts.shape, facts.n_coils),
+        **needed_values(facts.shape, facts.n_coils, before=_READ_WHOLE),
         "licence": layout.licence,
     }
     reasons = cannot(
@@ -202,8 +204,11 @@ def geometry_values(
     }
 
 
-def needed_values(shape: Sizes, n_coils: int, *, scan_file: bool = False) -> dict[str, Any]:
-    """Memory and time of the reconstruction: at once, out of core where that is less, with fewer coils if many."""
+def needed_values(shape: Sizes, n_coils: int, *, before: str = "") -> dict[str, Any]:
+    """Memory and time of the reconstruction: at once, out of core where that is less, with fewer coils if many.
+
+    `before`: what has to happen for the latter.
+    """
     at_once, least = 8 * COPIES * n_coils * prod(shape), least_memory(shape, n_coils)
     values: dict[str, Any] = {"memory for reconstruction MiB": round(at_once / 2**20)}
     few, compressed = MANY_COILS, f"with --virtual-coils {MANY_COILS}"
@@ -212,7 +217,7 @@ def needed_values(shape: Sizes, n_coils: int, *, scan_file: bool = False) -> dic
         if n_coils > few:
             fewer, disk = least_memory(shape, n_coils, few), most_disk(shape, few)
             told += f"; {fewer / 2**20:.0f} and {disk / 2**20:.0f} {compressed}"
-        values["or out of core MiB"] = told + ("" if scan_file else "; a scan file is made first")
+        values["or out of core MiB"] = told + before
     time = seconds(shape, n_coils)
     told = f"{time}; {seconds(shape, n_coils, few)} {compressed}"
     return {**values, "time for reconstruction s": told if n_coils > few else time}
