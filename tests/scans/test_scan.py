@@ -333,7 +333,7 @@ def test_a_file_of_a_newer_format_is_refused(saved: Path) -> None:
             read(saved)
     with h5py.File(saved, "a") as file:  # a newer format may lack what this one has
         del file["mask"]
-    with pytest.raises(ScanError, match="a scan of format version 3"):
+    with pytest.raises(ScanError, match="a scan of format version 4"):
         load_scan(saved)
 
 
