@@ -17,16 +17,20 @@ import numpy as np
 from nibabel.orientations import io_orientation
 from nibabel.processing import resample_from_to
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, shift
+from scipy.ndimage import binary_erosion, gaussian_filter
 from skimage.registration import phase_cross_correlation
 
 from sn2nlib.errors import ImageError
 
 _Turned = tuple[bool, bool, bool]
-_COARSE = 96  # voxels of the grid of comparison along the longest side
+_Real = NDArray[np.float32]
+_LONGEST = 192  # voxels of the grid of comparison along the longest side
 _FEWEST = 8  # voxels of an image along any side
-_PER_VOXEL = 50  # steps of a move
-_ALIKE, _CLEARER = 0.3, 0.1  # correlation of images of one scan; how much more than turned otherwise
+_FINE, _AROUND = 0.7, 1.5  # SD in voxels of what is compared, and of what it is compared with
+_SIGNAL, _RIM = 0.15, 3  # of the brightest: below is background; voxels along which it counts no more
+_COVERED = 0.3  # of one image's signal that the other has to show
+_PER_VOXEL, _TURNS = 20, 4  # steps of a move, and of its refinement
+_ALIKE, _CLEARER = 0.3, 0.75  # correlation of images of one scan; share of it that no other way may reach
 _ENDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
 
@@ -69,8 +73,7 @@ class Sides:
 
 
 def compare_sides(
-    image: NDArray[np.float32], affine: NDArray[np.float64],
-    known: NDArray[np.float32], known_affine: NDArray[np.float64],
+    image: _Real, affine: NDArray[np.float64], known: _Real, known_affine: NDArray[np.float64]
 ) -> Sides:  # fmt: skip
     """Find out which axes of an image run against what its affine says, and how far off it lies.
 
@@ -92,19 +95,17 @@ def compare_sides(
     _check(image, "the image")
     _check(known, "the image that is known to lie right")
     shape, grid, width = _coarse_grid(image.shape[::-1], affine)
-    ours, smooth = _contrast(_smoothed(image, affine, width), shape, grid), _smoothed(known, known_affine, width)
+    ours, smooth = _seen(_smoothed(image, affine, width), shape, grid), _smoothed(known, known_affine, width)
     found = []
     for turned, laid in _ways(affine, image.shape[::-1]):
         there = laid @ np.linalg.inv(affine) @ grid
-        theirs = _contrast(smooth, shape, there)
-        step = phase_cross_correlation(ours, theirs, upsample_factor=_PER_VOXEL, normalization=None)[0]
-        alike = float(np.corrcoef(ours.ravel(), shift(theirs, step, order=1).ravel())[0, 1])
-        found.append((alike, turned, laid, -there[:3, :3] @ step))
-    (best, turned, laid, moved), (second, *_) = sorted(found, key=lambda way: -way[0])[:2]
+        found.append((*_compared(ours, smooth, there, turns=1), turned, laid))
+    (best, _, turned, laid), (second, *_) = sorted(found, key=lambda way: -way[0])[:2]
+    best, moved = _compared(ours, smooth, laid @ np.linalg.inv(affine) @ grid, turns=_TURNS)
     if best < _ALIKE:
         raise ImageError(f"the two images are too different to compare (correlation {best:.2f} at best): take one of "
                          "the same scan, with the same contrast")  # fmt: skip
-    if best - second < _CLEARER:
+    if second > _CLEARER * best:
         raise ImageError(f"what the images show looks too much the same from both sides to tell them apart "
                          f"(correlation {best:.2f} and {second:.2f})")  # fmt: skip
     true = laid.copy()
@@ -136,7 +137,7 @@ def _coarse_grid(
 ) -> tuple[tuple[int, ...], NDArray[np.float64], float]:
     """Shape, affine and width in mm of a grid of cubes over the field of view, with its directions and middle."""
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    width = max(*lengths, (lengths * shape).max() / _COARSE)
+    width = max(*lengths, (lengths * shape).max() / _LONGEST)
     coarse = tuple(max(2, round(n * size / width)) for n, size in zip(shape, lengths, strict=True))
     grid = affine.copy()
     grid[:3, :3] *= width / lengths
@@ -145,15 +146,41 @@ def _coarse_grid(
     return coarse, grid, float(width)
 
 
-def _smoothed(volume: NDArray[np.float32], affine: NDArray[np.float64], width: float) -> nib.Nifti1Image:
+def _smoothed(volume: _Real, affine: NDArray[np.float64], width: float) -> nib.Nifti1Image:
     """The image (x, y, z), without what a grid of this width would fold."""
-    sigma = 0.5 * width / np.linalg.norm(affine[:3, :3], axis=0)
+    sigma = 0.4 * width / np.linalg.norm(affine[:3, :3], axis=0)
     return nib.Nifti1Image(gaussian_filter(volume.transpose(2, 1, 0), sigma, output=np.float32), affine)
 
 
-def _contrast(image: nib.Nifti1Image, shape: tuple[int, ...], grid: NDArray[np.float64]) -> NDArray[np.float32]:
-    """On a grid, what differs from the brightness around it, as a share of that; nearly 0 where there is no signal."""
-    values = resample_from_to(image, (shape, grid), order=1).get_fdata(dtype=np.float32)
-    around = gaussian_filter(values, 4, mode="nearest")
-    relative: NDArray[np.float32] = (gaussian_filter(values, 1) - around) / (around + 0.2 * around.max())
-    return relative
+def _seen(image: nib.Nifti1Image, shape: tuple[int, ...], grid: NDArray[np.float64]) -> tuple[_Real, NDArray[np.bool_]]:
+    """On a grid, what differs from the brightness around it, as a share of that; and where there is any signal.
+
+    The outline of the head is left out, and so are zeros, which stand for what was cut off or never imaged.
+    """
+    values, covered = (
+        resample_from_to(part, (shape, grid), order=1).get_fdata(dtype=np.float32)
+        for part in (image, nib.Nifti1Image((np.asarray(image.dataobj) > 0).astype(np.float32), image.affine))
+    )
+    around = gaussian_filter(values, _AROUND, mode="nearest")
+    bright = around > _SIGNAL * np.percentile(around, 99)
+    signal = binary_erosion(bright & (covered > 0.99), iterations=_RIM)
+    contrast = (gaussian_filter(values, _FINE) - around) / np.maximum(around, _SIGNAL * around.max())
+    return np.where(signal, contrast, 0).astype(np.float32), signal
+
+
+def _compared(
+    ours: tuple[_Real, NDArray[np.bool_]], known: nib.Nifti1Image, there: NDArray[np.float64], *, turns: int
+) -> tuple[float, NDArray[np.float64]]:
+    """Correlation within the signal of both images, and the move in mm that ours needs for it."""
+    moved, alike = np.zeros(3), 0.0
+    for turn in range(turns + 1):
+        placed = there.copy()
+        placed[:3, 3] += moved
+        theirs, signal = _seen(known, ours[0].shape, placed)
+        both = ours[1] & signal
+        enough = np.count_nonzero(both) > _COVERED * np.count_nonzero(ours[1])
+        alike = float(np.corrcoef(ours[0][both], theirs[both])[0, 1]) if enough else 0.0
+        if turn < turns:
+            step = phase_cross_correlation(ours[0], theirs, upsample_factor=_PER_VOXEL, normalization=None)[0]
+            moved = moved - there[:3, :3] @ step
+    return alike, moved
