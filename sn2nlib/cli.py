@@ -205,7 +205,7 @@ def reconstruct(
         wanted |= {f"{name}_half": images.beside(path, "_half") for name in images.MAPS if (path := wanted[name])}
     paths = {name: path for name, path in wanted.items() if path is not None}
     for path in paths.values():
-        outputs.check_new(path, outputs.IMAGE, overwrite=overwrite, source=scan)
+        outputs.check_new(path, outputs.IMAGE, overwrite=overwrite, source=[scan, reading.get("affine_from")])
     images.check_outputs(paths.values(), overwrite=overwrite)
     outputs.check_filtered(raw_filter, g_factor)
     made = recon.raw_images(
@@ -330,7 +330,7 @@ def denoise(
         return
     if series is not None or volume is not None:
         raise ImageError(f"{image}: --series and --volume choose from a DICOM series, which this is not")
-    outputs.check_new(out, outputs.IMAGE, overwrite=overwrite, source=image)
+    outputs.check_new(out, outputs.IMAGE, overwrite=overwrite, source=[image, model, reading.get("affine_from")])
     network = denoiser.Denoiser.load(model)
     if images.is_image_name(image):
         given, geometry = images.read_image(image, as_acquired=axis is None)
@@ -383,7 +383,7 @@ def evaluate(
 
     Scanner, sampling and reconstruction are those of the study that trained the model, if it says so.
     """
-    outputs.check_new(out, outputs.TABLE, overwrite=overwrite)
+    outputs.check_new(out, outputs.TABLE, overwrite=overwrite, source=[*head, model])
     labels = option.labels(name or [], len(head))
     network = denoiser.Denoiser.load(model, precision="auto")  # as in the study
     denoise = functools.partial(network.denoise, alpha=alpha)

@@ -2,9 +2,12 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from typer.core import TyperGroup
 from sn2nlib.errors import Stopped
 from sn2nlib.provenance import finished_outputs
 
-STOPPED = 130  # the exit code of what Ctrl+C ended, as shells have it
+STOPPED, TERMINATED = 130, 143  # the exit codes of what Ctrl+C or SIGTERM ended, as shells have it
 _TYPED, _REFUSED = "sn2nlib.typed", "sn2nlib.refused"
 _NAMED = 3  # of the outputs that a stopped command has finished
 
@@ -32,7 +35,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""
-        with finished_outputs() as finished:
+        with finished_outputs() as finished, cleaned_up():
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt as stop:
@@ -40,6 +43,23 @@ class Commands(TyperGroup):
                 told = _told(ctx.meta[_TYPED], stop, there, refused=_REFUSED in ctx.meta)
                 print(f"sn2n: {told}", file=sys.stderr)
                 raise typer.Exit(STOPPED) from stop
+
+
+@contextmanager
+def cleaned_up() -> Iterator[None]:
+    """A command that is told to end, as schedulers do (SIGTERM), removes its work files first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(TERMINATED)
 
 
 def note_overwrite(context: typer.Context, value: bool) -> bool:

@@ -18,8 +18,9 @@ _ROUNDING = 0.06  # of a voxel size, to a field of view of whole voxels of the h
 
 
 def check_new(
-    path: Path, kind: tuple[str, Sequence[str]] | None = None, *, overwrite: bool = False, source: Path | None = None
-) -> None:
+    path: Path, kind: tuple[str, Sequence[str]] | None = None, *, overwrite: bool = False,
+    source: Path | Sequence[Path | None] | None = None,
+) -> None:  # fmt: skip
     """Raise unless a file or folder may be written; no folder is made for it, since its name may be mistyped.
 
     Parameters
@@ -30,12 +31,12 @@ def check_new(
     overwrite
         Whether it may exist.
     source
-        The input of the command, which it must not be.
+        Inputs of the command: it must be none of them, nor a file that is there in a folder that is one.
 
     Raises
     ------
     FileExistsError
-        If it exists, or is the input.
+        If it exists, or is or belongs to an input.
     IsADirectoryError
         If it is a folder where a file is to be written, which nothing replaces.
     FileNotFoundError
@@ -43,8 +44,10 @@ def check_new(
     PermissionError
         If its folder cannot be written to.
     """
-    if source is not None and path.resolve() == source.resolve():
-        raise FileExistsError(f"{path} is the input, which is never replaced; choose another name")
+    inputs = [source] if isinstance(source, Path) else [each for each in source or () if each is not None]
+    for each in inputs:
+        if path.resolve() == each.resolve() or (path.exists() and each.resolve() in path.resolve().parents):
+            raise FileExistsError(f"{path} is or belongs to the input, which is never replaced; choose another name")
     if kind is not None and not path.name.endswith(tuple(kind[1])):
         raise FileNotFoundError(f"{path}: the name of {kind[0]} ends in {' or '.join(kind[1])}")
     if not path.resolve().parent.is_dir():

@@ -26,8 +26,10 @@ def sides(
 ) -> None:
     """Tell whether an image lies as it says, left and right above all, by the scanner's own images of the scan."""
     if out is not None:
-        outputs.check_new(out, outputs.IMAGE, overwrite=overwrite, source=image)
+        outputs.check_new(out, outputs.IMAGE, overwrite=overwrite, source=[image, known])
     images = scans.images
+    if not images.is_image_name(image):
+        raise ImageError(f"{image}: not a NIfTI image (.nii, .nii.gz), such as sn2n recon makes of a raw scan")
     images.stored_affine(image)  # refuses an image that does not say how it lies
     own, geometry = images.read_image(image, as_acquired=True)
     found = scans.compare_sides(own, geometry.affine, *_known_image(known, series, volume))

@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import signal
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -613,8 +615,36 @@ def test_the_input_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixtu
     path.write_bytes(b"something")
     for arguments in (("convert", path, path), ("export", path, path), ("denoise", path, path, "--model", "m")):
         assert sn2n(*arguments, "--overwrite") == 1
-        assert "is the input, which is never replaced" in capsys.readouterr().err
-    assert path.read_bytes() == b"something"
+        assert "is or belongs to the input, which is never replaced" in capsys.readouterr().err
+    place, inside = tmp_path / "place.nii.gz", tmp_path / "model" / "table.csv"
+    inside.parent.mkdir()
+    for file in (place, inside):
+        file.write_bytes(b"something")
+    for arguments in (
+        ("recon", path, place, "--affine-from", place), ("sides", path, place, "--out", place),
+        ("recon", path, tmp_path / "new.nii", "--noise-map", place, "--affine-from", place),
+        ("evaluate", path, "--model", inside.parent, "--out", inside),
+    ):  # fmt: skip
+        assert sn2n(*arguments, "--overwrite") == 1
+        assert "is or belongs to the input, which is never replaced" in capsys.readouterr().err
+    assert path.read_bytes() == place.read_bytes() == inside.read_bytes() == b"something"
+
+
+def test_a_command_that_is_told_to_end_removes_its_work_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As schedulers tell it, by SIGTERM, of a raw file that does not fit into the memory."""
+    rng = np.random.default_rng(0)
+    kspace = rng.standard_normal((4, 6, 24, 12, 2), np.float32).view(np.complex64)[..., 0]
+    save_ismrmrd(Scan(kspace, np.ones((6, 24), bool)), tmp_path / "raw.mrd")
+
+    def ended(*_: Any, **__: Any) -> None:
+        assert len(list(tmp_path.glob("sn2n-*/scan.h5"))) == 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    monkeypatch.setattr("sn2nlib.recon.any_size.scan_images", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    assert sn2n("recon", tmp_path / "raw.mrd", tmp_path / "out.nii", "--memory", 0) == 143
+    assert [entry.name for entry in tmp_path.iterdir()] == ["raw.mrd"] and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_options_without_effect_are_refused(
@@ -642,3 +672,18 @@ def test_options_without_effect_are_refused(
         assert sn2n("recon", scan, out, option, value) == 2
         assert advice in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
+
+
+def test_a_scan_file_of_unknown_place_says_so(require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sn2n("convert", require("data", BRAIN), tmp_path / "scan.h5", "--voxel-size", 5, 2, 2) == 0
+    capsys.readouterr()
+    assert sn2n("recon", tmp_path / "scan.h5", tmp_path / "image.nii") == 0
+    told = capsys.readouterr().err
+    assert "scan.h5: position and orientation of the scan were not known when this file was made" in told
+    assert "--affine-from" in told
+
+
+def test_sides_are_told_of_images_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("scan.h5", "folder"):
+        assert sn2n("sides", tmp_path / name, tmp_path / "known.nii") == 1
+        assert f"{name}: not a NIfTI image (.nii, .nii.gz), such as sn2n recon makes" in capsys.readouterr().err

@@ -1,8 +1,10 @@
 """Scans of any size: at once where they fit into memory, else out of core."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,7 +162,15 @@ def raw_images(
         opened_raw(path, largest=largest_kspace(memory_limit), **kept, **(reading or {})) as source,
         naming(path),
     ):
-        return scan_images(source, memory_limit=memory_limit, **options)
+        made = scan_images(source, memory_limit=memory_limit, **options)
+    if isinstance(source, Path) and source == Path(path) and made.known != "place":
+        warnings.warn(
+            f"{path}: {'position and orientation' if made.known == 'size' else 'the geometry'} of the scan were not "
+            "known when this file was made, so that left and right may be exchanged; convert the raw file anew with "
+            "--affine-from",
+            stacklevel=2,
+        )
+    return made
 
 
 def _images(pair: Pair | ImagePair, scan: Scan | ScanHeader, *, noise_maps: bool) -> ScanImages:

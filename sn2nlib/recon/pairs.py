@@ -42,7 +42,10 @@ from sn2nlib.scans.scan import ONE_PARTITION, Scan
 Pairing = Literal["kz", "repetitions"]
 OBJECT_THRESHOLD = 0.1  # of the maximum: where the object is
 MAX_HALF_G = 2.0
-_REPETITIONS = "where there are two repetitions of it, these make halves for recon (--repeat 1 --pairing repetitions)"
+_REPETITIONS = (
+    "where there are two repetitions of it, these make halves for recon (--pairing repetitions; of a scanner's file "
+    "--repeat 1 too)"
+)
 
 
 @dataclass(frozen=True)

@@ -304,6 +304,7 @@ def test_lines_that_are_all_there_are_believed_more_than_a_declared_acceleration
     assert len(report.doubts) == 1 and "R = 3×2 (ky×kz) is declared" in report.doubts[0]
 
 
+@pytest.mark.filterwarnings("ignore:.*the axes of the image that was given")
 def test_a_voxel_size_and_an_affine_may_be_given_where_the_file_has_none(tmp_path: Path) -> None:
     datasets, attributes = plain(voxel_size=None, affine=None)
     path = write(tmp_path / "bare.h5", datasets, **attributes)

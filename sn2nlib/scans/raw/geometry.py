@@ -38,6 +38,11 @@ UNVERIFIED_SIDES = (
     "phantom, and the place may be half a partition off: sn2n sides compares an image of this sequence with the "
     "scanner's own DICOM series, once"
 )
+GIVEN_SIDES = (
+    "the axes of the image that was given are taken for readout, lines and partitions, in this order and direction, "
+    "which nothing shows to be right: lay the image made of this file upon it once (of a volume sn2n sides tells "
+    "directions)"
+)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _TOLERANCE = 1e-2  # of lengths and angles: single precision, and headers that round
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from sn2nlib.errors import ImageError, SamplingError, ScanError
 from sn2nlib.sampling import infer_lattice, readout_share
-from sn2nlib.scans.raw.geometry import unknown_affine
+from sn2nlib.scans.raw.geometry import GIVEN_SIDES, unknown_affine
 from sn2nlib.scans.raw.given import Geometry, settle_geometry
 from sn2nlib.scans.raw.heaps import check_heaps, heap_of
 from sn2nlib.scans.raw.layout_header import Encoding, LayoutReadout, place_layout_readout, read_encoding
@@ -237,7 +237,7 @@ def inspect_layout(
             acs_size=None if acs is None else (int(acs[1]), int(acs[2])),
             has_repeat="repeat" in extras,
             kx_share=readout_share(_kx_acquired(file, layout, shape[2]), shape[2]),
-            doubts=(*doubts, *readout.doubts),
+            doubts=(*doubts, *readout.doubts, *([] if options.affine_from is None else [GIVEN_SIDES])),
         )  # fmt: skip
 
 

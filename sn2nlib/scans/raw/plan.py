@@ -11,6 +11,7 @@ from sn2nlib.errors import ChoiceError, SamplingError, ScanError
 from sn2nlib.sampling import acs_region
 from sn2nlib.scans.proportion import believable
 from sn2nlib.scans.raw.geometry import (
+    GIVEN_SIDES,
     UNVERIFIED_SIDES,
     are_directions,
     header_affine,
@@ -435,6 +436,5 @@ def _geometry(
                      "front, along the lines of two phantoms of one slice; the other axes follow the same rule")
         doubts += [UNVERIFIED_SIDES] if shape[0] > 1 else []
     if options.affine_from is not None:
-        notes.append("which way an axis of the raw data runs is taken from the image that was given, which cannot tell "
-                     "it: sn2n sides compares the images made of them with it")  # fmt: skip
+        doubts.append(GIVEN_SIDES)
     return settled, notes, doubts

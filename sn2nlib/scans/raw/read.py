@@ -20,6 +20,7 @@ from sn2nlib.scans.images import is_image_name
 from sn2nlib.scans.raw import layouts, mrd, twix
 from sn2nlib.scans.raw.assemble import assemble, besides_kspace, partitions
 from sn2nlib.scans.raw.centre import centre_doubts, watched
+from sn2nlib.scans.raw.geometry import GIVEN_SIDES
 from sn2nlib.scans.raw.given import option_names
 from sn2nlib.scans.raw.heaps import check_heaps, heaps_in
 from sn2nlib.scans.raw.lines import NOISE, RawSource
@@ -284,6 +285,8 @@ def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
             "may be exchanged, unless an image of it is given with --affine-from",
             stacklevel=3,
         )
+    elif options.affine_from is not None:
+        warnings.warn(f"{path.name}: {GIVEN_SIDES}", stacklevel=3)
     return scan
 
 
