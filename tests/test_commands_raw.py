@@ -674,6 +674,7 @@ def test_options_without_effect_are_refused(
     assert not out.exists()
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_scan_file_of_unknown_place_says_so(require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sn2n("convert", require("data", BRAIN), tmp_path / "scan.h5", "--voxel-size", 5, 2, 2) == 0
     capsys.readouterr()
