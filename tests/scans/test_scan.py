@@ -352,6 +352,15 @@ def test_a_file_that_lacks_something(saved: Path, name: str, lacks: str) -> None
             read(saved)
 
 
+def put(file: h5py.File, name: str, value: object) -> None:
+    """An array in place of that of the name, or an attribute."""
+    if name in file:
+        del file[name]
+        file[name] = value
+    else:
+        file.attrs[name] = value
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -368,11 +377,7 @@ def test_a_file_that_lacks_something(saved: Path, name: str, lacks: str) -> None
 )
 def test_a_files_content_is_checked_and_the_file_named(saved: Path, name: str, value: object, message: str) -> None:
     with h5py.File(saved, "a") as file:
-        if name in file:
-            del file[name]
-            file[name] = value
-        else:
-            file.attrs[name] = value
+        put(file, name, value)
     with pytest.raises(ScanError, match=rf"scan\.h5: .*{message}"):
         load_scan(saved)
 
@@ -398,11 +403,7 @@ def test_no_word_of_a_file_is_repeated_in_an_error(saved: Path, read: Callable[[
                         ("version", "DOE")):  # fmt: skip
         content = saved.read_bytes()
         with h5py.File(saved, "a") as file:
-            if name in file:
-                del file[name]
-                file[name] = value
-            else:
-                file.attrs[name] = value
+            put(file, name, value)
         with pytest.raises(ScanError, match=r"scan\.h5: ") as caught:
             read(saved)
         assert "DOE" not in str(caught.value)
