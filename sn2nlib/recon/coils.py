@@ -165,7 +165,7 @@ def _block_covariance(slab: _Complex, step: int) -> _Complex:
         blocks = padded.reshape(n_coils, nz, step, blocks_x, step).transpose(3, 0, 1, 2, 4)
         samples = blocks.reshape(blocks_x, n_coils, nz * step * step)
         np.matmul(samples, samples.conj().swapaxes(-1, -2), out=values)
-    covariance /= np.complex64(step**3)
+    covariance *= _inverse(step**3)
     return covariance
 
 
@@ -193,7 +193,7 @@ def _local_covariances(coil_images: Slabs, window: int, step: int, n_rows: int) 
             np.moveaxis(neighbours, axis, 0)[:-1] += np.moveaxis(covariance, axis, 0)[1:]
             neighbours *= np.float32(side)
             covariance += neighbours
-        covariance /= np.float32((window / step) ** 3)
+        covariance *= _inverse((window / step) ** 3)
         return covariance
 
     planes = (smoothed(z) for z in range(0, coil_images.shape[1], step))
@@ -255,7 +255,7 @@ def _dominant_eigenvectors(covariance: _Complex) -> _Complex:
     power = covariance
     for _ in range(_SQUARINGS):
         trace = np.trace(power, axis1=-2, axis2=-1).real[..., None, None]
-        power = power / np.maximum(trace, np.finfo(np.float32).tiny)
+        power = power * _inverse(trace)
         power = power @ power
     # power is now close to v vᴴ: its strongest column is v, up to scale and phase
     strongest = np.diagonal(power, axis1=-2, axis2=-1).real.argmax(axis=-1)
@@ -272,5 +272,9 @@ def _upsample(vectors: _Complex, along_y: _Real, along_x: _Real) -> _Complex:
 
 def _unit(vectors: _Complex, axis: int) -> _Complex:
     squares = np.square(vectors.real) + np.square(vectors.imag)
-    norm = np.sqrt(squares.sum(axis=axis, keepdims=True))
-    return vectors / np.maximum(norm, np.finfo(np.float32).tiny)
+    return vectors * _inverse(np.sqrt(squares.sum(axis=axis, keepdims=True)))
+
+
+def _inverse(divisor: float | _Real) -> _Real:
+    """To multiply complex arrays by: their division, of the same result, takes five times as long."""
+    return np.float32(1) / np.maximum(np.asarray(divisor, np.float32), np.finfo(np.float32).tiny)

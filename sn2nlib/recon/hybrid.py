@@ -27,14 +27,17 @@ from sn2nlib.sampling import Mask
 _Complex = NDArray[np.complex64]
 
 
-def sample_phase(shape: tuple[int, int]) -> _Complex:
-    """Factor (kz, ky) that samples in hybrid space carry."""
-    kz, ky = (np.exp(-2j * np.pi * np.arange(n) * (n // 2) / n) for n in shape)
-    return np.multiply.outer(kz, ky).astype(np.complex64)
+def centre_phase(n: int) -> NDArray[np.complex128]:
+    """Factor along an axis that stands for a shift by n//2.
+
+    On samples: their plain inverse FFT then has the image in its place, up to `image_phase`. On a plain inverse FFT of
+    samples without the factor: its value j is that of x = (j + n//2) mod n.
+    """
+    return np.exp(-2j * np.pi * (n // 2) * np.arange(n) / n)
 
 
 def image_phase(shape: tuple[int, int]) -> _Complex:
-    """Factor (z, y) on the combined image that belongs to `sample_phase`."""
+    """Factor (z, y) on the combined image that belongs to samples with `centre_phase`."""
     z, y = (np.exp(-2j * np.pi * (n // 2) * (np.arange(n) - n // 2) / n) for n in shape)
     return np.multiply.outer(z, y).astype(np.complex64)
 
@@ -45,13 +48,6 @@ def edge_positions(kernel_width: int, nx: int) -> list[int]:
     return sorted({(nx - 1 - i) % nx for i in range(before)} | {i % nx for i in range(after)})
 
 
-def edge_transform(kernel_width: int, nx: int) -> _Complex:
-    """Matrix (x, edge): k-space samples at `edge_positions` from the transformed readout."""
-    positions = np.array(edge_positions(kernel_width, nx), dtype=np.int64)
-    centre, x = nx // 2, np.arange(nx)
-    return (np.exp(-2j * np.pi * np.outer(x - centre, positions - centre) / nx) / np.sqrt(nx)).astype(np.complex64)
-
-
 @dataclass(frozen=True)
 class HybridSamples:
     """Acquired samples of one scan with the readout transformed.
@@ -59,7 +55,7 @@ class HybridSamples:
     Attributes
     ----------
     planes : (x, coil, kz, column) complex64
-        Array, or a dataset on disk, with `sample_phase`; the columns are the ky that were acquired for any kz.
+        Array, or a dataset on disk, with `centre_phase` along kz and ky; the columns are the ky that were acquired for any kz.
     edges : (edge, coil, kz, column) complex64
         Samples at `edge_positions`, not transformed.
     columns : (column,) int
@@ -110,7 +106,7 @@ class HybridFill:
         points = lattice.points(mask.shape)
         self.fillable = support(mask, lattice) & ~points & ~mask
         self.taps = kernel.sources[: kernel.size[0], 2]
-        self.weights = _with_sample_phase(kernel, (nz, ny)).astype(np.complex64)
+        self.weights = _with_centre_phase(kernel, (nz, ny)).astype(np.complex64)
         self.corrections = self._corrections(edge_positions(kernel.size[0], nx))
 
     def __call__(self, samples: _Complex, x: int) -> _Complex:
@@ -213,8 +209,8 @@ class HybridFill:
                 filled[:, rows, columns] = values[:, z0:z1, y0:y1]
 
 
-def _with_sample_phase(kernel: GrappaKernel, shape: tuple[int, int]) -> NDArray[np.complex128]:
-    """Weights (target, coil, source, tap, coil) for samples that carry `sample_phase`."""
+def _with_centre_phase(kernel: GrappaKernel, shape: tuple[int, int]) -> NDArray[np.complex128]:
+    """Weights (target, coil, source, tap, coil) for samples that carry `centre_phase`."""
     n_targets, n_coils, n_sources, _ = kernel.weights.shape
     steps = kernel.targets[:, None, :2] - kernel.sources[None, :, :2]  # (target, source, (dz, dy))
     cycles = sum(steps[:, :, axis] * (n // 2) / n for axis, n in enumerate(shape))

@@ -24,13 +24,12 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from sn2nlib.fourier import ifft
 from sn2nlib.parallel import n_threads
 from sn2nlib.recon.chain import Preparation, calibrated_for, fitted_compression
 from sn2nlib.recon.coils import DEFAULT_WINDOW, BlockWeights, block_weights
 from sn2nlib.recon.compression import CENTRE, Compression, Method
 from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
-from sn2nlib.recon.hybrid import HybridFill, HybridSamples, edge_transform, image_phase, sample_phase
+from sn2nlib.recon.hybrid import HybridFill, HybridSamples, centre_phase, edge_positions, image_phase
 from sn2nlib.recon.noise import NoisePlanes, corner_positions, whitening_matrix
 from sn2nlib.recon.pairs import (
     Pairing,
@@ -45,7 +44,7 @@ from sn2nlib.recon.workspace import Workspace, default_limit, one_blas_thread, r
 from sn2nlib.sampling import Mask, acs_region
 from sn2nlib.scans.needs import BLOCK, least_memory
 from sn2nlib.scans.scan import tell_doubts
-from sn2nlib.scans.stream import ScanHeader, read_box, read_header, read_partitions
+from sn2nlib.scans.stream import AHEAD, PartitionReader, ScanHeader, read_box, read_header, read_partitions
 
 _Complex = NDArray[np.complex64]
 
@@ -268,38 +267,40 @@ class _Job:
         header, (nz, ny, nx) = self.header, self.header.shape
         columns = np.flatnonzero(header.mask.any(axis=0))
         rows = acs_region(header.mask) if header.acs_shape is None and not header.mask.all() else None
+        shape = (nx, self.n_coils, nz, len(columns))
         if into is None:
-            shape = (nx, self.n_coils, nz, len(columns))
             planes = self.space.array("samples", shape, (1, self.n_coils, min(BLOCK, nz), len(columns)))
         else:
             planes = into.planes
-        to_edge = edge_transform(self.kernel_width, nx)
-        edges = np.zeros((to_edge.shape[1], self.n_coils, nz, len(columns)), np.complex64)
-        phase = sample_phase((nz, ny))[:, columns]
+        edge = edge_positions(self.kernel_width, nx)
+        edges = np.zeros((len(edge), *shape[1:]), np.complex64)
+        along_z, along_y, along_x = (centre_phase(n) for n in (nz, ny, nx))
+        of_line = np.multiply.outer(along_y[columns], along_x)
         acs_lines: dict[int, _Complex] = {}
-        block = np.zeros((nx, self.n_coils, min(BLOCK, nz), len(columns)), np.complex64)
 
-        def one(kz: int, measured: _Complex) -> None:
-            lines = self.prepare(measured)
-            if rows is not None and rows[0].start <= kz < rows[0].stop:
-                acs_lines[kz] = lines[:, np.searchsorted(columns, np.arange(rows[1].start, rows[1].stop))]
-            hybrid = ifft(lines, axes=(-1,)) * phase[kz, :, None]
-            edges[:, :, kz] = (hybrid @ to_edge).transpose(2, 0, 1)
-            block[:, :, kz % BLOCK] = hybrid.transpose(2, 0, 1)
+        def block(first: int) -> None:
+            """Some partitions: read, prepared, transformed, put in their place."""
+            end = min(first + BLOCK, nz)
+            in_memory = isinstance(planes, np.ndarray)
+            hybrid = planes[:, :, first:end] if in_memory else np.empty((*shape[:2], end - first, shape[3]), np.complex64)
+            measured = reader.empty()
+            for kz in range(first, end):
+                reader.announce(kz + AHEAD)
+                reader.read(kz, measured)
+                lines = self.prepare(np.take(measured, columns, axis=1))
+                if rows is not None and rows[0].start <= kz < rows[0].stop:
+                    acs_lines[kz] = lines[:, np.searchsorted(columns, np.arange(rows[1].start, rows[1].stop))]
+                edges[:, :, kz] = (along_z[kz] * along_y[columns, None] * lines[:, :, edge]).transpose(2, 0, 1)
+                at_x = scipy.fft.ifft(lines, norm="ortho", overwrite_x=True)
+                at_x *= (along_z[kz] * of_line).astype(np.complex64)
+                hybrid[nx // 2 :, :, kz - first] = at_x[:, :, : nx - nx // 2].transpose(2, 0, 1)
+                hybrid[: nx // 2, :, kz - first] = at_x[:, :, nx - nx // 2 :].transpose(2, 0, 1)
+            if not in_memory:
+                planes[:, :, first:end] = hybrid
 
-        with (
-            closing(read_partitions(header, name)) as partitions,
-            one_blas_thread(),
-            ThreadPoolExecutor(n_threads()) as pool,
-        ):
-            running = []
-            for kz, partition in reported(partitions, "reading partitions", nz, enabled=self.progress):
-                running.append(pool.submit(one, kz, partition[:, columns]))
-                if kz % BLOCK == BLOCK - 1 or kz == nz - 1:
-                    for task in running:
-                        task.result()
-                    running, first = [], kz - kz % BLOCK
-                    planes[:, :, first : kz + 1] = block[:, :, : kz - first + 1]
+        with PartitionReader(header, name) as reader:
+            self._each(block, range(0, nz, BLOCK), "reading partitions")
+            reader.check_signal()
         samples = HybridSamples(planes, edges, columns, header.shape)
         return samples, self._calibration_lines([acs_lines[kz] for kz in sorted(acs_lines)])
 
@@ -318,7 +319,7 @@ class _Job:
         def one(x: int) -> None:
             images[x] = _transformed(fill(fill.samples.planes[x], x))
 
-        self._each(one, "filling")
+        self._each(one, range(nx), "filling planes")
         return images
 
     def half(self, fill: HybridFill) -> Callable[[_Complex, int], _Complex]:
@@ -342,21 +343,21 @@ class _Job:
                 values = plane(at_x, x)
                 volumes[name][:, :, x] = values * phase if np.iscomplexobj(values) else values
 
-        self._each(one, "combining")
+        self._each(one, range(nx), "combining planes")
         return volumes
 
-    def _each(self, task: Callable[[int], None], what: str) -> None:
-        """The task for every x, on all cores; the first error ends it."""
-        nx = self.header.shape[2]
+    def _each(self, task: Callable[[int], None], numbers: range, what: str) -> None:
+        """The task for every number, on all cores; the first error ends it."""
         failed = threading.Event()
 
-        def unless_failed(x: int) -> None:
+        def unless_failed(number: int) -> None:
             if not failed.is_set():
-                task(x)
+                task(number)
 
         with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
             try:
-                for _ in reported(pool.map(unless_failed, range(nx)), f"{what} planes", nx, enabled=self.progress):
+                done = pool.map(unless_failed, numbers)
+                for _ in reported(done, what, len(numbers), enabled=self.progress):
                     pass
             except BaseException:
                 failed.set()

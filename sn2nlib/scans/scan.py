@@ -379,16 +379,22 @@ def opened_scan(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         raise ScanError(
             f"{path}: not an HDF5 file, or damaged; expected a scan file of `sn2n simulate` or `sn2n convert`"
         ) from error
-    with file:
-        try:
-            _check_format(file, path)
-            yield file
-        except ScanError as error:
-            raise ScanError(f"{path}: {error}") from error
-        except MemoryError:
-            raise
-        except Exception:  # h5py raises many kinds for damaged files; what they say may quote the file
-            raise ScanError(f"{path}: the file is damaged or incomplete; copy it once more") from None
+    with file, naming(path):
+        _check_format(file, path)
+        yield file
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a scan file is read becomes a `ScanError` that names it."""
+    try:
+        yield
+    except ScanError as error:
+        raise ScanError(f"{path}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception:  # h5py raises many kinds for damaged files; what they say may quote the file
+        raise ScanError(f"{path}: the file is damaged or incomplete; copy it once more") from None
 
 
 def check_stored(arrays: Mapping[str, h5py.Dataset], path: Path) -> None:

@@ -3,10 +3,10 @@
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -24,10 +24,11 @@ from sn2nlib.scans.scan import (
     check_noise,
     check_space,
     checked_attributes,
+    naming,
     opened_scan,
 )
 
-_AHEAD = 4  # partitions that the system is asked to read in advance
+AHEAD = 4  # partitions that the system is asked to read in advance
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,51 @@ def coil_by_coil(scan: Scan | ScanHeader, name: str) -> Iterator[np.ndarray]:
             yield _finite(file[name][coil : coil + 1], name)[0]
 
 
+class PartitionReader:
+    """Partitions of an array of a scan file, checked, in any order and from several threads; a context.
+
+    Parameters
+    ----------
+    header : ScanHeader
+    name
+        "kspace" or "repeat".
+    """
+
+    def __init__(self, header: ScanHeader, name: str = "kspace") -> None:
+        self.header, self.name = header, name
+        self._has_signal = np.zeros(header.n_coils, bool)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._dataset = self._stack.enter_context(opened_scan(self.header.path))[self.name]
+        self._raw = self._stack.enter_context(self.header.path.open("rb"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def empty(self) -> np.ndarray:
+        """An array for one partition."""
+        _, ny, nx = self.header.shape
+        return np.empty((self.header.n_coils, ny, nx), np.complex64)
+
+    def read(self, kz: int, into: np.ndarray) -> None:
+        """Read a partition (coil, ky, kx); ScanError if it holds NaN, Inf, or samples where the mask has none."""
+        with naming(self.header.path):
+            self._dataset.read_direct(into, np.s_[:, kz])
+            _check_partition(into, self.header.mask[kz], self.name, self._has_signal)
+
+    def announce(self, kz: int) -> None:
+        """Ask the system to read a partition in advance, if there is one."""
+        if kz < self.header.shape[0]:
+            _announce(self._raw.fileno(), self._dataset, kz)
+
+    def check_signal(self) -> None:
+        """ScanError if a coil had no signal in all that was read."""
+        with naming(self.header.path):
+            _check_signal(self._has_signal, self.name)
+
+
 def read_partitions(
     header: ScanHeader, name: str = "kspace", chosen: Iterable[int] | None = None
 ) -> Generator[tuple[int, np.ndarray], None, None]:
@@ -159,18 +205,15 @@ def read_partitions(
         coil had no signal in any.
     """
     wanted = list(range(header.shape[0]) if chosen is None else chosen)
-    has_signal = np.zeros(header.n_coils, bool)
-    buffer = np.empty((header.n_coils, *header.shape[1:]), np.complex64)
-    with opened_scan(header.path) as file, header.path.open("rb") as raw:
-        dataset = file[name]
+    with PartitionReader(header, name) as reader:
+        buffer = reader.empty()
         for number, kz in enumerate(wanted):
-            for ahead in wanted[number + 1 if number == 0 else number + _AHEAD : number + _AHEAD + 1]:
-                _announce(raw.fileno(), dataset, ahead)
-            dataset.read_direct(buffer, np.s_[:, kz])
-            _check_partition(buffer, header.mask[kz], name, has_signal)
+            for ahead in wanted[number + 1 if number == 0 else number + AHEAD : number + AHEAD + 1]:
+                reader.announce(ahead)
+            reader.read(kz, buffer)
             yield kz, buffer
         if chosen is None:
-            _check_signal(has_signal, name)
+            reader.check_signal()
 
 
 def write_partitions(
@@ -253,7 +296,7 @@ def _check_partition(samples: np.ndarray, mask: np.ndarray, name: str, has_signa
     """Check samples (coil, ky, kx) of a mask (ky,), and note in `has_signal` (coil,) which coils had any so far."""
     check_acquired(_finite(samples, name), mask, name)
     if not has_signal.all():
-        has_signal |= [bool(coil.any()) for coil in samples]
+        has_signal[[bool(coil.any()) for coil in samples]] = True  # sets alone: several threads may
 
 
 def _check_signal(has_signal: np.ndarray, name: str) -> None:
