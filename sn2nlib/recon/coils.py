@@ -277,4 +277,4 @@ def _unit(vectors: _Complex, axis: int) -> _Complex:
 
 def _inverse(divisor: float | _Real) -> _Real:
     """To multiply complex arrays by: their division, of the same result, takes five times as long."""
-    return np.float32(1) / np.maximum(np.asarray(divisor, np.float32), np.finfo(np.float32).tiny)
+    return np.reciprocal(np.maximum(np.asarray(divisor, np.float32), np.finfo(np.float32).tiny))

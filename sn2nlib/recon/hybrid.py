@@ -16,6 +16,7 @@ kernel takes up the same factor.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +56,10 @@ class HybridSamples:
     Attributes
     ----------
     planes : (x, coil, kz, column) complex64
-        Array, or a dataset on disk, with `centre_phase` along kz and ky; the columns are the ky that were acquired for any kz.
+        Array, or a dataset on disk, with `centre_phase` along kz and ky; the columns are the ky that were acquired for
+        any kz.
     edges : (edge, coil, kz, column) complex64
-        Samples at `edge_positions`, not transformed.
+        Samples at `edge_positions` with the same factor, not transformed.
     columns : (column,) int
     shape : (kz, ky, kx)
     """
@@ -67,10 +69,25 @@ class HybridSamples:
     columns: NDArray[np.int64]
     shape: tuple[int, int, int]
 
+    @cached_property
+    def runs(self) -> list[tuple[slice, slice]]:
+        """The columns as (slice of ky, slice of columns): these are copied several times as fast as single columns."""
+        runs, first = [], 0
+        steps = np.diff(self.columns, append=0)
+        while first < len(self.columns):
+            end = first + 1
+            while end < len(self.columns) and steps[end - 1] == steps[first]:
+                end += 1
+            ky = slice(self.columns[first], self.columns[end - 1] + 1, max(1, steps[first]))
+            runs.append((ky, slice(first, end)))
+            first = end
+        return runs
+
     def plane(self, samples: _Complex) -> _Complex:
         """(coil, kz, column) → (coil, kz, ky)."""
         whole = np.zeros((samples.shape[0], *self.shape[:2]), np.complex64)
-        whole[:, :, self.columns] = samples
+        for ky, columns in self.runs:
+            whole[:, :, ky] = samples[:, :, columns]
         return whole
 
 
@@ -104,7 +121,8 @@ class HybridFill:
         lattice = acquired_lattice(mask, kernel.acceleration, kernel.caipi_shift)
         self.cells = Cells((nz, ny, 1), lattice)
         points = lattice.points(mask.shape)
-        self.fillable = support(mask, lattice) & ~points & ~mask
+        self.kept = np.flatnonzero(mask & ~points)  # acquired, but where targets are
+        self.empty = np.flatnonzero(~mask & (points | ~support(mask, lattice)))
         self.taps = kernel.sources[: kernel.size[0], 2]
         self.weights = _with_centre_phase(kernel, (nz, ny)).astype(np.complex64)
         self.corrections = self._corrections(edge_positions(kernel.size[0], nx))
@@ -123,17 +141,18 @@ class HybridFill:
         nx, centre = self.samples.shape[2], self.samples.shape[2] // 2
         factors = np.exp(-2j * np.pi * self.taps * (x - centre) / nx).astype(np.complex64)
         merged = np.einsum("tcsxd,x->tcsd", self.weights, factors)
-        gathered, filled = self._gather(whole), np.zeros_like(whole)
         edge = {k: np.complex64(np.exp(2j * np.pi * (k - centre) * (x - centre) / nx) / np.sqrt(nx))
                 for k in self.corrections}
+        gathered, flat = self._gather(whole), whole.reshape(len(whole), -1)
+        kept = np.take(flat, self.kept, axis=1)
         for row_class in range(self.cells.n_classes):
             predicted = self._predict(gathered, merged, row_class)
             for k, factor in edge.items():
                 predicted += factor * self.corrections[k][row_class]
-            self._scatter(filled, predicted, row_class)
-        filled *= self.fillable
-        np.copyto(filled, whole, where=self.mask)
-        return filled
+            self._scatter(whole, predicted, row_class)
+        for coil, acquired in zip(flat, kept, strict=True):
+            coil[self.kept], coil[self.empty] = acquired, 0
+        return whole
 
     def _corrections(self, positions: list[int]) -> dict[int, list[_Complex]]:
         """C_k of every kx = k that has neighbours beyond the readout, one array per row class."""

@@ -217,13 +217,12 @@ class NoisePlanes:
         self.filled = [(_convolution(kernel, p), share) for p, share in patterns if kernel is not None and p.any()]
         self.extra += sum(share for p, share in patterns if not p.any())
 
-    def __call__(self, weights: NDArray[np.complex64], x: int) -> NDArray[np.float32]:
-        """Noise SD (z, y) of one plane from its combination weights (coil, z, y)."""
-        conjugate = weights.conj()
-        variance = np.float32(self.extra) * _power("czy,czy->zy", weights)
+    def __call__(self, conjugate: NDArray[np.complex64], x: int) -> NDArray[np.float32]:
+        """Noise SD (z, y) of one plane from its conjugate combination weights (coil, z, y)."""
+        variance = np.float32(self.extra) * _power("czy,czy->zy", conjugate)
         for (steps, image_kernel), share in self.filled:
             phases = [_kernel_phases(n, o) for n, o in zip(self.shape, steps, strict=True)]
-            n_coils = weights.shape[0]
+            n_coils = len(conjugate)
             split = image_kernel.reshape(*image_kernel.shape[:3], len(steps[2]), n_coils)
             at_x = np.einsum("zycos,o->zycs", split, phases[2][x]).astype(np.complex64)
             along_y = phases[1].astype(np.complex64)

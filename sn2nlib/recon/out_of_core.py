@@ -230,8 +230,10 @@ def _corner_noise(header: ScanHeader) -> _Complex:
 
 
 def _combined(images: _Complex, weights: _Complex) -> _Complex:
-    """One plane (z, y) from its coils (coil, z, y)."""
-    combined: _Complex = np.einsum("czy,czy->zy", weights.conj(), images)
+    """One plane (z, y) from its coils and conjugate weights (coil, z, y)."""
+    combined, product = np.zeros(images.shape[1:], np.complex64), np.empty(images.shape[1:], np.complex64)
+    for values, weight in zip(images, weights, strict=True):  # of single coils, which stay in the cache
+        combined += np.multiply(values, weight, out=product)
     return combined
 
 
@@ -280,9 +282,9 @@ class _Job:
 
         def block(first: int) -> None:
             """Some partitions: read, prepared, transformed, put in their place."""
-            end = min(first + BLOCK, nz)
-            in_memory = isinstance(planes, np.ndarray)
-            hybrid = planes[:, :, first:end] if in_memory else np.empty((*shape[:2], end - first, shape[3]), np.complex64)
+            end, in_memory = min(first + BLOCK, nz), isinstance(planes, np.ndarray)
+            there = (*shape[:2], end - first, shape[3])
+            hybrid = planes[:, :, first:end] if in_memory else np.empty(there, np.complex64)
             measured = reader.empty()
             for kz in range(first, end):
                 reader.announce(kz + AHEAD)
@@ -329,7 +331,7 @@ class _Job:
     def volumes(
         self, weights: BlockWeights, planes: dict[str, Callable[[_Complex, int], NDArray[Any]]]
     ) -> dict[str, NDArray[Any]]:
-        """Step 5: volumes (z, y, x) whose planes (z, y) the functions give from weights and x."""
+        """Step 5: volumes (z, y, x) whose planes (z, y) the functions give from conjugate weights and x."""
         nz, ny, nx = self.header.shape
         phase = image_phase((nz, ny))
         volumes = {
@@ -338,7 +340,7 @@ class _Job:
         }
 
         def one(x: int) -> None:
-            at_x = weights.plane(x)
+            at_x = weights.plane(x).conj()
             for name, plane in planes.items():
                 values = plane(at_x, x)
                 volumes[name][:, :, x] = values * phase if np.iscomplexobj(values) else values
