@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
 from sn2nlib.recon.cells import Cells, acquired_lattice, support
@@ -89,6 +90,39 @@ class HybridSamples:
         for ky, columns in self.runs:
             whole[:, :, ky] = samples[:, :, columns]
         return whole
+
+
+class ReadoutTransform:
+    """From the k-space lines of one partition to its part of `HybridSamples`.
+
+    Parameters
+    ----------
+    shape : (kz, ky, kx)
+    columns : (column,) int
+        ky of the lines.
+    kernel_width : int
+        Of the kernel along kx.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], columns: NDArray[np.int64], kernel_width: int) -> None:
+        along_z, along_y, along_x = (centre_phase(n) for n in shape)
+        self.edge = edge_positions(kernel_width, shape[2])
+        self.along_z, self.along_y = along_z, along_y[columns, None]
+        self.along_lines = self.along_y * along_x
+
+    @property
+    def n_edges(self) -> int:
+        """Number of `edge_positions`."""
+        return len(self.edge)
+
+    def __call__(self, lines: _Complex, kz: int, hybrid: _Complex, edges: _Complex) -> None:
+        """Write hybrid (x, coil, column) and edges (edge, coil, column) of lines (coil, column, kx), which are lost."""
+        edges[:] = (self.along_z[kz] * self.along_y * lines[:, :, self.edge]).transpose(2, 0, 1)
+        values = scipy.fft.ifft(lines, norm="ortho", overwrite_x=True)
+        values *= (self.along_z[kz] * self.along_lines).astype(np.complex64)
+        centre = values.shape[2] // 2
+        hybrid[centre:] = values[:, :, : values.shape[2] - centre].transpose(2, 0, 1)
+        hybrid[:centre] = values[:, :, values.shape[2] - centre :].transpose(2, 0, 1)
 
 
 class HybridFill:

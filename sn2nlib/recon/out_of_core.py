@@ -29,7 +29,7 @@ from sn2nlib.recon.chain import Preparation, calibrated_for, fitted_compression
 from sn2nlib.recon.coils import DEFAULT_WINDOW, BlockWeights, block_weights
 from sn2nlib.recon.compression import CENTRE, Compression, Method
 from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
-from sn2nlib.recon.hybrid import HybridFill, HybridSamples, centre_phase, edge_positions, image_phase
+from sn2nlib.recon.hybrid import HybridFill, HybridSamples, ReadoutTransform, image_phase
 from sn2nlib.recon.noise import NoisePlanes, corner_positions, whitening_matrix
 from sn2nlib.recon.pairs import (
     Pairing,
@@ -266,7 +266,7 @@ class _Job:
 
     def samples(self, name: str, into: HybridSamples | None = None) -> tuple[HybridSamples, _Complex]:
         """Step 2: all acquired samples in hybrid space, and the prepared calibration lines."""
-        header, (nz, ny, nx) = self.header, self.header.shape
+        header, (nz, _, nx) = self.header, self.header.shape
         columns = np.flatnonzero(header.mask.any(axis=0))
         rows = acs_region(header.mask) if header.acs_shape is None and not header.mask.all() else None
         shape = (nx, self.n_coils, nz, len(columns))
@@ -274,14 +274,11 @@ class _Job:
             planes = self.space.array("samples", shape, (1, self.n_coils, min(BLOCK, nz), len(columns)))
         else:
             planes = into.planes
-        edge = edge_positions(self.kernel_width, nx)
-        edges = np.zeros((len(edge), *shape[1:]), np.complex64)
-        along_z, along_y, along_x = (centre_phase(n) for n in (nz, ny, nx))
-        of_line = np.multiply.outer(along_y[columns], along_x)
+        transform = ReadoutTransform(header.shape, columns, self.kernel_width)
+        edges = np.zeros((transform.n_edges, *shape[1:]), np.complex64)
         acs_lines: dict[int, _Complex] = {}
 
         def block(first: int) -> None:
-            """Some partitions: read, prepared, transformed, put in their place."""
             end, in_memory = min(first + BLOCK, nz), isinstance(planes, np.ndarray)
             there = (*shape[:2], end - first, shape[3])
             hybrid = planes[:, :, first:end] if in_memory else np.empty(there, np.complex64)
@@ -292,16 +289,12 @@ class _Job:
                 lines = self.prepare(np.take(measured, columns, axis=1))
                 if rows is not None and rows[0].start <= kz < rows[0].stop:
                     acs_lines[kz] = lines[:, np.searchsorted(columns, np.arange(rows[1].start, rows[1].stop))]
-                edges[:, :, kz] = (along_z[kz] * along_y[columns, None] * lines[:, :, edge]).transpose(2, 0, 1)
-                at_x = scipy.fft.ifft(lines, norm="ortho", overwrite_x=True)
-                at_x *= (along_z[kz] * of_line).astype(np.complex64)
-                hybrid[nx // 2 :, :, kz - first] = at_x[:, :, : nx - nx // 2].transpose(2, 0, 1)
-                hybrid[: nx // 2, :, kz - first] = at_x[:, :, nx - nx // 2 :].transpose(2, 0, 1)
+                transform(lines, kz, hybrid[:, :, kz - first], edges[:, :, kz])
             if not in_memory:
                 planes[:, :, first:end] = hybrid
 
         with PartitionReader(header, name) as reader:
-            self._each(block, range(0, nz, BLOCK), "reading partitions")
+            self._each(block, range(0, nz, BLOCK), "reading blocks of partitions")
             reader.check_signal()
         samples = HybridSamples(planes, edges, columns, header.shape)
         return samples, self._calibration_lines([acs_lines[kz] for kz in sorted(acs_lines)])

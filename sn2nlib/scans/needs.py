@@ -9,7 +9,7 @@ BLOCK = 8  # partitions that `sn2nlib.recon.out_of_core` writes at a time
 MANY_COILS = 16  # from here on, time per byte grows with their number: every coil is filled from all others
 WALSH_BAND = 2**23  # bytes of covariances that `sn2nlib.recon.coils` works on at a time
 _ROWS = 8  # of blocks, or a multiple: for fewer, matrix products round in another way
-_BYTES_PER_SECOND = 250e6  # of k-space, on two cores: benchmarks/full_size.py measures 266e6
+_BYTES_PER_SECOND = 300e6  # of k-space, on two cores: benchmarks/full_size.py measures 306e6 to 344e6
 _LIBRARIES = 2**28  # bytes of the program itself
 _CALIBRATION = 24  # lines along the shorter axis of the calibration region
 
@@ -19,8 +19,8 @@ def least_memory(
 ) -> int:
     """Bytes that the reconstruction out of core takes whatever the limit.
 
-    Results and weights, planes of each thread or partitions of all coils or their covariances, calibration lines, and
-    the program.
+    Results and weights, planes or partitions of each thread or the coils' covariances, calibration lines, and the
+    program.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def least_memory(
     kept = n_coils if n_virtual is None else n_virtual
     results = 5 * 8 * nz * ny * nx
     planes = 12 * 8 * kept * nz * ny * n_threads()
-    partitions = 8 * ny * nx * (2 * n_coils + 2 * BLOCK * kept)
+    partitions = 8 * ny * nx * (2 * n_coils + (BLOCK + 2) * kept) * n_threads()
     calibration = 8 * kept * nx * 3 * _CALIBRATION * max(nz, ny)
     weights = 8 * kept * prod(-(-n // max(1, window // 2)) for n in shape)
     covariances = walsh_memory(shape, kept, window=window)
