@@ -198,6 +198,7 @@ def reconstruct(
     overwrite: option.Overwrite = False,
 ) -> None:
     """Reconstruct the conventional image (pre-whitening, GRAPPA, adaptive combination)."""
+    option.check_repeat(reading, paired=halves and pairing == "repetitions")
     images = scans.images
     wanted = {"original": out, "noise_sd": noise_map, "g_factor": g_factor}
     if halves:
@@ -215,7 +216,7 @@ def reconstruct(
         noise_maps=noise_map is not None or g_factor is not None,
         memory_limit=option.in_bytes(memory),
         scratch=out.parent,
-        virtual_coils=option.coil_count(virtual_coils),
+        virtual_coils=option.coil_count(virtual_coils, compression),
         compression=compression,
         partial_fourier=partial_fourier,
         raw_filter=raw_filter,
@@ -259,6 +260,7 @@ def train(
 
     With --from a trained model is fine-tuned to them: a few scans of another sequence or scanner will do.
     """
+    option.check_repeat(reading, paired=pairing == "repetitions")
     outputs.check_folder(out)
     denoiser.check_different(scan, held_out=validation or [])
     prepared = denoiser.prepare_scans(
@@ -267,7 +269,7 @@ def train(
         coarser=coarser or [],
         folder=out / "volumes",
         memory_limit=option.in_bytes(memory),
-        virtual_coils=option.coil_count(virtual_coils),
+        virtual_coils=option.coil_count(virtual_coils, compression),
         compression=compression,
         partial_fourier=partial_fourier,
         pairing=pairing,
@@ -325,6 +327,7 @@ def denoise(
     """Denoise an image or a DICOM series, or reconstruct and denoise a raw scan."""
     images = scans.images
     option.check_denoised(context, image)
+    option.check_repeat(reading, paired=False)
     if scans.is_dicom(image):
         _denoise_dicom(image, out, model, alpha=alpha, axis=axis, series=series, volume=volume, overwrite=overwrite)
         return
@@ -350,7 +353,7 @@ def denoise(
             reading=reading,
             memory_limit=option.in_bytes(memory),
             scratch=out.parent,
-            virtual_coils=option.coil_count(virtual_coils),
+            virtual_coils=option.coil_count(virtual_coils, compression),
             compression=compression,
             partial_fourier=partial_fourier,
             progress=True,

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -259,8 +259,19 @@ def in_bytes(gibibytes: float | None) -> int | None:
     return None if gibibytes is None else int(gibibytes * 2**30)
 
 
-def coil_count(virtual_coils: float | None) -> int | float | None:
-    """A number of coils as a whole number, a share of energy as it is."""
+def check_repeat(reading: Mapping[str, Any], *, paired: bool) -> None:
+    """Raise ChoiceError if a second repetition is to be read, and no halves are made of it."""
+    if "repeat" in reading and not paired:
+        raise ChoiceError(
+            f"--repeat {reading['repeat']}: halves alone are made of a second repetition (--pairing repetitions of "
+            "sn2n train, and of sn2n recon with --halves); ask for these, or leave it out"
+        )
+
+
+def coil_count(virtual_coils: float | None, compression: str) -> int | float | None:
+    """A number of coils as a whole number, a share of energy as it is; nothing else is compressed."""
+    if virtual_coils is None and compression != "svd":
+        raise typer.BadParameter(f"--compression {compression} compresses nothing without --virtual-coils; give both")
     if virtual_coils is not None and not 0 < virtual_coils < math.inf:
         raise typer.BadParameter(f"{virtual_coils:g} coils: give a number from 1 on, or a share of energy above 0")
     if virtual_coils is None or virtual_coils < 1:

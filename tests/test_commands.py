@@ -897,7 +897,8 @@ def test_options_of_raw_files_are_refused_for_images(folder: Path, tmp_path: Pat
     known = {each.name: typed for name, typed, each in options if name == "sn2n denoise"}
     assert list(given) == [known[name] for name in cli_options.RAW]
     for name in (known[name] for name in cli_options.READING):  # what a scan file does not take either
-        told = refused(1, capsys, "recon", folder / "scan.h5", out, name, *given[name])
+        used = ("--halves", "--pairing", "repetitions") if name == "--repeat" else ()
+        told = refused(1, capsys, "recon", folder / "scan.h5", out, name, *given[name], *used)
         assert f"scan.h5: {name}: for twix and ISMRMRD files" in told
     assert not out.exists()
 

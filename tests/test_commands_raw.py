@@ -657,10 +657,16 @@ def test_options_without_effect_are_refused(
     for arguments, told in (
         (("recon", scan, out, "--measurement", 0), "--measurement: for twix and ISMRMRD files"),
         (("recon", scan, out, "--pairing", "repetitions"), "ask for the halves too"),
-        (("recon", scan, out, "--repeat", 1), "--pairing repetitions takes it"),
+        (("recon", scan, out, "--halves", "--pairing", "repetitions", "--repeat", 1), "--pairing repetitions takes it"),
+        (("recon", raw, out, "--repeat", 1), "--repeat 1: halves alone are made of a second repetition"),
+        (("recon", raw, out, "--halves", "--repeat", 1), "--repeat 1: halves alone are made of"),
+        (("recon", raw, out, "--pairing", "repetitions", "--repeat", 1), "--repeat 1: halves alone are made of"),
+        (("train", raw, "--out", tmp_path / "m", "--repeat", 0), "--repeat 0: halves alone are made of"),
+        (("denoise", raw, out, "--model", tmp_path / "m", "--repeat", 1), "--repeat 1: halves alone are made of"),
         (("recon", scan, out, "--keep-oversampling"), ": --keep-oversampling: for twix and ISMRMRD files"),
         (("recon", scan, out, "--halves"), "one partition: a 2D scan is neither split into halves nor trained on"),
-        (("train", scan, "--out", tmp_path / "m", "--repeat", 1), "--repeat: for the scanner's files; a scan"),
+        (("train", scan, "--out", tmp_path / "m", "--pairing", "repetitions", "--repeat", 1),
+         "--repeat: for the scanner's files; a scan"),
     ):
         assert sn2n(*arguments) == 1
         assert told in capsys.readouterr().err
@@ -668,6 +674,7 @@ def test_options_without_effect_are_refused(
         ("--virtual-coils", 1.5, "give a whole number"), ("--virtual-coils", 0, "0 coils: give a number from 1 on"),
         ("--virtual-coils", "nan", "nan coils: give a number"), ("--virtual-coils", "inf", "inf coils: give a number"),
         ("--memory", "inf", "inf GiB of memory: give a number"),
+        ("--compression", "gcc", "--compression gcc compresses nothing without --virtual-coils"),
     ):  # fmt: skip
         assert sn2n("recon", scan, out, option, value) == 2
         assert advice in " ".join(capsys.readouterr().err.split())
