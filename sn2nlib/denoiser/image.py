@@ -71,6 +71,12 @@ def denoise_image(
     planes = settled_planes(axis, voxel_size=voxel_size, shape=volume.shape)
     place = 0 if planes == PARTITIONS else AXES.index(planes)
     _warn_anisotropic(voxel_size, planes)
+    if volume.shape[place] == 1:
+        warnings.warn(
+            "the image has one plane: the network, which looks at the neighbours of a plane too, is shown the same one "
+            "in their place, as no training does",
+            stacklevel=2,
+        )
     floor = min(float(volume.min()), 0.0)
     if floor < 0:
         warnings.warn(

@@ -77,6 +77,16 @@ def test_isotropic_voxels_need_no_warning(volume: np.ndarray) -> None:
     np.testing.assert_array_equal(volume, before)
 
 
+def test_a_single_plane_is_told(volume: np.ndarray) -> None:
+    one = volume[:1]
+    with pytest.warns(UserWarning, match="the image has one plane: the network, which looks at the neighbours"):
+        better = denoise_image(Halving(), one, voxel_size=ISOTROPIC, axis="sagittal")
+    np.testing.assert_array_equal(better, one / 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        denoise_image(Halving(), one, voxel_size=ISOTROPIC, axis="coronal")  # seven planes of one line each
+
+
 def test_empty_regions_stay_empty_and_single_zeros_do_not() -> None:
     rng = np.random.default_rng(1)
     volume = rng.uniform(1, 2, (16, 17, 18)).astype(np.float32)
