@@ -16,7 +16,7 @@ from sn2nlib.recon.out_of_core import ImagePair, image_pair
 from sn2nlib.recon.pairs import Pair, Pairing, make_pair, reconstruct_with_noise
 from sn2nlib.recon.workspace import default_limit
 from sn2nlib.scans.images import FILTERED, HALF, MAPS, Known
-from sn2nlib.scans.needs import COPIES
+from sn2nlib.scans.needs import COPIES, memory_at_once
 from sn2nlib.scans.raw import known_geometry, opened_raw
 from sn2nlib.scans.scan import Scan, load_scan
 from sn2nlib.scans.stream import ScanHeader, read_header
@@ -33,7 +33,8 @@ def fits_memory(header: ScanHeader, memory_limit: int | None = None) -> bool:
         Bytes; None: half of the machine's memory.
     """
     whole = header.nbytes * (2 if header.has_repeat else 1)
-    return COPIES * header.nbytes + whole <= (default_limit() if memory_limit is None else memory_limit)
+    needed = memory_at_once(header.shape, header.n_coils) + whole
+    return needed <= (default_limit() if memory_limit is None else memory_limit)
 
 
 def largest_kspace(memory_limit: int | None = None, *, copies: int = COPIES + 1) -> int:

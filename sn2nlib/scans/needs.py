@@ -4,7 +4,7 @@ from math import prod
 
 from sn2nlib.parallel import n_threads
 
-COPIES = 5  # of k-space that `sn2nlib.recon.pairs` holds at its peak
+COPIES = 5  # of k-space that `sn2nlib.recon.pairs` holds at its peak, the weights made
 BLOCK = 8  # partitions that `sn2nlib.recon.out_of_core` writes at a time
 MANY_COILS = 16  # from here on, time per byte grows with their number: every coil is filled from all others
 WALSH_BAND = 2**23  # bytes of covariances that `sn2nlib.recon.coils` works on at a time
@@ -43,6 +43,22 @@ def least_memory(
     return results + weights + max(planes, partitions, covariances) + calibration + _LIBRARIES
 
 
+def memory_at_once(shape: tuple[int, int, int], n_coils: int, *, window: int = 7) -> int:
+    """Bytes of arrays that the reconstruction of a scan in memory takes at its peak, k-space included.
+
+    Mostly `COPIES` of k-space; of many coils in a small matrix four, and what the Walsh weights take.
+
+    Parameters
+    ----------
+    shape : (kz, ky, kx)
+    n_coils, window
+        As of `least_memory`, the coils being those that are reconstructed.
+    """
+    nz, ny, nx = shape
+    kspace = 8 * n_coils * prod(shape)
+    return max(COPIES * kspace, (COPIES - 1) * kspace + walsh_memory((ny, nx, nz), n_coils, window=window))
+
+
 def walsh_memory(shape: tuple[int, int, int], n_coils: int, *, window: int) -> int:
     """Bytes that making the Walsh weights takes beside them, from coil images that lie on disk.
 
@@ -54,7 +70,7 @@ def walsh_memory(shape: tuple[int, int, int], n_coils: int, *, window: int) -> i
     Parameters
     ----------
     shape : (kz, ky, kx)
-        The slabs are of some kx.
+        The slabs are of some kx: of a scan in memory, whose slabs are of some kz, (ky, kx, kz).
     n_coils
     window
         Width in voxels.

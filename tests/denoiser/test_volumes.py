@@ -32,6 +32,7 @@ from sn2nlib.fourier import fft
 from sn2nlib.recon import make_pair
 from sn2nlib.sampling import lattice_mask
 from sn2nlib.scans import Scan, export_scan, load_scan, save_scan
+from sn2nlib.scans.needs import memory_at_once
 from sn2nlib.scans.stream import read_header
 
 TINY: dict[str, Any] = {"width": 4, "depth": 1, "patch": 16, "batch": 4, "steps": 12, "progress": False}
@@ -164,7 +165,8 @@ def test_coarser_copies_of_what_is_learnt_from(files: list[Path], tmp_path: Path
 
 def test_many_scans_that_fit_one_by_one_are_stored_too(files: list[Path], tmp_path: Path) -> None:
     one = prepare_scans(files[:1], folder=tmp_path / "volumes")[0]
-    limit = 6 * read_header(files[0]).nbytes  # enough for one reconstruction
+    header = read_header(files[0])
+    limit = memory_at_once(header.shape, header.n_coils) + header.nbytes  # enough for one reconstruction
     scans = prepare_scans(files * 8, folder=tmp_path / "volumes", memory_limit=limit)
     assert len(scans) == 16 and len(list((tmp_path / "volumes").iterdir())) == 2
     assert same(scans[0], one)  # from the chain in memory, bit by bit

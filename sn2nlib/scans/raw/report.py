@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from sn2nlib.errors import ChoiceError, SamplingError
 from sn2nlib.sampling import Mask, acs_region, open_sides, readout_share, split_kz
-from sn2nlib.scans.needs import COPIES, MANY_COILS, least_memory, most_disk, seconds
+from sn2nlib.scans.needs import MANY_COILS, least_memory, memory_at_once, most_disk, seconds
 from sn2nlib.scans.raw.in_words import NO_NOISE_SCAN, calibration_told, noise_scan_told
 from sn2nlib.scans.raw.layouts import LayoutFacts
 from sn2nlib.scans.raw.lines import ACS, ACS_AND_IMAGE, IMAGE, NOISE, Lengths, RawSource, Sizes, listed
@@ -209,7 +208,7 @@ def needed_values(shape: Sizes, n_coils: int, *, before: str = "") -> dict[str, 
 
     `before`: what has to happen for the latter.
     """
-    at_once, least = 8 * COPIES * n_coils * prod(shape), least_memory(shape, n_coils)
+    at_once, least = memory_at_once(shape, n_coils), least_memory(shape, n_coils)
     values: dict[str, Any] = {"memory for reconstruction MiB": round(at_once / 2**20)}
     few, compressed = MANY_COILS, f"with --virtual-coils {MANY_COILS}"
     if least < at_once:
