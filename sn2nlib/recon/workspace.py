@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sn2nlib.parallel import usable_memory
+from sn2nlib.scans.room import reserve
 
 _EVERY = 20.0  # seconds between two lines of progress
 
@@ -84,23 +85,11 @@ class Workspace:
         early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         dataset = self._file.create_dataset(name, shape, np.complex64, chunks=chunk, dcpl=early)
         self._file.flush()
-        self._reserve(size)
+        try:
+            reserve(self._folder / "work.h5")
+        except OSError as error:
+            raise self._too_small(size) from error
         return dataset
-
-    def _reserve(self, size: int) -> None:
-        """Take the room on disk now: other programs may want it too, and h5py does not survive a disk that is full.
-
-        Where the system cannot, it is taken as it is written.
-        """
-        if not hasattr(os, "posix_fallocate"):
-            return
-        with (self._folder / "work.h5").open("r+b") as file:
-            try:
-                os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    return  # a file system without it
-                raise self._too_small(size) from error
 
     def _too_small(self, size: int) -> OSError:
         free = shutil.disk_usage(self._folder).free
