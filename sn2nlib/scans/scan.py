@@ -378,13 +378,13 @@ def opened_scan(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         raise ScanError(
             f"{path}: not an HDF5 file, or damaged; expected a scan file of `sn2n simulate` or `sn2n convert`"
         ) from error
-    with file, naming(path):
+    with file, telling_damage(path):
         _check_format(file, path)
         yield file
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def telling_damage(path: Path) -> Iterator[None]:
     """Whatever goes wrong while a scan file is read becomes a `ScanError` that names it."""
     try:
         yield
