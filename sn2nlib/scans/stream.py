@@ -17,13 +17,13 @@ from sn2nlib.sampling import readout_share
 from sn2nlib.scans.info import check_info
 from sn2nlib.scans.scan import (
     FORMAT,
-    FORMAT_VERSION,
     OPTIONAL,
     Scan,
     check_acquired,
     check_noise,
     check_space,
     checked_attributes,
+    format_version,
     opened_scan,
     telling_damage,
 )
@@ -246,7 +246,7 @@ def _write(
     with h5py.File(path, "w") as file:
         file.attrs.update({
             "format": FORMAT,
-            "version": FORMAT_VERSION if header.get("kx_acquired") is not None else 2,
+            "version": format_version(header.get("kx_acquired")),
             "acceleration": header.get("acceleration", (1, 1)),
             "caipi_shift": header.get("caipi_shift", 0),
             "voxel_size": header.get("voxel_size", (1.0, 1.0, 1.0)),
