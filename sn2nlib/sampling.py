@@ -4,6 +4,7 @@ The acquired lattice is ky = y0 + Ry·i, kz ≡ z0 + shift·i (mod Rz); shift > 
 """
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 import numpy as np
 import numpy.typing as npt
@@ -267,6 +268,15 @@ def without_gaps(mask: Mask, region: tuple[slice, slice] | None = None) -> bool:
 def readout_share(kx_acquired: tuple[float, float] | None, n: int) -> float:
     """Share of the n samples along kx that was acquired: `Scan.kx_acquired`, None for all."""
     return 1.0 if kx_acquired is None else (kx_acquired[1] - kx_acquired[0]) / n
+
+
+def asymmetric_readout(kx_acquired: tuple[float, float] | None, n: int) -> npt.NDArray[np.bool_] | None:
+    """Samples (kx,) that were acquired wholly, if one side of kx was left out: `Scan.kx_acquired`; else None."""
+    if kx_acquired is None:
+        return None
+    acquired = np.zeros(n, bool)
+    acquired[ceil(kx_acquired[0]) : floor(kx_acquired[1])] = True
+    return acquired if acquired.any() and open_sides(acquired[None], (1, 1))[0] else None
 
 
 def split_kz(

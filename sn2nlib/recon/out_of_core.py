@@ -41,7 +41,7 @@ from sn2nlib.recon.pairs import (
 from sn2nlib.recon.partial_fourier import PartialFourier, check_method, fill_volumes
 from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.recon.workspace import Workspace, default_limit, one_blas_thread, reported
-from sn2nlib.sampling import Mask, acs_region
+from sn2nlib.sampling import Mask, acs_region, asymmetric_readout
 from sn2nlib.scans.needs import BLOCK, least_memory
 from sn2nlib.scans.scan import tell_doubts
 from sn2nlib.scans.stream import PartitionReader, ScanHeader, read_box, read_header, read_partitions
@@ -180,7 +180,8 @@ def image_pair(
     made_of = {
         "original": (header.mask, kernel_original), "half_a": (mask_a, kernel_half), "half_b": (mask_b, kernel_half)
     }  # fmt: skip
-    _, estimator = fill_volumes(volumes, made_of, partial_fourier, taper)
+    readout = asymmetric_readout(header.kx_acquired, header.shape[2])
+    _, estimator = fill_volumes(volumes, made_of, partial_fourier, taper, readout)
     return ImagePair(
         original=volumes["original"],
         half_a=volumes.get("half_a"),

@@ -36,7 +36,7 @@ from sn2nlib.recon.partial_fourier import (
     sides_of,
 )
 from sn2nlib.recon.raw_filter import raw_filter_window
-from sn2nlib.sampling import split_kz
+from sn2nlib.sampling import asymmetric_readout, split_kz
 from sn2nlib.scans.scan import ONE_PARTITION, Scan
 
 Pairing = Literal["kz", "repetitions"]
@@ -83,6 +83,8 @@ class Pair:
         Raw filter over k-space, the same for all three images.
     kx_share : float
         Share of kx that was acquired; below 1 of an asymmetric echo, of which the noise maps count that share.
+    readout : (kx,) bool or None
+        Acquired samples of an asymmetric echo, if one side was left out.
     """
 
     original: NDArray[np.complex64]
@@ -104,6 +106,7 @@ class Pair:
     noise_estimator: str = "zero filling"
     taper: NDArray[np.float32] | None = None
     kx_share: float = 1.0
+    readout: NDArray[np.bool_] | None = None
 
 
 def object_region(magnitude: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -216,7 +219,8 @@ def reconstruct_with_noise(
     del images, kspace
     if noise_maps:
         volumes["noise_sd"] = noise_map(grappa, weights, mask=scan.mask, taper=taper, kx_share=scan.kx_share)
-    _, estimator = fill_volumes(volumes, {"original": (scan.mask, grappa)}, partial_fourier, taper)
+    readout = asymmetric_readout(scan.kx_acquired, scan.shape[2])
+    _, estimator = fill_volumes(volumes, {"original": (scan.mask, grappa)}, partial_fourier, taper, readout)
     return volumes["original"], volumes.get("noise_sd"), estimator
 
 
@@ -294,7 +298,8 @@ def make_pair(
     made_of = {
         "original": (scan.mask, kernel_original), "half_a": (mask_a, kernel_half), "half_b": (mask_b, kernel_half)
     }  # fmt: skip
-    phase, estimator = fill_volumes(volumes, made_of, partial_fourier, taper)
+    readout = asymmetric_readout(scan.kx_acquired, scan.shape[2])
+    phase, estimator = fill_volumes(volumes, made_of, partial_fourier, taper, readout)
     return Pair(
         **volumes,
         weights=weights,
@@ -311,6 +316,7 @@ def make_pair(
         noise_estimator=estimator,
         taper=taper,
         kx_share=scan.kx_share,
+        readout=readout,
     )
 
 
@@ -358,9 +364,10 @@ def apply_halves(kspace: NDArray[np.complex64], pair: Pair) -> tuple[NDArray[np.
     halves = [apply_chain(kspace, mask, pair.kernel_half, pair.weights, pair.taper) for mask in masks]
     if pair.phase is not None:
         sides = sides_of(pair.mask_a | pair.mask_b, pair.kernel_original)
+        known = [known_region(mask, pair.kernel_half, pair.readout) for mask in masks]
         halves = [
-            fill_partial(half, known_region(mask, pair.kernel_half), pair.phase, pair.partial_fourier, sides=sides)
-            for half, mask in zip(halves, masks, strict=True)
+            fill_partial(half, region, pair.phase, pair.partial_fourier, sides=sides)
+            for half, region in zip(halves, known, strict=True)
         ]
     return halves[0], halves[1]
 

@@ -6,6 +6,8 @@ Haacke EM, Lindskog ED, Lin W. J Magn Reson 1991;92:126-145.
 Both need the phase of the object, φ, and both are linear in the data once φ is frozen. They work on the combined
 image, whose coil weights vary too slowly to move samples across k-space. Lines that were left out on both sides alike,
 before the edge of the matrix, have no mirror image that was acquired, and stay empty.
+
+What is known is a plane (kz, ky), the same for every kx, or, of an asymmetric echo, the whole (kz, ky, kx).
 """
 
 from collections.abc import Mapping
@@ -28,6 +30,7 @@ _RAMP = 5  # lines over which the homodyne weights change
 
 _Complex = NDArray[np.complex64]
 _Real = NDArray[np.float32]
+_Known = NDArray[np.bool_]
 
 
 def check_method(method: str) -> None:
@@ -36,12 +39,12 @@ def check_method(method: str) -> None:
         raise ScanError(f"partial Fourier filling is one of {', '.join(get_args(PartialFourier))}, got {method!r}")
 
 
-def known_region(mask: Mask, kernel: GrappaKernel | None) -> Mask:
-    """Positions (kz, ky) whose values are acquired, or filled by GRAPPA."""
-    if kernel is None or mask.all():
-        return mask
-    lattice = acquired_lattice(mask, kernel.acceleration, kernel.caipi_shift)
-    return mask | support(mask, lattice)
+def known_region(mask: Mask, kernel: GrappaKernel | None, readout: NDArray[np.bool_] | None = None) -> _Known:
+    """Positions (kz, ky) whose values are acquired, or filled by GRAPPA; with a `readout` (kx,), (kz, ky, kx)."""
+    known = mask
+    if kernel is not None and not mask.all():
+        known = mask | support(mask, acquired_lattice(mask, kernel.acceleration, kernel.caipi_shift))
+    return known if readout is None else known[:, :, None] & readout
 
 
 def sides_of(mask: Mask, kernel: GrappaKernel | None) -> tuple[int, int]:
@@ -49,62 +52,67 @@ def sides_of(mask: Mask, kernel: GrappaKernel | None) -> tuple[int, int]:
     return open_sides(mask, (1, 1) if kernel is None else kernel.acceleration)
 
 
-def missing_side(known: Mask, sides: tuple[int, int]) -> Mask:
-    """Positions (kz, ky) on the sides that were left out whose mirror image is known.
+def missing_side(known: _Known, sides: tuple[int, int]) -> _Known:
+    """Positions on the sides that were left out whose mirror image is known.
 
     Parameters
     ----------
-    known : (kz, ky) bool
+    known : (kz, ky) or (kz, ky, kx) bool
         From `known_region`.
     sides
-        (along ky, along kz) from `sides_of`.
+        (along ky, along kz) from `sides_of`; that of kx shows.
     """
+    sides_of_axes = [sides[1], sides[0]]
+    if known.ndim == 3:
+        sides_of_axes.append(open_sides(_along_axis(known, 2)[None], (1, 1))[0])
     beyond = np.zeros_like(known)
-    for axis, side in zip((1, 0), sides, strict=True):
-        lines, index = np.flatnonzero(known.any(axis=1 - axis)), np.arange(known.shape[axis])
+    for axis, side in enumerate(sides_of_axes):
+        lines, index = np.flatnonzero(_along_axis(known, axis)), np.arange(known.shape[axis])
         if side:
             outside = index < lines[0] if side < 0 else index > lines[-1]
-            beyond |= np.expand_dims(outside, 1 - axis)
+            beyond |= _spread(outside, axis, known.ndim)
     return beyond & _mirrored(known) & ~known
 
 
-def phase_map(image: _Complex, known: Mask) -> _Real:
+def phase_map(image: _Complex, known: _Known) -> _Real:
     """Phase of the image at the resolution of the symmetric centre of k-space.
 
-    Computed in double precision, slab by slab. Where the image at that resolution vanishes, its phase follows the last
-    digit of the single-precision image, whatever the precision here. Two reconstructions that agree to 2e-7 of the
-    maximum agree to 1e-6 after filling with one phase map; with each its own, some voxels differ by more than 1e-5, up
-    to 1e-4: after "homodyne" one or two of ten thousand, where the image at that resolution is below 2e-4 of its
-    maximum, and after "pocs", whose turns spread them, up to six of ten thousand. Over all it is some 1e-6 of the norm.
+    Computed in double precision, slab by slab where kx is complete. Where the image at that resolution vanishes, its
+    phase follows the last digit of the single-precision image, whatever the precision here. Two reconstructions that
+    agree to 2e-7 of the maximum agree to 1e-6 after filling with one phase map; with each its own, some voxels differ
+    by more than 1e-5, up to 1e-4: after "homodyne" one or two of ten thousand, where the image at that resolution is
+    below 2e-4 of its maximum, and after "pocs", whose turns spread them, up to six of ten thousand. Over all it is some
+    1e-6 of the norm.
 
     Parameters
     ----------
     image : (z, y, x) complex64
         Combined image with zeros where nothing is known.
-    known : (kz, ky) bool
+    known : (kz, ky) or (kz, ky, kx) bool
 
     Returns
     -------
     (z, y, x) float32
     """
-    window = np.ones((1, 1), np.float32)
+    window = np.ones((1,) * known.ndim, np.float32)
     for axis, n in enumerate(known.shape):
-        lines = np.flatnonzero(known.any(axis=1 - axis))
+        lines = np.flatnonzero(_along_axis(known, axis))
         reach = min(n // 2 - lines[0], lines[-1] - n // 2) + 1
         # a symmetric axis keeps its whole width: the mirror of line 0 does not exist for even n
         reach = n if reach >= (n - 1) // 2 + 1 else reach
         distance = np.minimum(np.abs(np.arange(n) - n // 2) / reach, 1)
         profile = np.cos(np.pi / 2 * distance) ** 2 if reach < n else np.ones(n)
-        window = window * profile.reshape((-1, 1) if axis == 0 else (1, -1)).astype(np.float32)
+        window = window * _spread(profile, axis, known.ndim).astype(np.float32)
     phase = np.empty(image.shape, np.float32)
-    for start in range(0, image.shape[2], _SLAB):
-        part = np.s_[:, :, start : start + _SLAB]
+    width = _SLAB if known.ndim == 2 else image.shape[2]
+    for start in range(0, image.shape[2], width):
+        part = np.s_[:, :, start : start + width]
         phase[part] = np.angle(_weighted(image[part].astype(np.complex128), window))
     return phase
 
 
-def homodyne_weights(known: Mask, missing: Mask) -> _Real:
-    """Weights (kz, ky) with w(k) + w(-k) = 2 where both are known or one is missing: 2 where the mirrored one is.
+def homodyne_weights(known: _Known, missing: _Known) -> _Real:
+    """Weights with w(k) + w(-k) = 2 where both are known or one is missing: 2 where the mirrored one is.
 
     They change over a few lines, not at once, which would ring; 0 where nothing is known. `missing` is that of
     `missing_side`: a sample whose mirror image lacks for another reason weighs 1.
@@ -112,8 +120,8 @@ def homodyne_weights(known: Mask, missing: Mask) -> _Real:
     paired = known | (_mirrored(known) & ~missing)
     soft = paired.astype(np.float32)
     ramp = np.ones(_RAMP, np.float32) / _RAMP
-    for axis in (0, 1):
-        if not paired.any(axis=1 - axis).all():
+    for axis in range(known.ndim):
+        if not _along_axis(paired, axis).all():
             soft = correlate1d(soft, ramp, axis=axis, mode="nearest")
     soft *= paired
     both = soft + _mirrored(soft)
@@ -121,7 +129,7 @@ def homodyne_weights(known: Mask, missing: Mask) -> _Real:
 
 
 def fill_partial(
-    image: _Complex, known: Mask, phase: _Real, method: PartialFourier, *, sides: tuple[int, int] | None = None
+    image: _Complex, known: _Known, phase: _Real, method: PartialFourier, *, sides: tuple[int, int] | None = None
 ) -> _Complex:
     """Image with the missing side of k-space filled.
 
@@ -132,7 +140,7 @@ def fill_partial(
     ----------
     image : (z, y, x) complex64
         Combined image with zeros where nothing is known.
-    known : (kz, ky) bool
+    known : (kz, ky) or (kz, ky, kx) bool
         From `known_region`.
     phase : (z, y, x) float32
         From `phase_map` of the original image, for its halves too.
@@ -146,18 +154,20 @@ def fill_partial(
         The image itself for "zero", and where no side was left out and nothing can be filled.
     """
     check_method(method)
-    missing = missing_side(known, open_sides(known, (1, 1)) if sides is None else sides)
+    plane: Mask = np.any(known, axis=2) if known.ndim == 3 else known
+    missing = missing_side(known, open_sides(plane, (1, 1)) if sides is None else sides)
     if method == "zero" or not missing.any():
         return image
     rotation = np.exp(1j * phase).astype(np.complex64)
     if method == "homodyne":
         return _along(_weighted(image, homodyne_weights(known, missing)), rotation)
-    measured = fft(image, axes=(0, 1))
+    axes = range(known.ndim)
+    measured = fft(image, axes=axes)
     filled = image
     for _ in range(ITERATIONS):
-        estimate = fft(_along(filled, rotation), axes=(0, 1))
+        estimate = fft(_along(filled, rotation), axes=axes)
         estimate[~missing] = measured[~missing]
-        filled = ifft(estimate, axes=(0, 1))
+        filled = ifft(estimate, axes=axes)
     return filled
 
 
@@ -166,6 +176,7 @@ def fill_volumes(
     made_of: Mapping[str, tuple[Mask, GrappaKernel | None]],
     method: PartialFourier,
     taper: _Real | None = None,
+    readout: NDArray[np.bool_] | None = None,
 ) -> tuple[_Real | None, str]:
     """Fill the missing side of k-space in all images of one scan, and scale their noise maps: in place.
 
@@ -179,6 +190,8 @@ def fill_volumes(
     method : "zero", "homodyne" or "pocs"
     taper : (kz, ky) float32, optional
         Raw filter.
+    readout : (kx,) bool, optional
+        From `asymmetric_readout`.
 
     Returns
     -------
@@ -187,24 +200,24 @@ def fill_volumes(
     noise_estimator : str
         The reconstruction that the noise maps describe.
     """
-    known, sides = known_region(*made_of["original"]), sides_of(*made_of["original"])
+    known, sides = known_region(*made_of["original"], readout), sides_of(*made_of["original"])
     factor, estimator = noise_factor(known, *made_of["original"], method, taper, sides=sides)
     if method == "zero":
         return None, estimator
     phase = phase_map(volumes["original"], known)
     for name in made_of.keys() & volumes.keys():
-        volumes[name] = fill_partial(volumes[name], known_region(*made_of[name]), phase, method, sides=sides)
+        volumes[name] = fill_partial(volumes[name], known_region(*made_of[name], readout), phase, method, sides=sides)
     if "noise_sd" in volumes:
         volumes["noise_sd"] *= np.float32(factor)
     if "noise_sd_half" in volumes:
         half = made_of["half_a"]
-        half_factor, _ = noise_factor(known_region(*half), *half, method, taper, sides=sides)
+        half_factor, _ = noise_factor(known_region(*half, readout), *half, method, taper, sides=sides)
         volumes["noise_sd_half"] *= np.float32(half_factor)
     return phase, estimator
 
 
 def noise_factor(
-    known: Mask,
+    known: _Known,
     mask: Mask,
     kernel: GrappaKernel | None,
     method: PartialFourier,
@@ -225,12 +238,23 @@ def noise_factor(
     if method != "homodyne" or not missing.any():
         return 1.0, f"zero filling{told}"
     cell = (1, 1) if kernel is None else kernel.acceleration[::-1]
-    density = uniform_filter(mask.astype(np.float64), cell, mode="nearest")[known]
+    density = uniform_filter(mask.astype(np.float64), cell, mode="nearest")
     power = 1 / np.maximum(density, 1 / (cell[0] * cell[1]))
     if taper is not None:
-        power *= taper[known] ** 2
+        power *= taper**2
+    power = np.broadcast_to(power.reshape(*power.shape, *(1,) * (known.ndim - 2)), known.shape)[known]
     factor = np.sqrt(np.average(homodyne_weights(known, missing)[known] ** 2, weights=power))
     return float(factor), f"homodyne, component along the phase{told}"
+
+
+def _along_axis(known: _Known, axis: int) -> NDArray[np.bool_]:
+    """Lines across an axis of which anything is known."""
+    return np.asarray(known.any(axis=tuple(other for other in range(known.ndim) if other != axis)))
+
+
+def _spread(values: NDArray, axis: int, ndim: int) -> NDArray:
+    """Values along an axis, to be broadcast along all others."""
+    return values.reshape([-1 if other == axis else 1 for other in range(ndim)])
 
 
 def _mirrored(plane: NDArray) -> NDArray:
@@ -243,7 +267,8 @@ def _mirrored(plane: NDArray) -> NDArray:
 
 
 def _weighted(image: NDArray[np.complexfloating], weights: _Real) -> _Complex:
-    return ifft(fft(image, axes=(0, 1)) * weights[:, :, None], axes=(0, 1)).astype(np.complex64)
+    axes, spread = range(weights.ndim), weights.reshape(*weights.shape, *(1,) * (3 - weights.ndim))
+    return ifft(fft(image, axes=axes) * spread, axes=axes).astype(np.complex64)
 
 
 def _along(image: _Complex, rotation: _Complex) -> _Complex:

@@ -144,15 +144,20 @@ def test_lines_that_lose_their_samples_at_either_end(tmp_path: Path, raw: Any, k
     assert read_raw(raw.write(tmp_path / "few", replace(file, lines=few), kind)).kx_acquired is None
 
 
-def test_inspecting_tells_that_kx_is_not_filled(tmp_path: Path, raw: Any) -> None:
-    told = "of kx 66.7 % were acquired, the rest of it stays zero: homodyne and pocs fill ky and kz alone"
+def test_inspecting_tells_what_becomes_of_kx(tmp_path: Path, raw: Any) -> None:
     path = written(raw, tmp_path / "scan.dat", "VD", mask=MASKS["full"])
     convert_raw(path, tmp_path / "scan.h5")
     save_ismrmrd(load_scan(tmp_path / "scan.h5"), tmp_path / "scan.mrd")
+    side = "partial Fourier: the side of kx that was not acquired "
     for name in ("scan.dat", "scan.h5", "scan.mrd"):
-        for method in ("zero", "pocs"):
+        for method, what in (("zero", "stays zero"), ("pocs", "is filled by projections (POCS), with one phase map")):
             does = inspect_raw(tmp_path / name, partial_fourier=method).does
-            assert any(sentence.startswith(told) for sentence in does), name
+            assert any(sentence.startswith(side + what) for sentence in does), name
+            assert "of kx 66.7 % were acquired, which noise and its maps count" in does
+    save_scan(replace(load_scan(tmp_path / "scan.h5"), kx_acquired=(10.0, 86.0)), tmp_path / "both.h5")
+    does = inspect_raw(tmp_path / "both.h5", partial_fourier="pocs").does
+    assert any("pocs has nothing to fill" in sentence for sentence in does)
+    assert any("the rest of it, on both sides of the centre, stays zero" in sentence for sentence in does)
 
 
 def test_noise_is_added_where_kx_was_acquired(tmp_path: Path, raw: Any) -> None:

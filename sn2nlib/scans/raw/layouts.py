@@ -21,7 +21,7 @@ import numpy as np
 
 from sn2nlib.errors import ImageError, SamplingError, ScanError
 from sn2nlib.provenance import disk_is_full
-from sn2nlib.sampling import infer_lattice, readout_share
+from sn2nlib.sampling import infer_lattice
 from sn2nlib.scans.raw.geometry import GIVEN_SIDES, unknown_affine
 from sn2nlib.scans.raw.given import Geometry, settle_geometry
 from sn2nlib.scans.raw.heaps import check_heaps, heap_of
@@ -111,8 +111,8 @@ class LayoutFacts:
     acs_size
         (kz, ky) of a separate calibration scan, or None.
     has_repeat
-    kx_share
-        Share of kx that was acquired.
+    kx_acquired
+        As of the scan.
     doubts
         Contradictions in the file, and what was assumed, a sentence each.
     """
@@ -129,7 +129,7 @@ class LayoutFacts:
     noise_samples: int | None
     acs_size: tuple[int, int] | None
     has_repeat: bool
-    kx_share: float
+    kx_acquired: tuple[float, float] | None
     doubts: tuple[str, ...]
 
 
@@ -244,7 +244,7 @@ def inspect_layout(
             noise_samples=int(file[layout.extras["noise"]].shape[-1]) if "noise" in extras else None,
             acs_size=None if acs is None else (int(acs[1]), int(acs[2])),
             has_repeat="repeat" in extras,
-            kx_share=readout_share(_kx_acquired(file, layout, shape[2]), shape[2]),
+            kx_acquired=_kx_acquired(file, layout, shape[2]),
             doubts=(*doubts, *readout.doubts, *([] if options.affine_from is None else [GIVEN_SIDES])),
         )  # fmt: skip
 

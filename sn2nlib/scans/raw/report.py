@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sn2nlib.errors import ChoiceError, SamplingError
-from sn2nlib.sampling import Mask, acs_region, open_sides, readout_share, split_kz
+from sn2nlib.sampling import Mask, acs_region, asymmetric_readout, open_sides, readout_share, split_kz
 from sn2nlib.scans.needs import MANY_COILS, least_memory, memory_at_once, most_disk, seconds
 from sn2nlib.scans.raw.in_words import NO_NOISE_SCAN, calibration_told, noise_scan_told
 from sn2nlib.scans.raw.layouts import LayoutFacts
@@ -92,7 +92,7 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
         given_later=False,
     )  # fmt: skip
     does = tuple(f"when it was made: {told}" for told in done)
-    does = (*does, *filling(scan.mask, scan.acceleration, partial_fourier, scan.kx_share))
+    does = (*does, *filling(scan.mask, scan.acceleration, partial_fourier, scan.kx_acquired, scan.shape[2]))
     return RawReport(values, does, reasons, scan.doubts, (*notes, *ringing(scan.mask, scan.acceleration)))
 
 
@@ -125,8 +125,8 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
         not_for_training=plan.not_for_training, pairs=_pairs(source, plan), geometry=plan.geometry,
     )  # fmt: skip
-    kx_share = readout_share(readout.acquired, readout.n)
-    does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier, kx_share))
+    kx = readout.acquired, readout.n
+    does = (*plan.does, *filling(plan.mask, plan.acceleration, partial_fourier, *kx))
     notes = (*plan.notes, *ringing(plan.mask, plan.acceleration))
     return RawReport(values, does, reasons, plan.doubts, notes)
 
@@ -153,7 +153,8 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         mask, facts.acceleration, facts.caipi_shift, has_acs=facts.acs_size is not None,
         not_for_training=facts.not_for_training, pairs=_PAIR if facts.has_repeat else None, geometry=geometry.source,
     )  # fmt: skip
-    does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier, facts.kx_share))
+    kx = facts.kx_acquired, facts.shape[2]
+    does = (*_layout_does(facts), *filling(mask, facts.acceleration, partial_fourier, *kx))
     return RawReport(values, does, reasons, facts.doubts, ringing(mask, facts.acceleration))
 
 
@@ -243,7 +244,9 @@ def partial_shares(mask: Mask, acceleration: tuple[int, int]) -> tuple[float, fl
     return ky, kz
 
 
-def filling(mask: Mask, acceleration: tuple[int, int], method: str, kx_share: float = 1.0) -> tuple[str, ...]:
+def filling(
+    mask: Mask, acceleration: tuple[int, int], method: str, kx_acquired: tuple[float, float] | None, n_kx: int
+) -> tuple[str, ...]:
     """What becomes of the sides of k-space that were not acquired.
 
     Raises
@@ -253,15 +256,16 @@ def filling(mask: Mask, acceleration: tuple[int, int], method: str, kx_share: fl
     """
     if method not in _FILLING:
         raise ChoiceError(f"partial Fourier filling is one of {', '.join(_FILLING)}, got {method!r}")
-    told, sides = [], open_sides(mask, acceleration)
+    asymmetric = asymmetric_readout(kx_acquired, n_kx) is not None
+    told, sides = [], (*open_sides(mask, acceleration), asymmetric)
     if method != "zero" and not any(sides):
-        told.append(f"partial Fourier: ky and kz were acquired alike on both sides of the centre, so that {method} has "
+        told.append(f"partial Fourier: k-space was acquired alike on both sides of the centre, so that {method} has "
                     "nothing to fill and changes nothing")  # fmt: skip
     told += [f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
-             "sampled" for axis, side in zip(("ky", "kz"), sides, strict=True) if side]  # fmt: skip
-    if kx_share < 1:
-        told.append(f"of kx {100 * kx_share:.1f} % were acquired, the rest of it stays zero: homodyne and pocs fill ky "
-                    "and kz alone; noise and its maps count what was acquired")  # fmt: skip
+             "sampled" for axis, side in zip(("ky", "kz", "kx"), sides, strict=True) if side]  # fmt: skip
+    if (share := readout_share(kx_acquired, n_kx)) < 1:
+        rest = "" if asymmetric else "; the rest of it, on both sides of the centre, stays zero"
+        told.append(f"of kx {100 * share:.1f} % were acquired, which noise and its maps count{rest}")
     return tuple(told)
 
 
