@@ -51,6 +51,8 @@ BEGINNINGS: dict[str, tuple[str, ...]] = {  # of sentences that explain it witho
     ),
 }
 
+REMOVAL = re.compile(r"readout oversampling (\S+) \(from .*\) removed: ")  # which explains a matrix if it is right
+
 SECRETS = ("DOE", "ISMRM, DS-Test")
 
 
@@ -149,11 +151,19 @@ def disagreement(scan: Scan, words: frozenset[str], whole: Whole) -> str | None:
         return f"{scan.n_coils} coils without a word of it, {whole.coils} in the file: {sorted(new)}"
     if lines != whole.lines and not explained("lines", {lines, whole.lines}, new):
         return f"{lines} lines without a word of it, {whole.lines} in the file: {sorted(new)}"
-    new |= set(scan.info.get("done", ())) - whole.done
+    new |= trusted(frozenset(scan.info.get("done", ())) - whole.done, new, whole)
     for n, once in zip(scan.shape, whole.shape, strict=True):
         if n != once and not explained("matrix", {n, once}, new):
             return f"a matrix (kz, ky, kx) of {scan.shape} without a word of it, not {whole.shape}: {sorted(new)}"
     return None
+
+
+def trusted(done: frozenset[str], words: frozenset[str], whole: Whole) -> frozenset[str]:
+    """Corrections without removals of an oversampling that is neither the undamaged file's nor named by a doubt."""
+    believed = {match[1] for sentence in whole.done if (match := REMOVAL.match(sentence))}
+    about = (word for word in words if "oversampl" in word or "encoded over reconstructed" in word)
+    believed |= {number for word in about for number in re.findall(r"\d+\.?\d*(?:e[-+]\d+)?", word)}
+    return frozenset(told for told in done if not (match := REMOVAL.match(told)) or match[1] in believed)
 
 
 def explained(quantity: str, counts: set[int], words: frozenset[str]) -> bool:
@@ -385,6 +395,11 @@ def test_the_checks_can_fail(tmp_path: Path, raw: Any) -> None:
         assert "a matrix (kz, ky, kx) of" in str(disagreement(larger, words | {"the matrix is larger"}, whole))
         assert disagreement(larger, words | {f"a matrix of {larger.shape[axis]} is used"}, whole) is None
     assert "k-space" in str(disagreement(scan, words, replace(whole, coils=3)))
+    smaller = replace(scan, kspace=scan.kspace[..., :6])
+    for factor, doubt, ok in (("4", (), False), ("2", (), True), ("4", ("oversampled by 4, as declared",), True)):
+        done = f"readout oversampling {factor} (from encodedSpace and reconSpace) removed: 24 → 6 samples"
+        removed = replace(smaller, info={**scan.info, "done": [done]})
+        assert (disagreement(removed, words | set(doubt), whole) is None) == ok
 
 
 def test_the_check_of_converting_can_fail(tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,6 +173,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     doubts += told
     notes += repetitions_told(counts["repetition"], lines[rows], options.repeat)
     readout = place_readout(lines[rows], header, remove_oversampling=options.remove_oversampling)
+    notes += readout.oversampling.notes
     placed = lines[np.concatenate([rows, repeat_rows, acs_rows])]
     discarded = check_discarded(placed)
     kz = place_axis(placed["kz"], declared=header.matrix[0], centre=header.centre[0], name="kz")
@@ -203,7 +204,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     notes += told
     doubts += doubted
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
-    does = [*placements_told(readout, ky, kz, lines[rows], header, acceleration), *([discarded] if discarded else [])]
+    does = [*placements_told(readout, ky, kz, lines[rows], acceleration), *([discarded] if discarded else [])]
     does += [*(told_of_noise if noise_from else []), *calibration_told(_size(acs_box))]
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
@@ -410,7 +411,7 @@ def _geometry(
     notes = []
     if unknown is None and not (all(0 < length < 1e4 for length in header.fov)):
         unknown = "the header has no field of view"
-    z, y, x = header.fov
+    z, y, x = *header.fov[:2], readout.oversampling.fov
     if unknown is None:
         voxel_size = (z / shape[0], y / shape[1], x / readout.full)
         known = Geometry(voxel_size, None, "position and orientation unknown")
