@@ -13,7 +13,9 @@ from sn2nlib.scans.raw.lines import IMAGE, Lengths, LineTable, RawHeader, Sizes
 
 _NEEDED = ("Meas", "MeasYaps", "Config", "Dicom")
 _MOST_BUFFERS = 32
-_BANDWIDTH_RATIO = 0.793  # noise bandwidth of the receivers relative to the readout's, the same on all systems
+# noise bandwidth of the receivers relative to the readout's, the same on all systems: as siemens_to_ismrmrd has it; no
+# twix file with a noise scan was at hand to confirm it
+_BANDWIDTH_RATIO = 0.793
 _INPLACE = 2.0  # sPat.ucRefScanMode: the calibration lines belong to the scan itself
 _TRAJECTORIES = {1: "cartesian", 2: "radial", 4: "spiral", 8: "PROPELLER (BLADE)"}  # sKSpace.ucTrajectory
 _REGRIDDING = 2  # Meas.alRegridMode: 1 none, 2 trapezoidal, 4 sinusoidal ramps
