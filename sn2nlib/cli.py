@@ -146,7 +146,7 @@ def export(
     memory: option.Memory = None,
     overwrite: option.Overwrite = False,
 ) -> None:
-    """Write a raw scan, not whitened, for other programs: ISMRMRD, or BART .cfl/.hdr; of any size but public layouts.
+    """Write a raw scan, not whitened, for other programs: ISMRMRD, or BART .cfl/.hdr; of any size.
 
     For BART, OUT is the k-space, OUT_mask what was acquired, OUT_noise the noise scan, OUT.json geometry and sampling.
     """

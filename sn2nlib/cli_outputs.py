@@ -36,7 +36,7 @@ def check_new(
     Raises
     ------
     FileExistsError
-        If it exists, or is or belongs to an input.
+        If it exists, or is an input, or lies in one.
     IsADirectoryError
         If it is a folder where a file is to be written, which nothing replaces.
     FileNotFoundError
@@ -46,8 +46,11 @@ def check_new(
     """
     inputs = [source] if isinstance(source, Path) else [each for each in source or () if each is not None]
     for each in inputs:
-        if path.resolve() == each.resolve() or (path.exists() and each.resolve() in path.resolve().parents):
-            raise FileExistsError(f"{path} is or belongs to the input, which is never replaced; choose another name")
+        if path.resolve() == each.resolve():
+            raise FileExistsError(f"{path} is the input, which is never replaced; choose another name")
+        if path.exists() and each.resolve() in path.resolve().parents:
+            raise FileExistsError(f"{path} lies in the folder {each.resolve()}, which is the input, and none of its "
+                                  "files is replaced; choose another name")  # fmt: skip
     if kind is not None and not path.name.endswith(tuple(kind[1])):
         raise FileNotFoundError(f"{path}: the name of {kind[0]} ends in {' or '.join(kind[1])}")
     if not path.resolve().parent.is_dir():

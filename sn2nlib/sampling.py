@@ -89,17 +89,17 @@ def lattice_mask(
             f"got {caipi_shift}"
         )
     mask = Lattice(acceleration, caipi_shift, offset).points(shape)
+    missing = []
     for axis, (n, fraction) in enumerate(zip((nz, ny), partial_fourier[::-1], strict=True)):
         if not 0.5 < fraction <= 1:
             raise SamplingError(f"partial Fourier fractions lie in (0.5, 1], got {partial_fourier}")
-        missing = round((1 - fraction) * n)
-        mask[(slice(None),) * axis + (slice(0, missing),)] = False
+        missing.append(round((1 - fraction) * n))
+        mask[(slice(None),) * axis + (slice(0, missing[axis]),)] = False
     if acs:
-        wide = (acs, nz if acceleration[1] == 1 else acs) if isinstance(acs, int) else acs
-        rows, columns = (_centred(n, min(lines, n)) for n, lines in zip((nz, ny), wide[::-1], strict=True))
-        if isinstance(acs, int) and acceleration[1] == 1:
-            rows = slice(round((1 - partial_fourier[1]) * nz), nz)
-        mask[rows, columns] = True
+        every_kz = isinstance(acs, int) and acceleration[1] == 1
+        wide_y, wide_z = (acs, acs) if isinstance(acs, int) else acs
+        rows = slice(missing[0], nz) if every_kz else _centred(nz, min(wide_z, nz))
+        mask[rows, _centred(ny, min(wide_y, ny))] = True
     return mask
 
 

@@ -631,7 +631,7 @@ def test_the_input_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixtu
     path.write_bytes(b"something")
     for arguments in (("convert", path, path), ("export", path, path), ("denoise", path, path, "--model", "m")):
         assert sn2n(*arguments, "--overwrite") == 1
-        assert "is or belongs to the input, which is never replaced" in capsys.readouterr().err
+        assert f"{path} is the input, which is never replaced" in capsys.readouterr().err
     place, inside = tmp_path / "place.nii.gz", tmp_path / "model" / "table.csv"
     inside.parent.mkdir()
     for file in (place, inside):
@@ -639,10 +639,12 @@ def test_the_input_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixtu
     for arguments in (
         ("recon", path, place, "--affine-from", place), ("sides", path, place, "--out", place),
         ("recon", path, tmp_path / "new.nii", "--noise-map", place, "--affine-from", place),
-        ("evaluate", path, "--model", inside.parent, "--out", inside),
     ):  # fmt: skip
         assert sn2n(*arguments, "--overwrite") == 1
-        assert "is or belongs to the input, which is never replaced" in capsys.readouterr().err
+        assert f"{place} is the input, which is never replaced" in capsys.readouterr().err
+    assert sn2n("evaluate", path, "--model", inside.parent, "--out", inside, "--overwrite") == 1
+    told = f"{inside} lies in the folder {inside.parent}, which is the input, and none of its files is replaced"
+    assert told in capsys.readouterr().err
     assert path.read_bytes() == place.read_bytes() == inside.read_bytes() == b"something"
 
 

@@ -55,7 +55,7 @@ def test_import_says_what_is_wrong_and_replaces_nothing(scores: Path, capsys: py
     assert sn2n("scores", "import", wide, scores, "--overwrite") == 1
     assert "column 'age' names no arm" in capsys.readouterr().err
     assert sn2n("scores", "import", wide, wide, "--overwrite") == 1
-    assert "is or belongs to the input, which is never replaced" in capsys.readouterr().err
+    assert "is the input, which is never replaced" in capsys.readouterr().err
     assert scores.read_bytes() == before
 
 

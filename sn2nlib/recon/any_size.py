@@ -163,15 +163,20 @@ def raw_images(
         opened_raw(path, largest=largest_kspace(memory_limit), **kept, **(reading or {})) as source,
         naming(path),
     ):
-        made = scan_images(source, memory_limit=memory_limit, **options)
-    if isinstance(source, Path) and source == Path(path) and made.known != "place":
+        if source == Path(path):
+            _warn_of_its_place(read_header(source))
+        return scan_images(source, memory_limit=memory_limit, **options)
+
+
+def _warn_of_its_place(header: ScanHeader) -> None:
+    """Say so of a scan file that was made of one which did not tell where it lies."""
+    known = known_geometry(header.info.get("geometry"))
+    if known != "place":
         warnings.warn(
-            f"{path}: {'position and orientation' if made.known == 'size' else 'the geometry'} of the scan were not "
-            "known when this file was made, so that left and right may be exchanged; convert the raw file anew with "
-            "--affine-from",
-            stacklevel=2,
+            f"{'position and orientation' if known == 'size' else 'the geometry'} of the scan were not known when this "
+            "file was made, so that left and right may be exchanged; convert the raw file anew with --affine-from",
+            stacklevel=3,
         )
-    return made
 
 
 def _images(pair: Pair | ImagePair, scan: Scan | ScanHeader, *, noise_maps: bool) -> ScanImages:

@@ -67,7 +67,20 @@ def calibration_lines(scan: Scan, kspace: _Complex, prepare: Preparation) -> _Co
     """Prepared calibration lines: of the separate calibration scan where there is one, else of `kspace`, prepared."""
     if scan.acs is not None:
         return prepare(scan.acs)
-    return kspace[(slice(None), *acs_region(scan.mask))]
+    return kspace[(slice(None), *calibration_box(scan))]
+
+
+def calibration_box(scan: Sampled) -> tuple[slice, slice]:
+    """Lines (kz, ky) of a scan's own k-space that kernels are calibrated on: all that are fully sampled.
+
+    Where every line was acquired those of the middle ky will do, as many as accelerated scans have.
+    """
+    rows, columns = acs_region(scan.mask)
+    if scan.acceleration != (1, 1):
+        return rows, columns
+    middle = (columns.start + columns.stop) // 2
+    first = max(columns.start, middle - CENTRE // 2)
+    return rows, slice(first, min(first + CENTRE, columns.stop))
 
 
 def calibrated(

@@ -87,8 +87,8 @@ class HybridSamples:
     def plane(self, samples: _Complex) -> _Complex:
         """(coil, kz, column) → (coil, kz, ky)."""
         whole = np.zeros((samples.shape[0], *self.shape[:2]), np.complex64)
-        for ky, columns in self.runs:
-            whole[:, :, ky] = samples[:, :, columns]
+        for ky, stored in self.runs:
+            whole[:, :, ky] = samples[:, :, stored]
         return whole
 
 
@@ -106,18 +106,13 @@ class ReadoutTransform:
 
     def __init__(self, shape: tuple[int, int, int], columns: NDArray[np.int64], kernel_width: int) -> None:
         along_z, along_y, along_x = (centre_phase(n) for n in shape)
-        self.edge = edge_positions(kernel_width, shape[2])
+        self.edges = edge_positions(kernel_width, shape[2])
         self.along_z, self.along_y = along_z, along_y[columns, None]
         self.along_lines = self.along_y * along_x
 
-    @property
-    def n_edges(self) -> int:
-        """Number of `edge_positions`."""
-        return len(self.edge)
-
     def __call__(self, lines: _Complex, kz: int, hybrid: _Complex, edges: _Complex) -> None:
         """Write hybrid (x, coil, column) and edges (edge, coil, column) of lines (coil, column, kx), which are lost."""
-        edges[:] = (self.along_z[kz] * self.along_y * lines[:, :, self.edge]).transpose(2, 0, 1)
+        edges[:] = (self.along_z[kz] * self.along_y * lines[:, :, self.edges]).transpose(2, 0, 1)
         values = scipy.fft.ifft(lines, norm="ortho", overwrite_x=True)
         values *= (self.along_z[kz] * self.along_lines).astype(np.complex64)
         centre = values.shape[2] // 2

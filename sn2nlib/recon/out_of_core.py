@@ -8,8 +8,8 @@
 
 The answer is that of `pairs` to rounding: 1e-5 of the maximum, after partial Fourier filling but for fewer than one
 voxel of a thousand, whose phase is that of rounding (`partial_fourier.phase_map`). Memory: the results (five volumes at
-most), one slab or a few planes per thread, the calibration lines; samples and coil images of steps 2 and 3 too while
-they fit below the limit, else these are on disk.
+most), one slab, or a few planes or a block of partitions per thread, the calibration lines; samples and coil images of
+steps 2 and 3 too while they fit below the limit, else these are on disk.
 """
 
 import os
@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from sn2nlib.parallel import n_threads
-from sn2nlib.recon.chain import Preparation, calibrated_for, fitted_compression
+from sn2nlib.recon.chain import Preparation, calibrated_for, calibration_box, fitted_compression
 from sn2nlib.recon.coils import DEFAULT_WINDOW, BlockWeights, block_weights
 from sn2nlib.recon.compression import CENTRE, Compression, Method
 from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
@@ -44,7 +44,7 @@ from sn2nlib.recon.workspace import Workspace, default_limit, one_blas_thread, r
 from sn2nlib.sampling import Mask, acs_region
 from sn2nlib.scans.needs import BLOCK, least_memory
 from sn2nlib.scans.scan import tell_doubts
-from sn2nlib.scans.stream import AHEAD, PartitionReader, ScanHeader, read_box, read_header, read_partitions
+from sn2nlib.scans.stream import PartitionReader, ScanHeader, read_box, read_header, read_partitions
 
 _Complex = NDArray[np.complex64]
 
@@ -151,9 +151,10 @@ def image_pair(
     least = least_memory(header.shape, header.n_coils, n_coils, window=window)
     with Workspace(max(0, limit - least), scratch) as space:
         job = _Job(header, prepare, n_coils, kernel[0] if header.shape[2] > 1 else 1, space, progress)
-        samples, acs = job.samples("kspace")
         half_acceleration = masks[2] if masks else header.acceleration
-        kernels = calibrated_for((header.acceleration, half_acceleration), header, acs, kernel, ridge)
+        accelerations = [factor for factor in (header.acceleration, half_acceleration) if factor != (1, 1)]
+        samples, acs = job.samples("kspace", calibrating=bool(accelerations))
+        kernels = calibrated_for(accelerations, header, acs, kernel, ridge)
         del acs
         kernel_original = kernels.get(header.acceleration)
         kernel_half = kernels.get(half_acceleration) if masks else None
@@ -263,48 +264,54 @@ class _Job:
     kernel_width: int
     space: Workspace
     progress: bool
+    failed: threading.Event = field(default_factory=threading.Event)
 
-    def samples(self, name: str, into: HybridSamples | None = None) -> tuple[HybridSamples, _Complex]:
-        """Step 2: all acquired samples in hybrid space, and the prepared calibration lines."""
+    def samples(
+        self, name: str, *, calibrating: bool = False, into: HybridSamples | None = None
+    ) -> tuple[HybridSamples, _Complex]:
+        """Step 2: all acquired samples in hybrid space, and the prepared calibration lines, if they are needed."""
         header, (nz, _, nx) = self.header, self.header.shape
         columns = np.flatnonzero(header.mask.any(axis=0))
-        rows = acs_region(header.mask) if header.acs_shape is None and not header.mask.all() else None
         shape = (nx, self.n_coils, nz, len(columns))
         if into is None:
             planes = self.space.array("samples", shape, (1, self.n_coils, min(BLOCK, nz), len(columns)))
         else:
             planes = into.planes
         transform = ReadoutTransform(header.shape, columns, self.kernel_width)
-        edges = np.zeros((transform.n_edges, *shape[1:]), np.complex64)
-        acs_lines: dict[int, _Complex] = {}
-
-        def block(first: int) -> None:
-            end, in_memory = min(first + BLOCK, nz), isinstance(planes, np.ndarray)
-            there = (*shape[:2], end - first, shape[3])
-            hybrid = planes[:, :, first:end] if in_memory else np.empty(there, np.complex64)
-            measured = reader.empty()
-            for kz in range(first, end):
-                reader.announce(kz + AHEAD)
-                reader.read(kz, measured)
-                lines = self.prepare(np.take(measured, columns, axis=1))
-                if rows is not None and rows[0].start <= kz < rows[0].stop:
-                    acs_lines[kz] = lines[:, np.searchsorted(columns, np.arange(rows[1].start, rows[1].stop))]
-                transform(lines, kz, hybrid[:, :, kz - first], edges[:, :, kz])
-            if not in_memory:
-                planes[:, :, first:end] = hybrid
-
+        edges = np.zeros((len(transform.edges), *shape[1:]), np.complex64)
+        samples = HybridSamples(planes, edges, columns, header.shape)
+        separate = header.acs_shape is not None
+        box = calibration_box(header) if calibrating and not separate else (slice(0, 0), slice(0, 0))
+        lines: dict[int, _Complex] = {}
         with PartitionReader(header, name) as reader:
+
+            def block(first: int) -> None:
+                self._block(reader, range(first, min(first + BLOCK, nz)), transform, samples, box, lines)
+
             self._each(block, range(0, nz, BLOCK), "reading blocks of partitions")
             reader.check_signal()
-        samples = HybridSamples(planes, edges, columns, header.shape)
-        return samples, self._calibration_lines([acs_lines[kz] for kz in sorted(acs_lines)])
+        if calibrating and separate:
+            return samples, self.prepare(read_box(header, "acs", (slice(None), slice(None))))
+        return samples, np.stack([lines[kz] for kz in sorted(lines)], axis=1) if lines else np.empty(0, np.complex64)
 
-    def _calibration_lines(self, lines: list[_Complex]) -> _Complex:
-        if self.header.acs_shape is not None:
-            return self.prepare(read_box(self.header, "acs", (slice(None), slice(None))))
-        if lines:
-            return np.stack(lines, axis=1)
-        return self.prepare(read_box(self.header, "kspace", acs_region(self.header.mask)))
+    def _block(
+        self, reader: PartitionReader, numbers: range, transform: ReadoutTransform, samples: HybridSamples,
+        box: tuple[slice, slice], lines: dict[int, _Complex],
+    ) -> None:  # fmt: skip
+        """Some partitions of step 2: read, prepared, transformed, put into `samples`; lines in the box are kept."""
+        part = (slice(None), slice(None), slice(numbers.start, numbers.stop))
+        in_memory, columns = isinstance(samples.planes, np.ndarray), samples.columns
+        shape = (*samples.planes.shape[:2], len(numbers), len(columns))
+        hybrid = samples.planes[part] if in_memory else np.empty(shape, np.complex64)
+        for kz, measured in reader.partitions(numbers):
+            if self.failed.is_set():
+                return
+            prepared = self.prepare(np.take(measured, columns, axis=1))
+            if box[0].start <= kz < box[0].stop:
+                lines[kz] = prepared[:, np.searchsorted(columns, np.arange(box[1].start, box[1].stop))]
+            transform(prepared, kz, hybrid[:, :, kz - numbers.start], samples.edges[:, :, kz])
+        if not in_memory:
+            samples.planes[part] = hybrid
 
     def coil_images(self, fill: HybridFill) -> Any:
         """Step 3: coil images (x, coil, z, y), with the phase of `image_phase`."""
@@ -343,10 +350,9 @@ class _Job:
 
     def _each(self, task: Callable[[int], None], numbers: range, what: str) -> None:
         """The task for every number, on all cores; the first error ends it."""
-        failed = threading.Event()
 
         def unless_failed(number: int) -> None:
-            if not failed.is_set():
+            if not self.failed.is_set():
                 task(number)
 
         with one_blas_thread(), ThreadPoolExecutor(n_threads()) as pool:
@@ -355,7 +361,7 @@ class _Job:
                 for _ in reported(done, what, len(numbers), enabled=self.progress):
                     pass
             except BaseException:
-                failed.set()
+                self.failed.set()
                 raise
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from sn2nlib.parallel import usable_memory
+from sn2nlib.scans.room import reserve
 
 _EVERY = 20.0  # seconds between two lines of progress
 
@@ -77,14 +78,26 @@ class Workspace:
             folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="sn2n-", dir=self.scratch))
             self._folder = Path(folder)
             self._file = self._stack.enter_context(h5py.File(self._folder / "work.h5", "w"))
+        if size + 2**20 > shutil.disk_usage(self._folder).free:
+            raise self._too_small(size)
+        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        dataset = self._file.create_dataset(name, shape, np.complex64, chunks=chunk, dcpl=early)
+        self._file.flush()
+        try:
+            reserve(self._folder / "work.h5")
+        except OSError as error:
+            raise self._too_small(size) from error
+        return dataset
+
+    def _too_small(self, size: int) -> OSError:
         free = shutil.disk_usage(self._folder).free
-        if size + 2**20 > free:
-            raise OSError(
-                errno.ENOSPC,
-                f"{self._folder.parent} has {free / 2**30:.1f} GiB left, and {size / 2**30:.1f} GiB are needed for "
-                "intermediate results; free some space, name another scratch folder, or allow more memory",
-            )
-        return self._file.create_dataset(name, shape, np.complex64, chunks=chunk)
+        return OSError(
+            errno.ENOSPC,
+            f"{self._folder.parent} has {free / 2**30:.1f} GiB left, and {size / 2**30:.1f} GiB are needed for "
+            "intermediate results; free some space, name another scratch folder, or allow more memory",
+        )
 
 
 def reported(items: Iterable[Any], what: str, total: int, *, enabled: bool) -> Iterator[Any]:

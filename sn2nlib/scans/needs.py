@@ -5,7 +5,7 @@ from math import prod
 from sn2nlib.parallel import n_threads
 
 COPIES = 5  # of k-space that `sn2nlib.recon.pairs` holds at its peak, the weights made
-BLOCK = 8  # partitions that `sn2nlib.recon.out_of_core` writes at a time
+BLOCK = 8  # partitions that a thread of `sn2nlib.recon.out_of_core` reads and puts away at a time
 MANY_COILS = 16  # from here on, time per byte grows with their number: every coil is filled from all others
 WALSH_BAND = 2**23  # bytes of covariances that `sn2nlib.recon.coils` works on at a time
 _ROWS = 8  # of blocks, or a multiple: for fewer, matrix products round in another way
@@ -36,7 +36,8 @@ def least_memory(
     kept = n_coils if n_virtual is None else n_virtual
     results = 5 * 8 * nz * ny * nx
     planes = 12 * 8 * kept * nz * ny * n_threads()
-    partitions = 8 * ny * nx * (2 * n_coils + (BLOCK + 2) * kept) * n_threads()
+    readers = min(n_threads(), -(-nz // BLOCK))
+    partitions = 8 * ny * nx * (2 * n_coils + (min(BLOCK, nz) + 2) * kept) * readers
     calibration = 8 * kept * nx * 3 * _CALIBRATION * max(nz, ny)
     weights = 8 * kept * prod(-(-n // max(1, window // 2)) for n in shape)
     covariances = walsh_memory(shape, kept, window=window)

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,13 @@ from sn2nlib.scans.proportion import believable
 FORMAT = "sn2n-scan"
 ONE_PARTITION = "one partition: a 2D scan is neither split into halves nor trained on"  # in files too
 OPTIONAL = ("noise", "acs", "repeat")  # arrays that a file may lack
-FORMAT_VERSION = 3  # 1 had no acs, no repeat, no not_for_training; 2, written where there is none, no kx_acquired
+FORMAT_VERSION = 3  # 1 had no acs, no repeat, no not_for_training; 2 no kx_acquired
 _FLAT = 1e-3  # volume that the axes of an affine span, over that of a box: below, they lie in a plane
+
+
+def format_version(kx_acquired: Sequence[float] | None) -> int:
+    """The version that a scan file is written in: the lowest that has what the scan has, for earlier sn2n to read."""
+    return 2 if kx_acquired is None else FORMAT_VERSION
 
 
 @dataclass(frozen=True)
@@ -245,21 +250,16 @@ def check_noise(noise: np.ndarray | None) -> None:
 
 
 def _check_values(scan: Scan) -> None:
-    for coil, samples in enumerate(scan.kspace):
-        if not np.isfinite(samples).all():
-            raise ScanError(f"kspace: coil {coil} holds NaN or Inf; repair or leave out that coil")
-        if not samples.any():
-            raise ScanError(f"kspace: coil {coil} has no signal at all; leave out that coil")
-        check_acquired(samples, scan.mask, "kspace")
-    check_noise(scan.noise)
-    for name, array in (("acs", scan.acs), ("repeat", scan.repeat)):
+    for name, array in (("kspace", scan.kspace), ("acs", scan.acs), ("repeat", scan.repeat)):
         for coil, samples in enumerate(() if array is None else array):
             if not np.isfinite(samples).all():
                 raise ScanError(f"{name}: coil {coil} holds NaN or Inf; repair or leave out that coil")
-            if name == "repeat":
-                if not samples.any():
-                    raise ScanError(f"{name}: coil {coil} has no signal at all; leave out that coil")
-                check_acquired(samples, scan.mask, name)
+            if name == "acs":  # fully sampled; of a coil without signal the k-space tells
+                continue
+            if not samples.any():
+                raise ScanError(f"{name}: coil {coil} has no signal at all; leave out that coil")
+            check_acquired(samples, scan.mask, name)
+    check_noise(scan.noise)
 
 
 def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -280,17 +280,16 @@ def save_scan(scan: Scan, path: str | os.PathLike[str], *, overwrite: bool = Fal
         with h5py.File(temporary, "w") as file:
             file.attrs.update({
                 "format": FORMAT,
-                "version": FORMAT_VERSION if scan.kx_acquired is not None else 2,
+                "version": format_version(scan.kx_acquired),
                 "acceleration": scan.acceleration,
                 "caipi_shift": scan.caipi_shift,
                 "voxel_size": scan.voxel_size,
                 "affine": np.asarray(scan.affine, dtype=float),
                 "info": info,
             })
-            if scan.not_for_training is not None:
-                file.attrs["not_for_training"] = scan.not_for_training
-            if scan.kx_acquired is not None:
-                file.attrs["kx_acquired"] = scan.kx_acquired
+            for name in ("not_for_training", "kx_acquired"):
+                if (value := getattr(scan, name)) is not None:
+                    file.attrs[name] = value
             file["mask"] = scan.mask
             file["kspace"] = scan.kspace
             for name in OPTIONAL:
@@ -379,13 +378,13 @@ def opened_scan(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
         raise ScanError(
             f"{path}: not an HDF5 file, or damaged; expected a scan file of `sn2n simulate` or `sn2n convert`"
         ) from error
-    with file, naming(path):
+    with file, telling_damage(path):
         _check_format(file, path)
         yield file
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def telling_damage(path: Path) -> Iterator[None]:
     """Whatever goes wrong while a scan file is read becomes a `ScanError` that names it."""
     try:
         yield

@@ -24,12 +24,14 @@ from sn2nlib.errors import ImageError
 
 _Turned = tuple[bool, bool, bool]
 _Real = NDArray[np.float32]
+_Seen = tuple[_Real, NDArray[np.bool_]]
+_Smooth = tuple[nib.Nifti1Image, nib.Nifti1Image]
 _LONGEST = 192  # voxels of the grid of comparison along the longest side
 _FEWEST = 8  # voxels of an image along any side
 _FINE, _AROUND = 0.7, 1.5  # SD in voxels of what is compared, and of what it is compared with
 _SIGNAL, _RIM = 0.15, 3  # of the brightest: below is background; voxels along which it counts no more
 _COVERED = 0.3  # of one image's signal that the other has to show
-_PER_VOXEL, _TURNS = 20, 4  # steps of a move, and of its refinement
+_PER_VOXEL, _ROUNDS = 20, 4  # steps of a move, and of its refinement
 _ALIKE, _CLEARER = 0.3, 0.75  # correlation of images of one scan; share of it that no other way may reach
 _ENDS = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 
@@ -99,9 +101,9 @@ def compare_sides(
     found = []
     for turned, laid in _ways(affine, image.shape[::-1]):
         there = laid @ np.linalg.inv(affine) @ grid
-        found.append((*_compared(ours, smooth, there, turns=1), turned, laid))
-    (best, _, turned, laid), (second, *_) = sorted(found, key=lambda way: -way[0])[:2]
-    best, moved = _compared(ours, smooth, laid @ np.linalg.inv(affine) @ grid, turns=_TURNS)
+        found.append((_compared(ours, smooth, there, rounds=1)[0], turned, laid, there))
+    (_, turned, laid, there), (second, *_) = sorted(found, key=lambda way: -way[0])[:2]
+    best, moved = _compared(ours, smooth, there, rounds=_ROUNDS)
     if best < _ALIKE:
         raise ImageError(f"the two images are too different to compare (correlation {best:.2f} at best): take one of "
                          "the same scan, with the same contrast")  # fmt: skip
@@ -146,41 +148,43 @@ def _coarse_grid(
     return coarse, grid, float(width)
 
 
-def _smoothed(volume: _Real, affine: NDArray[np.float64], width: float) -> nib.Nifti1Image:
-    """The image (x, y, z), without what a grid of this width would fold."""
+def _smoothed(volume: _Real, affine: NDArray[np.float64], width: float) -> _Smooth:
+    """The image (x, y, z), without what a grid of this width would fold; and 1 where it is above zero."""
     sigma = 0.4 * width / np.linalg.norm(affine[:3, :3], axis=0)
-    return nib.Nifti1Image(gaussian_filter(volume.transpose(2, 1, 0), sigma, output=np.float32), affine)
+    values = gaussian_filter(volume.transpose(2, 1, 0), sigma, output=np.float32)
+    return nib.Nifti1Image(values, affine), nib.Nifti1Image((values > 0).astype(np.float32), affine)
 
 
-def _seen(image: nib.Nifti1Image, shape: tuple[int, ...], grid: NDArray[np.float64]) -> tuple[_Real, NDArray[np.bool_]]:
+def _seen(smooth: _Smooth, shape: tuple[int, ...], grid: NDArray[np.float64]) -> _Seen:
     """On a grid, what differs from the brightness around it, as a share of that; and where there is any signal.
 
-    The outline of the head is left out, and so are zeros, which stand for what was cut off or never imaged.
+    The outline of the head is left out, and so are zeros, which stand for what was cut off or never imaged. Where the
+    grid ends, within the head, is no outline.
     """
-    values, covered = (
-        resample_from_to(part, (shape, grid), order=1).get_fdata(dtype=np.float32)
-        for part in (image, nib.Nifti1Image((np.asarray(image.dataobj) > 0).astype(np.float32), image.affine))
-    )
+    values, covered = (resample_from_to(part, (shape, grid), order=1).get_fdata(dtype=np.float32) for part in smooth)
     around = gaussian_filter(values, _AROUND, mode="nearest")
     bright = around > _SIGNAL * np.percentile(around, 99)
-    signal = binary_erosion(bright & (covered > 0.99), iterations=_RIM)
-    contrast = (gaussian_filter(values, _FINE) - around) / np.maximum(around, _SIGNAL * around.max())
+    signal = binary_erosion(bright & (covered > 0.99), iterations=_RIM, border_value=1)
+    least = max(_SIGNAL * around.max(), np.finfo(np.float32).tiny)  # nothing may lie within the grid
+    contrast = (gaussian_filter(values, _FINE) - around) / np.maximum(around, least)
     return np.where(signal, contrast, 0).astype(np.float32), signal
 
 
 def _compared(
-    ours: tuple[_Real, NDArray[np.bool_]], known: nib.Nifti1Image, there: NDArray[np.float64], *, turns: int
+    ours: _Seen, known: _Smooth, there: NDArray[np.float64], *, rounds: int
 ) -> tuple[float, NDArray[np.float64]]:
-    """Correlation within the signal of both images, and the move in mm that ours needs for it."""
+    """Correlation within the signal of both images, and the move in mm that ours needs for it; 0 if they share none."""
     moved, alike = np.zeros(3), 0.0
-    for turn in range(turns + 1):
+    for done in range(rounds + 1):
         placed = there.copy()
         placed[:3, 3] += moved
         theirs, signal = _seen(known, ours[0].shape, placed)
         both = ours[1] & signal
+        if not both.any():
+            return 0.0, moved
         enough = np.count_nonzero(both) > _COVERED * np.count_nonzero(ours[1])
         alike = float(np.corrcoef(ours[0][both], theirs[both])[0, 1]) if enough else 0.0
-        if turn < turns:
+        if done < rounds:
             step = phase_cross_correlation(ours[0], theirs, upsample_factor=_PER_VOXEL, normalization=None)[0]
             moved = moved - there[:3, :3] @ step
     return alike, moved

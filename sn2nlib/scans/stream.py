@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,18 @@ from sn2nlib.sampling import readout_share
 from sn2nlib.scans.info import check_info
 from sn2nlib.scans.scan import (
     FORMAT,
-    FORMAT_VERSION,
     OPTIONAL,
     Scan,
     check_acquired,
     check_noise,
     check_space,
     checked_attributes,
-    naming,
+    format_version,
     opened_scan,
+    telling_damage,
 )
 
-AHEAD = 4  # partitions that the system is asked to read in advance
+_AHEAD = 4  # partitions that the system is asked to read in advance
 
 
 @dataclass(frozen=True)
@@ -158,45 +158,47 @@ class PartitionReader:
     def __init__(self, header: ScanHeader, name: str = "kspace") -> None:
         self.header, self.name = header, name
         self._has_signal = np.zeros(header.n_coils, bool)
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._dataset = self._stack.enter_context(opened_scan(self.header.path))[self.name]
-        self._raw = self._stack.enter_context(self.header.path.open("rb"))
+        with ExitStack() as stack:
+            self._dataset = stack.enter_context(opened_scan(self.header.path))[self.name]
+            self._raw = stack.enter_context(self.header.path.open("rb"))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def empty(self) -> np.ndarray:
-        """An array for one partition."""
+    def partitions(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Those partitions, each with its kz: (coil, ky, kx), an array that is overwritten by the next one.
+
+        While the caller is busy with one partition, the system is asked to read the following ones.
+
+        Raises
+        ------
+        ScanError
+            At a partition with NaN or Inf, or with samples where the mask has none.
+        """
         _, ny, nx = self.header.shape
-        return np.empty((self.header.n_coils, ny, nx), np.complex64)
-
-    def read(self, kz: int, into: np.ndarray) -> None:
-        """Read a partition (coil, ky, kx); ScanError if it holds NaN, Inf, or samples where the mask has none."""
-        with naming(self.header.path):
-            self._dataset.read_direct(into, np.s_[:, kz])
-            _check_partition(into, self.header.mask[kz], self.name, self._has_signal)
-
-    def announce(self, kz: int) -> None:
-        """Ask the system to read a partition in advance, if there is one."""
-        if kz < self.header.shape[0]:
-            _announce(self._raw.fileno(), self._dataset, kz)
+        buffer = np.empty((self.header.n_coils, ny, nx), np.complex64)
+        for place, kz in enumerate(numbers):
+            for ahead in numbers[place + 1 if place == 0 else place + _AHEAD : place + _AHEAD + 1]:
+                _announce(self._raw.fileno(), self._dataset, ahead)
+            with telling_damage(self.header.path):
+                self._dataset.read_direct(buffer, np.s_[:, kz])
+                _check_partition(buffer, self.header.mask[kz], self.name, self._has_signal)
+            yield kz, buffer
 
     def check_signal(self) -> None:
         """ScanError if a coil had no signal in all that was read."""
-        with naming(self.header.path):
+        with telling_damage(self.header.path):
             _check_signal(self._has_signal, self.name)
 
 
 def read_partitions(
-    header: ScanHeader, name: str = "kspace", chosen: Iterable[int] | None = None
+    header: ScanHeader, name: str = "kspace", chosen: Sequence[int] | None = None
 ) -> Generator[tuple[int, np.ndarray], None, None]:
-    """One partition after the other, each with its kz: (coil, ky, kx) complex64.
-
-    The array is overwritten by the next one. While the caller is busy with one partition, the system is asked to read
-    the following ones.
+    """All or some partitions of a scan file, as `PartitionReader.partitions` gives them.
 
     Raises
     ------
@@ -204,14 +206,8 @@ def read_partitions(
         At the first partition with NaN or Inf, or with samples where the mask has none; or after the last one if a
         coil had no signal in any.
     """
-    wanted = list(range(header.shape[0]) if chosen is None else chosen)
     with PartitionReader(header, name) as reader:
-        buffer = reader.empty()
-        for number, kz in enumerate(wanted):
-            for ahead in wanted[number + 1 if number == 0 else number + AHEAD : number + AHEAD + 1]:
-                reader.announce(ahead)
-            reader.read(kz, buffer)
-            yield kz, buffer
+        yield from reader.partitions(range(header.shape[0]) if chosen is None else chosen)
         if chosen is None:
             reader.check_signal()
 
@@ -250,7 +246,7 @@ def _write(
     with h5py.File(path, "w") as file:
         file.attrs.update({
             "format": FORMAT,
-            "version": FORMAT_VERSION if header.get("kx_acquired") is not None else 2,
+            "version": format_version(header.get("kx_acquired")),
             "acceleration": header.get("acceleration", (1, 1)),
             "caipi_shift": header.get("caipi_shift", 0),
             "voxel_size": header.get("voxel_size", (1.0, 1.0, 1.0)),

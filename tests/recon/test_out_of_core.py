@@ -1,5 +1,9 @@
 """Scan files larger than memory: the answer is that of the whole scan at once."""
 
+import errno
+import os
+import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +14,11 @@ import pytest
 
 from sn2nlib.errors import ScanError
 from sn2nlib.recon import fits_memory, image_pair, make_pair, reconstruct, reconstruct_with_noise
+from sn2nlib.recon.chain import calibration_box
 from sn2nlib.recon.partial_fourier import fill_partial, known_region, phase_map, sides_of
 from sn2nlib.scans import load_scan, save_scan
-from sn2nlib.scans.stream import read_header, read_partitions, write_partitions
+from sn2nlib.scans.needs import BLOCK
+from sn2nlib.scans.stream import PartitionReader, read_header, read_partitions, write_partitions
 
 SHAPE = (6, 24, 40, 38)
 ODD = (5, 27, 41, 35)
@@ -143,6 +149,80 @@ def test_a_full_disk_is_told_before_it_is_full(phantom, scan_of, tmp_path, monke
     with pytest.raises(OSError, match="GiB are needed for intermediate results"):
         image_pair(path, memory_limit=0, scratch=tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["scan.h5"]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system takes room on disk as it is written")
+def test_room_on_disk_is_taken_at_once(phantom, scan_of, tmp_path, monkeypatch) -> None:
+    """What another program has taken since the look at the disk is missing then, and not in the middle of the work."""
+    path = on_disk(scan_of(phantom((4, 12, 24, 20)), acceleration=(2, 1), acs=12), tmp_path)
+    reserved = []
+
+    def full(_file: int, start: int, size: int) -> None:
+        reserved.append((start, size))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="GiB are needed for intermediate results"):
+        image_pair(path, memory_limit=0, scratch=tmp_path)
+    acquired = int(read_header(path).mask.any(axis=0).sum())
+    assert reserved[0][0] == 0 and reserved[0][1] >= 8 * 4 * 12 * acquired * 20  # the samples of the file's coils
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scan.h5"]
+
+
+@pytest.mark.parametrize("cores", [1, 8])
+def test_any_number_of_threads_gives_the_same_bits(cores, phantom, scan_of, tmp_path, monkeypatch) -> None:
+    path = on_disk(scan_of(phantom((4, 27, 24, 20)), acceleration=(2, 1), acs=12), tmp_path)  # 27: in four blocks
+    expected = image_pair(path)
+    monkeypatch.setattr("sn2nlib.recon.out_of_core.n_threads", lambda: cores)
+    for memory_limit in (None, 0):
+        found = image_pair(path, memory_limit=memory_limit, scratch=tmp_path)
+        for name in PAIR:
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_ctrl_c_ends_the_reading_within_a_block(phantom, scan_of, tmp_path, monkeypatch) -> None:
+    path = on_disk(scan_of(phantom((4, 40, 24, 20)), acceleration=(2, 1), acs=12), tmp_path)
+    partitions, read = PartitionReader.partitions, []
+
+    def counted(reader, numbers):
+        for kz, measured in partitions(reader, numbers):
+            read.append(kz)
+            time.sleep(0.2 if len(read) > BLOCK else 0)  # time for the other thread to stop this one
+            yield kz, measured
+
+    def stopped(blocks, *_, **__):
+        yield next(iter(blocks))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PartitionReader, "partitions", counted)
+    monkeypatch.setattr("sn2nlib.recon.out_of_core.reported", stopped)
+    monkeypatch.setattr("sn2nlib.recon.out_of_core.n_threads", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        image_pair(path, memory_limit=0, scratch=tmp_path)
+    assert BLOCK <= len(read) < 2 * BLOCK  # of 40, the first block and less than another one
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scan.h5"]
+
+
+def test_a_complete_scan_is_not_kept_a_second_time(phantom, scan_of, tmp_path) -> None:
+    """As calibration lines, which where nothing was left out are the middle ones, and for halves alone."""
+    path = on_disk(scan_of(phantom((8, 48, 48, 64)), acceleration=(1, 1), acs=None), tmp_path)
+    header, peaks = read_header(path), []
+    for halves in (False, True):
+        tracemalloc.start()
+        try:
+            image_pair(path, halves=halves, noise_maps=False, memory_limit=0, scratch=tmp_path)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert header.mask.all()
+    assert peaks[0] < header.nbytes and peaks[1] - peaks[0] < header.nbytes
+    assert calibration_box(header) == (slice(0, 48), slice(12, 36))
+
+
+def test_a_part_that_is_not_there_is_damage(phantom, scan_of, tmp_path) -> None:
+    header = read_header(on_disk(scan_of(phantom((4, 12, 24, 20)), acceleration=(2, 1), acs=12), tmp_path))
+    with pytest.raises(ScanError, match="the file is damaged"), PartitionReader(header, "repeat"):
+        pytest.fail("opened")
 
 
 def test_a_header_tells_all_but_the_samples(phantom, scan_of, tmp_path) -> None:

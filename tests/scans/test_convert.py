@@ -1,5 +1,7 @@
 """Raw files made into scan files, which may be larger than memory."""
 
+import errno
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,7 @@ import pytest
 
 from sn2nlib.errors import ScanError
 from sn2nlib.sampling import lattice_mask
-from sn2nlib.scans import Scan, convert_raw, export_scan, is_scan_file, load_scan, open_raw, read_raw
-from sn2nlib.scans.raw import read
+from sn2nlib.scans import Scan, convert_raw, export_scan, is_scan_file, load_scan, open_raw, opened_raw, read_raw, room
 from sn2nlib.scans.scan import scan_bytes
 
 ARRAYS = ("kspace", "mask", "noise", "acs", "repeat", "affine")
@@ -108,29 +109,56 @@ def test_what_would_not_fit_is_refused_with_the_way_out(tmp_path: Path) -> None:
         open_raw(tmp_path / "two.h5", largest=2 * size - 1)
 
 
-def test_a_layout_larger_than_memory_is_refused_as_it_is_read_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = scan()
-    with h5py.File(tmp_path / "plain.h5", "w") as file:
-        file["kspace"], file["mask"] = given.kspace, given.mask
+def write_plain(given: Scan, path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        for name in ("kspace", "mask", "noise", "acs", "repeat"):
+            if (array := getattr(given, name)) is not None:
+                file[name] = array
         file.attrs["voxel_size"], file.attrs["affine"] = given.voxel_size, given.affine
-    monkeypatch.setattr(read, "usable_memory", lambda: given.kspace.nbytes - 1)
-    with pytest.raises(ScanError, match=r"plain\.h5: its k-space takes .* on a computer with more memory: .* whole"):
-        convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5")
-    assert not (tmp_path / "scan.h5").exists()
-    monkeypatch.setattr(read, "usable_memory", lambda: given.kspace.nbytes)
+
+
+@pytest.mark.parametrize("options", [{}, {"with_repeat": True, "with_acs": True}])
+def test_a_layout_larger_than_memory_is_put_together_on_disk(
+    options: dict[str, bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, mapped = scan(**options), []
+    write_plain(given, tmp_path / "plain.h5")
+    with pytest.raises(ScanError, match=r"plain\.h5: its k-space takes .* make a scan file of it with sn2n convert"):
+        open_raw(tmp_path / "plain.h5", largest=given.kspace.nbytes - 1)
+    monkeypatch.setattr(
+        "sn2nlib.scans.raw.layout_samples.zeros", lambda *place: mapped.append(room.zeros(*place)) or mapped[-1]
+    )
+    convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5", largest=given.kspace.nbytes - 1)
+    assert mapped and all(isinstance(array, np.memmap) for array in mapped)
+    made = load_scan(tmp_path / "scan.h5")
+    for name in ARRAYS:
+        if getattr(given, name) is not None:
+            np.testing.assert_array_equal(getattr(made, name), getattr(given, name))
+    mapped.clear()
     convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5")
-    np.testing.assert_array_equal(load_scan(tmp_path / "scan.h5").kspace, given.kspace)
+    assert not any(isinstance(array, np.memmap) for array in mapped)
+    with opened_raw(tmp_path / "plain.h5", largest=1, scratch=tmp_path) as source:
+        assert isinstance(source, Path)
+        np.testing.assert_array_equal(load_scan(source).kspace, given.kspace)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["plain.h5", "scan.h5"]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system takes room on disk as it is written")
+def test_a_full_disk_is_told_before_it_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_plain(scan(), tmp_path / "plain.h5")
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match=f"{tmp_path.name} has no room for .* GiB of intermediate results"):
+        convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5", largest=1)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["plain.h5"]
 
 
 def test_all_arrays_of_a_layout_count_against_the_memory(tmp_path: Path) -> None:
     given = scan(with_repeat=True, with_acs=True)
     assert given.repeat is not None and given.acs is not None and given.noise is not None
-    with h5py.File(tmp_path / "plain.h5", "w") as file:
-        for name in ("kspace", "mask", "noise", "acs", "repeat"):
-            file[name] = getattr(given, name)
-        file.attrs["voxel_size"], file.attrs["affine"] = given.voxel_size, given.affine
+    write_plain(given, tmp_path / "plain.h5")
     needed = scan_bytes(given)
     assert needed > 2 * given.kspace.nbytes
     with pytest.raises(ScanError, match=r"plain\.h5: its k-space takes"):

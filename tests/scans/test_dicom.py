@@ -254,6 +254,29 @@ def test_the_new_header_tells_what_was_derived_and_keeps_the_rest(tmp_path: Path
         assert after.LargestImagePixelValue == after.pixel_array.max()
 
 
+@pytest.mark.parametrize(
+    ("kind", "bits", "lowest", "highest"),
+    [("uint16", 12, 0, 4095), ("int16", 12, -2048, 2047), ("uint8", 8, 0, 255), ("int16", 16, -32768, 32767)],
+)
+def test_values_beyond_what_the_pixels_hold_are_stored_at_their_ends(
+    kind: str, bits: int, lowest: int, highest: int, tmp_path: Path
+) -> None:
+    stored = classic(tmp_path / "in", kind=kind, bits=bits, stored=(numbers("uint16") // 2).astype(kind))
+    volume, series = read_dicom(tmp_path / "in")
+    volume[0], volume[-1] = -1e6, 1e6
+    number = 2 * volume[0].size
+    with pytest.warns(UserWarning, match=f"^{number} of {volume.size} voxels .* lie outside"):
+        write_dicom(volume, tmp_path / "out", like=series, derivation="nothing")
+    new = datasets(tmp_path / "out")
+    assert {(dataset.BitsStored, dataset.HighBit) for dataset in new} == {(bits, bits - 1)}
+    again, _ = read_dicom(tmp_path / "out")
+    assert np.array_equal(again, np.clip(volume, lowest, highest))
+    written = np.stack([dataset.pixel_array for dataset in new])
+    assert written.dtype == stored.dtype and (written.min(), written.max()) == (lowest, highest)
+    assert min(dataset.SmallestImagePixelValue for dataset in new) == lowest
+    assert max(dataset.LargestImagePixelValue for dataset in new) == highest
+
+
 def test_a_second_derivation_keeps_the_first(tmp_path: Path) -> None:
     classic(tmp_path / "in", change=lambda dataset, _: setattr(dataset, "SeriesDescription", "x" * 64))
     for start, end in (("in", "once"), ("once", "twice")):

@@ -55,6 +55,15 @@ def test_a_full_size_scan_fits_a_laptop_out_of_core(monkeypatch: pytest.MonkeyPa
     assert n_threads() >= 1
 
 
+def test_no_more_threads_read_than_there_are_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for cores in (5, 64):
+        monkeypatch.setattr("sn2nlib.scans.needs.n_threads", lambda cores=cores: cores)
+        told.append(least_memory((40, 320, 320), 4))
+    planes = 12 * 8 * 4 * 40 * 320  # what grows with the threads is what they fill
+    assert told[1] - told[0] <= 64 * planes
+
+
 def test_a_small_scan_is_worked_on_at_once() -> None:
     values = needed_values((8, 32, 32), 4)
     needed = round(memory_at_once((8, 32, 32), 4) / 2**20)

@@ -71,6 +71,29 @@ def test_axes_that_run_the_other_way_are_found(
     np.testing.assert_allclose(found.affine[:3, 3], true[:3, 3], atol=0.35)
 
 
+@pytest.mark.parametrize("axis", [None, 0, 1, 2])
+def test_a_slab_of_few_partitions_is_compared_up_to_its_ends(head: Head, axis: int | None) -> None:
+    """Eight thick partitions within the head, whose outline they do not show at either end."""
+    shape, ways = (8, 96, 96), (axis == 0, axis == 1, axis == 2)
+    true = centred_affine(shape, (5, 2.2, 2.2), centre(head))
+    volume, other = (seen(head, true, shape, noise=noise, seed=seed) for noise, seed in ((0.02, 1), (0.05, 2)))
+    found = compare_sides(volume, turned(true, ways, shape), other, true)
+    assert found.turned == ways
+    assert found.correlation > 0.9 and found.next_best < 0.6
+    np.testing.assert_allclose(found.affine, true, atol=0.3)  # moves are found in steps of 0.25 mm
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_that_do_not_overlap_are_refused_without_a_warning(
+    head: Head, known: tuple[np.ndarray, np.ndarray]
+) -> None:
+    true = centred_affine(OURS, SIZE, centre(head))
+    away = known[1].copy()
+    away[0, 3] += 1000
+    with pytest.raises(ImageError, match="too different to compare"):
+        compare_sides(seen(head, true, OURS, noise=0.1, seed=2), true, known[0], away)
+
+
 def test_a_head_the_same_from_both_sides_is_not_judged(head: Head, known: tuple[np.ndarray, np.ndarray]) -> None:
     true = centred_affine(OURS, SIZE, centre(head))
     volume = seen(head, true, OURS, noise=0, seed=0)[1:]  # voxel n//2 is the middle of an odd number

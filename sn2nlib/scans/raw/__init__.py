@@ -7,8 +7,9 @@ are put in their places (`assemble`). Public HDF5 layouts are described as data 
 """
 
 from sn2nlib.scans.raw.given import known_geometry, option_names
+from sn2nlib.scans.raw.kinds import is_scan_file
 from sn2nlib.scans.raw.opened import opened_raw
-from sn2nlib.scans.raw.read import convert_raw, inspect_raw, is_scan_file, open_raw, read_raw
+from sn2nlib.scans.raw.read import convert_raw, inspect_raw, open_raw, read_raw
 
 __all__ = [
     "convert_raw", "inspect_raw", "is_scan_file", "known_geometry", "open_raw", "opened_raw", "option_names",

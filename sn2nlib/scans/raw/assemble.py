@@ -1,6 +1,7 @@
 """Readout lines → `Scan`: samples put where the plan says, oversampling removed, averages taken."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sn2nlib.scans.raw.lines import NOISE, LineTable, RawSource
 from sn2nlib.scans.raw.oversampling import without_oversampling
 from sn2nlib.scans.raw.placement import Readout
 from sn2nlib.scans.raw.plan import Plan, Rows
+from sn2nlib.scans.room import zeros
 from sn2nlib.scans.scan import Scan
 
 _CHUNK_BYTES = 2**26  # of lines at a time
@@ -18,8 +20,8 @@ _CHUNK_BYTES = 2**26  # of lines at a time
 Reader = Callable[[Rows], NDArray[np.complex64]]
 
 
-def assemble(source: RawSource, plan: Plan) -> Scan:
-    """Read the lines of a plan into a scan.
+def assemble(source: RawSource, plan: Plan, folder: Path | None = None) -> Scan:
+    """Read the lines of a plan into a scan, its k-space into files in a folder if there is one.
 
     1. Reversed lines are flipped, discarded samples zeroed, asymmetric echoes filled with zeros about their centre,
        readouts sampled on gradient ramps regridded.
@@ -33,8 +35,8 @@ def assemble(source: RawSource, plan: Plan) -> Scan:
         If samples are missing from the file, or are no numbers.
     """
     return Scan(
-        kspace=_gathered(source, plan, plan.rows),
-        repeat=_gathered(source, plan, plan.repeat_rows) if plan.repeat_rows.size else None,
+        kspace=_gathered(source, plan, plan.rows, folder=folder),
+        repeat=_gathered(source, plan, plan.repeat_rows, folder=folder) if plan.repeat_rows.size else None,
         **besides_kspace(source, plan),
     )
 
@@ -70,10 +72,12 @@ def partitions(source: RawSource, plan: Plan, rows: Rows) -> Iterator[NDArray[np
         yield _gathered(source, plan, rows[order == z], only=z)[:, 0]
 
 
-def _gathered(source: RawSource, plan: Plan, rows: Rows, *, only: int | None = None) -> NDArray[np.complex64]:
-    """K-space of these lines, or the one partition `only` that they belong to."""
+def _gathered(
+    source: RawSource, plan: Plan, rows: Rows, *, only: int | None = None, folder: Path | None = None
+) -> NDArray[np.complex64]:
+    """K-space of these lines, or the one partition `only` that they belong to; with a folder, in a file there."""
     nz, ny, nx = plan.shape
-    kspace = np.zeros((plan.readout.coils, nz if only is None else 1, ny, nx), dtype=np.complex64)
+    kspace = zeros((plan.readout.coils, nz if only is None else 1, ny, nx), folder)
     step = max(1, _CHUNK_BYTES // (8 * plan.readout.coils * plan.readout.full))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]

@@ -40,8 +40,8 @@ UNVERIFIED_SIDES = (
 )
 GIVEN_SIDES = (
     "the axes of the image that was given are taken for readout, lines and partitions, in this order and direction, "
-    "which nothing shows to be right: lay the image made of this file upon it once (of a volume sn2n sides tells "
-    "directions)"
+    "which nothing shows to be right: lay the image made of this file upon it once; for a volume, sn2n sides "
+    "OUT.nii.gz IMAGE tells which directions are reversed"
 )
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _TOLERANCE = 1e-2  # of lengths and angles: single precision, and headers that round

@@ -1,6 +1,7 @@
 """Samples and mask of a file of a public layout, as its entry in ``layouts.yaml`` describes them."""
 
 from math import ceil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,6 +10,7 @@ from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft
 from sn2nlib.scans.raw.layout_table import AXES, Layout
 from sn2nlib.scans.raw.oversampling import without_oversampling
+from sn2nlib.scans.room import zeros
 from sn2nlib.scans.scan import type_told
 
 
@@ -22,19 +24,19 @@ def target_shape(file: h5py.File, layout: Layout) -> tuple[int, ...]:
 
 
 def read_samples(
-    file: h5py.File, layout: Layout, slab: int | None = None, *, readout: int | None = None
+    file: h5py.File, layout: Layout, slab: int | None = None, *, readout: int | None = None, folder: Path | None = None
 ) -> np.ndarray:
     """(coil, kz, ky, kx) complex64; slab by slab of the stored first axis, so that no second copy is needed.
 
     With a number, that slab alone, the axis having the size 1; with `readout`, so many samples of it, the oversampling
-    removed.
+    removed; with a folder, in a file there.
     """
     axes, shape = layout.kspace["axes"], list(target_shape(file, layout))
     _check_parts(file, layout)
     slabs = range(shape[AXES.index(axes[0])]) if slab is None else [slab]
     shape[AXES.index(axes[0])] = len(slabs)
     shape[-1] = readout or shape[-1]
-    kspace = np.empty(shape, np.complex64)
+    kspace = zeros(tuple(shape), folder)
     stored = kspace.transpose([AXES.index(axis) for axis in axes])  # a view in the order of the file
     for row, place in enumerate(slabs):
         samples = _slab(file, layout, place)
@@ -97,11 +99,11 @@ def _complex(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, dtype=np.complex64)
 
 
-def read_extra(file: h5py.File, name: str) -> np.ndarray:
-    """A further array of the file, complex64."""
+def read_extra(file: h5py.File, name: str, folder: Path | None = None) -> np.ndarray:
+    """A further array of the file, complex64; with a folder, in a file there."""
     if stored_kind(file[name].dtype) != "c":
         raise ScanError(f"{name}: needs complex numbers, holds {type_told(file[name].dtype)}")
-    extra = np.empty(file[name].shape, np.complex64)
+    extra = zeros(file[name].shape, folder)
     for row in np.ndindex(extra.shape[:1]):  # one by one, so that no second copy is needed
         extra[row] = _complex(file[name][row])
     return extra

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from sn2nlib.errors import ImageError, SamplingError, ScanError
+from sn2nlib.provenance import disk_is_full
 from sn2nlib.sampling import infer_lattice, readout_share
 from sn2nlib.scans.raw.geometry import GIVEN_SIDES, unknown_affine
 from sn2nlib.scans.raw.given import Geometry, settle_geometry
@@ -154,7 +155,11 @@ def needed_bytes(
 
 
 def read_layout(
-    path: str | os.PathLike[str], layout: Layout | None = None, options: LayoutOptions | None = None
+    path: str | os.PathLike[str],
+    layout: Layout | None = None,
+    options: LayoutOptions | None = None,
+    *,
+    folder: Path | None = None,
 ) -> Scan:
     """Read a file of a public layout.
 
@@ -164,6 +169,8 @@ def read_layout(
     layout
         From `find_layout`, which is asked if it is not given.
     options
+    folder
+        For arrays that do not fit into memory: they are files in it, one of which is mapped for each.
 
     Returns
     -------
@@ -189,13 +196,14 @@ def read_layout(
         _check(file, layout, path)
         shape, readout, encoding = _placed_readout(file, layout, options)
         geometry = _geometry(file, layout, options, encoding, shape)  # before the samples, which take longer
-        kspace = read_samples(file, layout, readout=readout.n if readout.n < readout.full else None)
+        kspace = read_samples(file, layout, readout=readout.n if readout.n < readout.full else None,
+                              folder=folder)  # fmt: skip
         kspace, mask = arranged(kspace, read_mask(file, layout, kspace), layout)
         to_kspace(kspace, layout)
         if "collected" in layout.sampled:  # what a filter left beyond; other samples off the mask are refused
             kspace *= mask[:, :, None]
         names = _extras(file, layout, options)
-        arrays: dict[str, Any] = {name: read_extra(file, layout.extras[name]) for name in names}
+        arrays: dict[str, Any] = {name: read_extra(file, layout.extras[name], folder) for name in names}
         sampling, doubts = _sampling(file, layout, mask)
         scan = Scan(
             kspace=kspace, mask=mask, **arrays, **sampling, **_placed(geometry, kspace.shape[1:]),
@@ -272,7 +280,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             raise
         except MemoryError:
             raise
-        except Exception:  # h5py raises many kinds for damaged files; what they say may quote the file
+        except Exception as error:  # h5py raises many kinds for damaged files; what they say may quote the file
+            if isinstance(error, OSError) and disk_is_full(error):
+                raise
             raise ScanError(f"{path}: the file is damaged or incomplete; copy it once more") from None
 
 

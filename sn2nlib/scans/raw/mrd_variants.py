@@ -37,7 +37,7 @@ def apply_variant(
     *,
     parameters: dict[str, Any],
     noise_sd: NDArray[np.floating] | None = None,
-) -> tuple[NDArray[np.complex64], str | None]:
+) -> str | None:
     """Bring what was read from a variant's lines to the axis contract.
 
     1. Signs: (-1)^(ky (1 - ChopY) + kz (1 - ChopZ)), the parameters as in the header.
@@ -50,7 +50,8 @@ def apply_variant(
     variant
         From `mrd_variant`.
     kspace : (coil, kz, ky, kx) complex64
-        Lines in their places, the first axis after the coils being whatever the file counts (partitions or slices).
+        Lines in their places, the first axis after the coils being whatever the file counts (partitions or slices);
+        overwritten.
     mask : (kz, ky) bool
         Acquired lines.
     parameters
@@ -60,10 +61,8 @@ def apply_variant(
 
     Returns
     -------
-    kspace : (coil, kz, ky, kx) complex64
-        A new array.
-    not_for_training
-        The reason, or None.
+    not_for_training : str or None
+        The reason.
 
     Raises
     ------
@@ -84,13 +83,10 @@ def apply_variant(
             raise ScanError(f"{variant.noise_sd}: needs a noise SD above 0 for each of the {len(kspace)} channels")
         scale = (1 / sd).astype(np.float32)
     axes = tuple(AXES.index(name) - 4 for name in variant.image_axes)
-    result = np.empty_like(kspace)
     for coil, samples in enumerate(kspace):
         signed = samples * (scale[coil] * signs[:, :, None])
-        result[coil] = fft(signed, axes=axes) if axes else signed
-    if variant.training != "if_white":
-        return result, variant.reason_against_training
-    return result, why_not_white(result, mask)
+        kspace[coil] = fft(signed, axes=axes) if axes else signed
+    return why_not_white(kspace, mask) if variant.training == "if_white" else variant.reason_against_training
 
 
 def _whole(value: Any, name: str) -> int:

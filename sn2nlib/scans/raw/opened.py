@@ -35,8 +35,7 @@ def opened_raw(
     Raises
     ------
     FileNotFoundError, ScanError, ImageError, OSError
-        As `read_raw` and `convert_raw`. Public layouts and ISMRMRD files whose samples are transformed are read whole
-        and stay refused.
+        As `read_raw` and `convert_raw`.
     """
     found: list[Scan | Path] = []
     with suppress(LargeScanError):
@@ -48,5 +47,5 @@ def opened_raw(
         if progress:
             print(f"{Path(path)} does not fit into the memory: a scan file is made of it first", flush=True)
         made = Path(folder) / "scan.h5"
-        convert_raw(path, made, **options)
+        convert_raw(path, made, largest=largest, **options)
         yield made

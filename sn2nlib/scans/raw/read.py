@@ -1,28 +1,28 @@
 """Raw files of the scanner and of public collections → `Scan`: Siemens twix, ISMRMRD, and this package's own.
 
-The format is told by the content of a file, never by its name. Files are opened for reading only.
+Files are opened for reading only.
 """
 
 import os
+import tempfile
 import warnings
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from sn2nlib.errors import ChoiceError, LargeScanError, ScanError, naming
 from sn2nlib.parallel import usable_memory
-from sn2nlib.scans.dicom import is_dicom
-from sn2nlib.scans.images import is_image_name
 from sn2nlib.scans.raw import layouts, mrd, twix
 from sn2nlib.scans.raw.assemble import assemble, besides_kspace, partitions
 from sn2nlib.scans.raw.centre import centre_doubts, watched
 from sn2nlib.scans.raw.geometry import GIVEN_SIDES
 from sn2nlib.scans.raw.given import option_names
-from sn2nlib.scans.raw.heaps import check_heaps, heaps_in
+from sn2nlib.scans.raw.kinds import CONVERT_FIRST, checked, kind_of, readable
 from sn2nlib.scans.raw.lines import NOISE, RawSource
 from sn2nlib.scans.raw.mrd_variants import apply_variant
 from sn2nlib.scans.raw.plan import Plan, RawOptions, make_plan
@@ -31,14 +31,6 @@ from sn2nlib.scans.scan import FORMAT, Scan, load_scan, save_scan, settle_lattic
 from sn2nlib.scans.sidecar import described
 from sn2nlib.scans.stream import read_header, write_partitions
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-_HEAD = 65536
-_KNOWN = "Siemens twix, ISMRMRD, public HDF5 layouts, and scan files of this package are read"
-_CONVERT_FIRST = {
-    "MRD version 2": "convert it to ISMRMRD HDF5 first (this package reads MRD 1)",
-    "ISMRMRD in its streaming form": "made for sending from program to program; convert it first: "
-    "ismrmrd_stream_to_hdf5 writes the HDF5 form that is read here",
-}
 _OF_LAYOUTS = ("noise_scan", "voxel_size", "affine", "affine_from")  # options that public layouts take
 _OF_HEADERS = ("remove_oversampling", *_OF_LAYOUTS)  # and those with an ISMRMRD header beside their arrays
 
@@ -118,17 +110,23 @@ def read_raw(
         set_number=set_number, phase=phase, remove_oversampling=remove_oversampling, noise_scan=noise_scan,
         regrid=regrid, voxel_size=voxel_size, affine=affine, affine_from=affine_from,
     )  # fmt: skip
-    path, kind = _readable(path)
+    return _read(*readable(path), options, measurement, largest=largest)
+
+
+def _read(
+    path: Path, kind: str, options: RawOptions, measurement: int, *, largest: int | None = None,
+    folder: Path | None = None,
+) -> Scan:  # fmt: skip
+    """`read_raw`; with a folder, large arrays are files in it."""
     if kind in (FORMAT, "layout"):
         _refuse_options(path, kind, options, measurement)
-        return load_scan(path) if kind == FORMAT else _read_layout(path, options, largest)
+        return load_scan(path) if kind == FORMAT else _read_layout(path, options, largest, folder)
     with naming(path):
         source = _open(path, kind, measurement)
         plan = _plan(source, _with_pair(source, options))
-        copies = (2 if plan.repeat_rows.size else 1) * (1 if source.header.variant is None else 2)
-        needed = 8 * plan.readout.coils * int(np.prod(plan.shape)) * copies
-        _check_largest(needed, largest, at_once=source.header.variant is not None)
-        scan, energies = assemble(source, plan), np.zeros(plan.mask.shape, np.float32)
+        copies = 2 if plan.repeat_rows.size else 1
+        _check_largest(8 * plan.readout.coils * int(np.prod(plan.shape)) * copies, largest)
+        scan, energies = assemble(source, plan, folder), np.zeros(plan.mask.shape, np.float32)
         if _centre_assumed(source, plan):
             deque(watched(scan.kspace.swapaxes(0, 1), energies), maxlen=0)
         scan = _as_variant(scan, source, options)
@@ -153,7 +151,7 @@ def open_raw(path: str | os.PathLike[str], *, largest: int | None = None, **opti
     Scan or Path
         Either serves `sn2nlib.recon.scan_images`.
     """
-    path, kind = _readable(path)
+    path, kind = readable(path)
     if kind != FORMAT:
         return read_raw(path, largest=largest, **options)
     measurement = options.pop("measurement", -1)
@@ -162,11 +160,13 @@ def open_raw(path: str | os.PathLike[str], *, largest: int | None = None, **opti
 
 
 def convert_raw(
-    path: str | os.PathLike[str], out: str | os.PathLike[str], *, measurement: int = -1, **options: Any
-) -> None:
+    path: str | os.PathLike[str], out: str | os.PathLike[str], *, measurement: int = -1, largest: int | None = None,
+    **options: Any,
+) -> None:  # fmt: skip
     """Make a scan file of a raw file, partition by partition: neither has to fit into memory.
 
-    Files of a public layout, and ISMRMRD files whose samples are transformed (see ``layouts.yaml``), are read at once.
+    Files of a public layout, and ISMRMRD files whose samples are transformed (see ``layouts.yaml``), are put together
+    as a whole first: in memory, or in files beside `out`, which take as much room for a while.
 
     Parameters
     ----------
@@ -174,6 +174,8 @@ def convert_raw(
         Any raw file but a scan file.
     out
         Appears whole or not at all, over whatever was there.
+    largest
+        Bytes of k-space that are put together in memory; None: half of what there is.
     measurement, **options
         As for `read_raw`.
 
@@ -182,33 +184,47 @@ def convert_raw(
     FileNotFoundError, ScanError, OSError
         As `read_raw` and `save_scan`.
     """
-    (path, kind), chosen = _readable(path), RawOptions(**options)
+    (path, kind), chosen = readable(path), RawOptions(**options)
     if kind == FORMAT:
         raise ScanError(f"{path}: is a scan file already")
-    memory = usable_memory()
-    if kind == "layout":
-        save_scan(read_raw(path, measurement=measurement, largest=memory, **options), out, overwrite=True)
+    source: RawSource | None = None
+    if kind != "layout":
+        with naming(path):
+            source = _open(path, kind, measurement)
+    if source is None or source.header.variant is not None:
+        _convert_whole(path, kind, Path(out), chosen, measurement, largest)
         return
     with naming(path):
-        source = _open(path, kind, measurement)
-        if source.header.variant is not None:
-            save_scan(read_raw(path, largest=memory, **options), out, overwrite=True)
-            return
-        plan = _plan(source, _with_pair(source, chosen))
-        known = besides_kspace(source, plan) | _recorded(source, plan, chosen)
-        if plan.repeat_rows.size:
-            known["repeat"] = partitions(source, plan, plan.repeat_rows)
-        shape, energies = (plan.readout.coils, *plan.shape), np.zeros(plan.mask.shape, np.float32)
-        stream = partitions(source, plan, plan.rows)
-        if _centre_assumed(source, plan):
-            stream = watched(stream, energies)
-        write_partitions(out, shape, stream, **known)
+        plan, energies = _convert_partitions(source, out, chosen)
     _warn(path, plan, energies)
 
 
-def is_scan_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a scan file of this package."""
-    return _kind(_checked(path)) == FORMAT
+def _convert_partitions(
+    source: RawSource, out: str | os.PathLike[str], chosen: RawOptions
+) -> tuple[Plan, NDArray[np.float32]]:
+    """Partition by partition into a scan file; the plan, and the energy of the lines where it is looked at."""
+    plan = _plan(source, _with_pair(source, chosen))
+    known = besides_kspace(source, plan) | _recorded(source, plan, chosen)
+    if plan.repeat_rows.size:
+        known["repeat"] = partitions(source, plan, plan.repeat_rows)
+    shape, energies = (plan.readout.coils, *plan.shape), np.zeros(plan.mask.shape, np.float32)
+    stream = partitions(source, plan, plan.rows)
+    if _centre_assumed(source, plan):
+        stream = watched(stream, energies)
+    write_partitions(out, shape, stream, **known)
+    return plan, energies
+
+
+def _convert_whole(
+    path: Path, kind: str, out: Path, chosen: RawOptions, measurement: int, largest: int | None
+) -> None:  # fmt: skip
+    """Put together first, in memory or in files beside `out`."""
+    with suppress(LargeScanError):
+        limit = usable_memory() // 2 if largest is None else largest
+        save_scan(_read(path, kind, chosen, measurement, largest=limit), out, overwrite=True)
+        return
+    with tempfile.TemporaryDirectory(prefix="sn2n-", dir=out.parent) as folder:
+        save_scan(_read(path, kind, chosen, measurement, folder=Path(folder)), out, overwrite=True)
 
 
 def inspect_raw(
@@ -235,10 +251,10 @@ def inspect_raw(
     ScanError
         If the file is of no known kind, truncated, or too damaged to list its lines.
     """
-    path, chosen = _checked(path), RawOptions(**options)
-    kind = _kind(path)
-    if kind in _CONVERT_FIRST:
-        return closed_report(kind, path, _CONVERT_FIRST[kind])
+    path, chosen = checked(path), RawOptions(**options)
+    kind = kind_of(path)
+    if kind in CONVERT_FIRST:
+        return closed_report(kind, path, CONVERT_FIRST[kind])
     if kind in (FORMAT, "layout"):
         _refuse_options(path, kind, chosen, measurement)
     if kind == FORMAT:
@@ -273,12 +289,12 @@ def _of_layout(options: RawOptions) -> layouts.LayoutOptions:
     return layouts.LayoutOptions(**{name: getattr(options, name) for name in _OF_HEADERS})
 
 
-def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
+def _read_layout(path: Path, options: RawOptions, largest: int | None, folder: Path | None) -> Scan:
     layout = layouts.find_layout(path)
     with naming(path):
         needed = layouts.needed_bytes(path, layout, _of_layout(options))
-        _check_largest(needed, largest, at_once=True)
-    scan = layouts.read_layout(path, layout, _of_layout(options))
+        _check_largest(needed, largest)
+    scan = layouts.read_layout(path, layout, _of_layout(options), folder=folder)
     if "unknown" in scan.info["geometry"]:
         warnings.warn(
             f"{path.name}: the file does not say how the image lies in the patient: left and right, front and back "
@@ -290,14 +306,12 @@ def _read_layout(path: Path, options: RawOptions, largest: int | None) -> Scan:
     return scan
 
 
-def _check_largest(needed: int, largest: int | None, *, at_once: bool) -> None:
-    if largest is None or needed <= largest:
-        return
-    where = " on a computer with more memory: files of this kind are read whole" if at_once else ""
-    raise (ScanError if at_once else LargeScanError)(
-        f"its k-space takes {needed / 2**30:.1f} GiB, more than can be worked on at once here "
-        f"({largest / 2**30:.1f} GiB); make a scan file of it with sn2n convert{where}; those may be larger than memory"
-    )
+def _check_largest(needed: int, largest: int | None) -> None:
+    if largest is not None and needed > largest:
+        raise LargeScanError(
+            f"its k-space takes {needed / 2**30:.1f} GiB, more than can be worked on at once here "
+            f"({largest / 2**30:.1f} GiB); make a scan file of it with sn2n convert, which may be larger than memory"
+        )
 
 
 def _refuse_options(path: Path, kind: str, options: RawOptions, measurement: int) -> None:
@@ -311,64 +325,6 @@ def _refuse_options(path: Path, kind: str, options: RawOptions, measurement: int
         if "repeat" in changed:
             told += "; the second repetition of this one, if it has any, is read anyway: --pairing repetitions takes it"
         raise ChoiceError(told)
-
-
-def _readable(path: str | os.PathLike[str]) -> tuple[Path, str]:
-    """The path and its kind, which is one that can be read."""
-    path = _checked(path)
-    kind = _kind(path)
-    if kind in _CONVERT_FIRST:
-        raise ScanError(f"{path}: {kind}; {_CONVERT_FIRST[kind]}")
-    return path, kind
-
-
-def _checked(path: str | os.PathLike[str]) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise ScanError(f"{path}: a folder; give one raw file in it, or, if it is a DICOM series, take sn2n denoise")
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no scan file {path}")
-    return path
-
-
-def _kind(path: Path) -> str:
-    """twix, ismrmrd, layout, the name of our own format, or one of `_CONVERT_FIRST`."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if not head:
-        raise ScanError(f"{path}: the file is empty")
-    if head.startswith(_HDF5):
-        return _hdf5_kind(path, head)
-    if head.startswith(b"yardl"):
-        return "MRD version 2"
-    if int.from_bytes(head[:2], "little") in (1, 2, 3) and b"ismrmrdHeader" in head:
-        return "ISMRMRD in its streaming form"
-    if twix.is_twix(head):
-        return "twix"
-    if is_image_name(path) or is_dicom(path):
-        raise ScanError(f"{path}: an image, which holds no raw data; sn2n denoise takes images")
-    raise ScanError(f"{path}: not an HDF5 file, nor another known raw file, or damaged ({_KNOWN}; sn2n denoise takes "
-                    "NIfTI images, .nii or .nii.gz, and DICOM series too)")  # fmt: skip
-
-
-def _hdf5_kind(path: Path, head: bytes) -> str:
-    with naming(path):
-        check_heaps(path, heaps_in(head))
-    try:
-        with h5py.File(path, "r") as file:
-            if file.attrs.get("format") == FORMAT:
-                return FORMAT
-            if mrd.find_group(file) is not None:
-                return "ismrmrd"
-            present = layouts.names_told(file)
-    except MemoryError:
-        raise
-    except Exception:  # h5py raises many kinds for damaged files
-        raise ScanError(f"{path}: the HDF5 file is damaged or incomplete; copy it once more") from None
-    if layouts.find_layout(path) is not None:
-        return "layout"
-    near = layouts.almost_known(path)
-    raise ScanError(f"{path}: an HDF5 file of no known layout; it holds {present}; {near or _KNOWN}")
 
 
 def _with_pair(source: RawSource, options: RawOptions) -> RawOptions:
@@ -399,14 +355,14 @@ def _as_variant(scan: Scan, source: RawSource, options: RawOptions) -> Scan:
     header = source.header
     if header.variant is None:
         return scan
-    kspace, reason = apply_variant(
+    reason = apply_variant(
         header.variant,
         scan.kspace,
         scan.mask,
         parameters=dict(header.parameters),
         noise_sd=header.noise_sd if options.noise_scan else None,
     )
-    return replace(scan, kspace=kspace, acs=None, repeat=None, not_for_training=scan.not_for_training or reason)
+    return replace(scan, acs=None, repeat=None, not_for_training=scan.not_for_training or reason)
 
 
 def _recorded(source: RawSource, plan: Plan, options: RawOptions) -> dict[str, Any]:

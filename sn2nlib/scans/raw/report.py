@@ -25,7 +25,6 @@ _FILLING = {
 _LABELS = {"noise_sd": "noise SD, share of brightness", "added_noise_sigma": "added noise, multiples of SD"}  # of info
 _COUNTED = ("repetition", "average", "contrast", "slice", "set", "phase")
 _MADE_FIRST = "; a scan file is made first"
-_READ_WHOLE = "; of a scan file, which sn2n convert makes where there is memory for all of it"
 _PAIR = "its two repetitions make them (--pairing repetitions)"
 _UNREAD = "reading, and so reconstruction and training: "
 
@@ -120,7 +119,7 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         "dwell time µs": _dwell(float(np.median(source.lines["dwell_us"][plan.rows])), plan),
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + bool(plan.repeat_rows.size)) + min(192, 3 * working)),
-        **needed_values(plan.shape, readout.coils, before=_MADE_FIRST if header.variant is None else _READ_WHOLE),
+        **needed_values(plan.shape, readout.coils, before=_MADE_FIRST),
     }
     reasons = cannot(
         plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
@@ -147,7 +146,7 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         "repetitions": 1 + facts.has_repeat,
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + facts.has_repeat)),
-        **needed_values(facts.shape, facts.n_coils, before=_READ_WHOLE),
+        **needed_values(facts.shape, facts.n_coils, before=_MADE_FIRST),
         "licence": layout.licence,
     }
     reasons = cannot(
