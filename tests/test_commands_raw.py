@@ -126,6 +126,22 @@ def test_recon_of_a_twix_file_with_options(
     assert not (tmp_path / "none.nii.gz").exists()
 
 
+@pytest.mark.filterwarnings("default")
+def test_recon_tells_that_a_noise_scan_is_not_scaled(
+    require: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "scan.h5"
+    path.write_bytes(require("data", BOTTLES).read_bytes())
+    with h5py.File(path, "r+") as file:
+        lines = file["dataset/data"][()]
+        lines["head"]["sample_time_us"] = 0
+        file["dataset/data"][...] = lines
+    told = "the dwell times of the noise scan (unknown) and of the image lines (unknown) do not tell how their noise"
+    for options, expected in ((), True), (("--no-noise-scan",), False):
+        assert sn2n("recon", path, tmp_path / "image.nii.gz", "--overwrite", *options) == 0
+        assert (told in " ".join(capsys.readouterr().err.split())) == expected
+
+
 def check_what_is_told_before_denoising(plain: Path, filtered: Path) -> None:
     """`sn2n denoise` warns of a filtered image, and of no other."""
     with warnings.catch_warnings(record=True) as told:

@@ -125,9 +125,19 @@ def test_a_calibration_scan_of_its_own(tmp_path: Path, raw: Any, kind: str, decl
     kspace, acs = samples(shape), samples(shape, seed=1)
     lines = [*raw.lines(acs, box, role="acs"), *raw.lines(kspace, mask)]
     file = raw.File(lines, shape[1:], centre=(2, 6), oversampling=1.0, acceleration=(2, 1), calibration=declared)
-    scan = read_raw(raw.write(tmp_path / "scan", file, kind))
+    path = raw.write(tmp_path / "scan", file, kind)
+    scan = read_raw(path)
     assert np.array_equal(scan.mask, mask) and np.array_equal(scan.kspace, kspace * mask[:, :, None])
     assert scan.acs is not None and np.array_equal(scan.acs, acs[:, :, 3:9])
+    assert not any("calibration lines" in doubt for doubt in inspect_raw(path).doubts)
+
+    box[1, 7] = False
+    fewer = replace(file, lines=[*raw.lines(acs, box, role="acs"), *raw.lines(kspace, mask)])
+    told = re.escape("7 of 23 calibration lines lie outside the largest fully sampled box, (kz, ky) = (4, 4): they are")
+    path = raw.write(tmp_path / "fewer", fewer, kind)
+    with pytest.warns(UserWarning, match=told):
+        scan = read_raw(path)
+    assert scan.acs is not None and np.array_equal(scan.acs, acs[:, :, 3:7])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,6 +189,28 @@ def test_noise_readouts_are_scaled_to_the_lines(tmp_path: Path, raw: Any, kind: 
     assert scan.noise is not None and np.allclose(scan.noise, expected, rtol=1e-5)
     assert read_raw(path, noise_scan=False).noise is None
     assert inspect_raw(path).values["noise scan"] == "this measurement"
+
+
+@pytest.mark.parametrize(("dwell_us", "told"), [(0.0, "unknown"), (9000.0, "9000 µs")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_noise_readouts_that_cannot_be_scaled_are_in_doubt(
+    tmp_path: Path, raw: Any, kind: str, dwell_us: float, told: str
+) -> None:
+    noise = raw.Line(samples((3, 128), seed=1), role="noise")
+    file = raw.File([noise, *raw.lines(samples())], SHAPE[1:], centre=(2, 5), dwell_us=dwell_us)
+    path = raw.write(tmp_path / "scan", file, kind)
+    told = re.escape(f"the dwell times of the noise scan (60 µs) and of the image lines ({told}) do not tell how")
+    with pytest.warns(UserWarning, match=f"{told} .* it is taken as equal, .* with --no-noise-scan the noise"):
+        scan = read_raw(path)
+    assert np.array_equal(scan.noise, noise.samples)
+    report = inspect_raw(path)
+    assert any("not scaled, since the dwell times are unknown" in sentence for sentence in report.does)
+    assert any("the dwell times of the noise scan" in doubt for doubt in report.doubts)
+    assert not any("dwell times" in sentence for sentence in inspect_raw(path, noise_scan=False).doubts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        save_ismrmrd(scan, tmp_path / "scan.mrd")
+    assert not any("dwell times of" in doubt for doubt in inspect_raw(tmp_path / "scan.mrd").doubts)
 
 
 @pytest.mark.parametrize("kind", KINDS)

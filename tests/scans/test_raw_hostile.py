@@ -1,8 +1,10 @@
 """Damaged raw files, each read in a child process of limited memory and time: an error in words, or a sound scan."""
 
+import itertools
 import re
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,10 @@ from sn2nlib.scans import save_scan
 from sn2nlib.scans.raw import convert_raw, inspect_raw, is_scan_file, read_raw
 from sn2nlib.scans.scan import Scan, load_scan
 
-# Mutants per file: 500 twix and 500 ISMRMRD headers of our own, 160 of the four measured files, which are larger: one
-# takes 60 ms of processor time, all of them 10 s; and 80 of a scan file and of a public layout.
-N_OWN, N_MEASURED = {"VB": 100, "VD": 400, "MRD": 500}, 40
+# Mutants: 500 twix and 500 ISMRMRD headers of our own, half of them of files with separate calibration and repetitions;
+# 160 of the four measured files, which are larger: one takes 60 ms of processor time, all of them 10 s; and 80 of a
+# scan file and of a public layout.
+N_OWN, N_MEASURED = {"VB": 50, "VD": 200, "MRD": 250}, 40
 MEASURED = [  # name, coils, lines
     ("brain16ch_pulseq_164128.dat", 16, 128),
     ("phantom16ch_pulseq_160052.dat", 16, 128),
@@ -47,9 +50,21 @@ BEGINNINGS: dict[str, tuple[str, ...]] = {  # of sentences that explain it witho
     ),
     "matrix": (
         "the header lacks a field of view along the readout: its oversampling is unknown, taken as 1",
+        "Meas.flReadoutOSFactor is missing: oversampling 1 is taken from no header value",
+        "encoded over reconstructed is ",
         "lines follow the mark of the measurement's end: they are not read, and the matrix may be too small for them",
     ),
 }
+
+_PLACED = "discarded|reversed|central|averages|lines follow the mark"  # sentences about what becomes of any line
+VALUES = {  # what a sentence has to be about to explain that an array is not the file's
+    "kspace": re.compile(f"missing|{_PLACED}"),
+    "repeat": re.compile(f"repetition|missing|{_PLACED}"),
+    "acs": re.compile(f"calibration|{_PLACED}"),
+    "noise": re.compile("noise|coils"),
+}
+
+REMOVAL = re.compile(r"readout oversampling (\S+) \(from .*\) removed: ")  # which explains a matrix if it is right
 
 SECRETS = ("DOE", "ISMRM, DS-Test")
 
@@ -64,43 +79,51 @@ class Whole:
     n_bytes: int
     words: frozenset[str]
     done: frozenset[str]  # the corrections, which name the sizes that they lead to
+    scan: Scan
+    options: dict[str, int]  # of reading
 
 
-def read_with_words(path: Path) -> tuple[Scan, frozenset[str]]:
+def read_with_words(path: Path, **options: int) -> tuple[Scan, frozenset[str]]:
     """The scan, and all that is said about it: warnings and notes."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        scan = read_raw(path)
+        scan = read_raw(path, **options)
     told = {str(warning.message).removeprefix(f"{path.name}: ") for warning in caught}
     return scan, frozenset(told | set(scan.info.get("notes", ())))
 
 
-def undamaged(content: bytes, folder: Path, *, coils: int, lines: int) -> Whole:
+def undamaged(content: bytes, folder: Path, *, coils: int, lines: int, **options: int) -> Whole:
     """Read in this process, so that the children find everything loaded."""
     path = folder / "whole.raw"
     path.write_bytes(content)
-    scan, words = read_with_words(path)
-    assert (scan.n_coils, int(scan.mask.sum())) == (coils, lines) and str(inspect_raw(path))
-    return Whole(coils, lines, scan.shape, len(content), words, frozenset(scan.info.get("done", ())))
+    scan, words = read_with_words(path, **options)
+    assert (scan.n_coils, int(scan.mask.sum())) == (coils, lines) and str(inspect_raw(path, **options))
+    done = frozenset(scan.info.get("done", ()))
+    return Whole(coils, lines, scan.shape, len(content), words, done, scan, options)
 
 
 def tried(hostile: Any, path: Path, whole: Whole) -> str:
     """What inspecting and reading a file comes to, and for every fifth one, told by its content, converting it."""
     scans: list[Scan] = []
 
+    def inspected(path: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            inspect_raw(path, **whole.options)
+
     def read(path: Path) -> str | None:
-        scan, words = read_with_words(path)
+        scan, words = read_with_words(path, **whole.options)
         scans.append(scan)
         return disagreement(scan, words, whole)
 
     def converted(path: Path) -> str | None:
-        return difference(path, scans[0] if scans else None)
+        return difference(path, scans[0] if scans else None, **whole.options)
 
     reads = (inspected, read, converted) if zlib.crc32(path.read_bytes()) % 5 == 0 else (inspected, read)
     return str(hostile.tried(path, reads, secrets=SECRETS))
 
 
-def difference(path: Path, scan: Scan | None) -> str | None:
+def difference(path: Path, scan: Scan | None, **options: int) -> str | None:
     """How the scan file made of a raw file differs from the scan that was read, None if that was refused."""
     out = path.with_name(f"converted {path.stem}.h5")
     with warnings.catch_warnings():
@@ -108,7 +131,7 @@ def difference(path: Path, scan: Scan | None) -> str | None:
         if is_scan_file(path):
             return None
         try:
-            convert_raw(path, out)
+            convert_raw(path, out, **options)
         except ScanError as error:
             if out.exists() or scan is not None:
                 return f"read, but converting {'leaves a file' if out.exists() else 'is refused'}: {error}"
@@ -120,12 +143,6 @@ def difference(path: Path, scan: Scan | None) -> str | None:
     ours, theirs = vars(scan), vars(made)
     differ = [name for name in ours if not np.array_equal(ours[name], theirs[name])]
     return f"converting changes {', '.join(differ)}" if differ else None
-
-
-def inspected(path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        inspect_raw(path)
 
 
 def check(hostile: Any, mutants: Any, folder: Path, whole: Whole) -> dict[str, str]:
@@ -149,11 +166,40 @@ def disagreement(scan: Scan, words: frozenset[str], whole: Whole) -> str | None:
         return f"{scan.n_coils} coils without a word of it, {whole.coils} in the file: {sorted(new)}"
     if lines != whole.lines and not explained("lines", {lines, whole.lines}, new):
         return f"{lines} lines without a word of it, {whole.lines} in the file: {sorted(new)}"
-    new |= set(scan.info.get("done", ())) - whole.done
+    new |= trusted(frozenset(scan.info.get("done", ())) - whole.done, new, whole)
     for n, once in zip(scan.shape, whole.shape, strict=True):
         if n != once and not explained("matrix", {n, once}, new):
             return f"a matrix (kz, ky, kx) of {scan.shape} without a word of it, not {whole.shape}: {sorted(new)}"
+    for name, about in VALUES.items():
+        if not alike(name, scan, whole.scan) and not any(about.search(sentence) for sentence in new):
+            return f"{name} is not that of the file, without a word of it: {sorted(new)}"
     return None
+
+
+def alike(name: str, scan: Scan, whole: Scan) -> bool:
+    """Whether an array is that of the undamaged file, but for a matrix of another size, which is told otherwise.
+
+    Of the lines that both hold, each has to be the same in one coil at least, to 1 %: damaged samples are of a single
+    one, and nothing tells them from others.
+    """
+    now, once = getattr(scan, name), getattr(whole, name)
+    if now is None or once is None or now.shape != once.shape:
+        same_lines = name == "acs" and now is not None and once is not None and now.shape[1:3] == once.shape[1:3]
+        return now is once or same_lines or (name in ("kspace", "repeat") and now is not None and once is not None)
+    misread = (np.abs(now - once) > 0.01 * np.abs(once)).any(axis=-1).all(axis=0)
+    return not (misread & scan.mask & whole.mask if name in ("kspace", "repeat") else misread).any()
+
+
+def trusted(done: frozenset[str], words: frozenset[str], whole: Whole) -> frozenset[str]:
+    """Corrections without removals of an oversampling that is neither the undamaged file's nor named by a doubt.
+
+    Nor does the size of a calibration explain itself.
+    """
+    believed = {match[1] for sentence in whole.done if (match := REMOVAL.match(sentence))}
+    about = (word for word in words if "oversampl" in word or "encoded over reconstructed" in word)
+    believed |= {number for word in about for number in re.findall(r"\d+\.?\d*(?:e[-+]\d+)?", word)}
+    done = frozenset(sentence for sentence in done if not sentence.startswith("a separate calibration scan of"))
+    return frozenset(told for told in done if not (match := REMOVAL.match(told)) or match[1] in believed)
 
 
 def explained(quantity: str, counts: set[int], words: frozenset[str]) -> bool:
@@ -173,7 +219,8 @@ def header_ranges(content: bytes) -> list[tuple[int, int]]:
         words = (b"<matrixSize>", b"<fieldOfView_mm>", b"<kspace_encoding_step_1>", b"<encodingLimits>")
         ranges += [(content.index(word), content.index(word) + 60) for word in words]
         return ranges + [(xml_end, xml_end + 4096) for xml_end in (2048, max(2048, len(content) - 8192))]
-    words = (b"flReadoutOSFactor", b"alRegridMode", b"iPEFTLength", b"lBaseResolution", b"alDwellTime", b"MeasYaps\0")
+    words = (b"flReadoutOSFactor", b"iNoOfFourierColumns", b"alRegridMode", b"iPEFTLength", b"lBaseResolution",
+             b"alDwellTime", b"MeasYaps\0")  # fmt: skip
     ranges = [(0, 64)] + [(at, at + 60) for word in words if (at := content.find(word)) >= 0]
     vb = int.from_bytes(content[:4], "little") > 10000
     start = 0 if vb else int.from_bytes(content[16:24], "little")
@@ -206,13 +253,49 @@ def own_file(raw: Any, folder: Path, kind: str) -> tuple[bytes, Whole]:
     return content, undamaged(content, folder, coils=4, lines=int(mask.sum()))
 
 
+def full_file(raw: Any, folder: Path, kind: str) -> tuple[bytes, Whole]:
+    """Noise, a separate calibration and two repetitions, whose lines take turns; and what it holds."""
+    rng, shape = np.random.default_rng(7), (4, 6, 20, 24)
+    acs, first, second = rng.standard_normal((3, *shape, 2), np.float32).view(np.complex64)[..., 0]
+    mask, box = lattice_mask(shape[1:3], acceleration=(2, 1), acs=None), np.zeros(shape[1:3], bool)
+    box[:, 6:14] = True
+    groups = raw.lines(acs, box, role="acs"), raw.lines(first, mask), raw.lines(second, mask, repetition=1)
+    lines = [line for turn in itertools.zip_longest(*groups) for line in turn if line is not None]
+    noise = raw.Line(acs[:, 0, 0], role="noise")
+    file = raw.File([noise, *lines], shape[1:], centre=(3, 10), acceleration=(2, 1), calibration="separate")
+    content = raw.write(folder / "full", file, kind).read_bytes()
+    whole = undamaged(content, folder, coils=4, lines=int(mask.sum()), repeat=1)
+    sizes = [None if part is None else part.shape for part in (whole.scan.acs, whole.scan.noise, whole.scan.repeat)]
+    assert sizes == [(4, 6, 8, 12), (4, 24), (4, 6, 20, 12)]
+    return content, whole
+
+
+@pytest.mark.parametrize("make", [own_file, full_file])
 @pytest.mark.parametrize(("kind", "n"), N_OWN.items())
-def test_damaged_headers_of_our_own_files(tmp_path: Path, raw: Any, hostile: Any, kind: str, n: int) -> None:
-    content, whole = own_file(raw, tmp_path, kind)
+def test_damaged_headers_of_our_own_files(
+    tmp_path: Path, raw: Any, hostile: Any, kind: str, n: int, make: Callable[..., tuple[bytes, Whole]]
+) -> None:
+    content, whole = make(raw, tmp_path, kind)
     outcomes = check(hostile, hostile.flipped(content, header_ranges(content), n, seed=11), tmp_path, whole)
     assert len(outcomes) == n
     refused = sum(line != "ok" for line in outcomes.values())
     assert 0.1 * n < refused < 0.95 * n  # the fuzz hits something, and not only what kills
+
+
+@pytest.mark.parametrize("kind", ["VB", "VD", "MRD"])
+def test_numbers_of_the_readout_that_are_other_ones(tmp_path: Path, raw: Any, kind: str) -> None:
+    """One after the other: samples, factor and field of view, each as long as it was."""
+    content, whole = own_file(raw, tmp_path, kind)
+    names = rb"<x>" if kind == "MRD" else rb"(?:flReadoutOSFactor|iNoOfFourierColumns|lBaseResolution)\W+"
+    path, told, numbers = tmp_path / "other", 0, list(re.finditer(names + rb"(24\.0|48\.0|24|12|2\.0)\b", content))
+    for number in numbers:
+        for other in (b"1.0", b"1.6", b"3.0", b"4.0", b"10", b"12", b"24", b"36", b"48", b"12.0", b"24.0", b"96.0"):
+            if len(other) == len(number[1]) and other != number[1] and (b"." in other) == (b"." in number[1]):
+                path.write_bytes(content[: number.start(1)] + other + content[number.end(1) :])
+                scan, words = read_with_words(path)
+                assert disagreement(scan, words, whole) is None and words - whole.words, (number[0], other)
+                told += 1
+    assert len(numbers) == (4 if kind == "MRD" else 3) and told >= 12
 
 
 def own_array(folder: Path, kind: str) -> tuple[bytes, Whole, list[tuple[int, int]]]:
@@ -385,6 +468,40 @@ def test_the_checks_can_fail(tmp_path: Path, raw: Any) -> None:
         assert "a matrix (kz, ky, kx) of" in str(disagreement(larger, words | {"the matrix is larger"}, whole))
         assert disagreement(larger, words | {f"a matrix of {larger.shape[axis]} is used"}, whole) is None
     assert "k-space" in str(disagreement(scan, words, replace(whole, coils=3)))
+    smaller = replace(scan, kspace=scan.kspace[..., :6])
+    for factor, doubt, ok in (("4", (), False), ("2", (), True), ("4", ("oversampled by 4, as declared",), True)):
+        done = f"readout oversampling {factor} (from encodedSpace and reconSpace) removed: 24 → 6 samples"
+        removed = replace(smaller, info={**scan.info, "done": [done]})
+        assert (disagreement(removed, words | set(doubt), whole) is None) == ok
+
+
+def test_the_check_of_what_is_beside_kspace_can_fail(tmp_path: Path, raw: Any) -> None:
+    """A calibration, a noise scan or a repetition that is another one, and nobody says so."""
+    _, whole = full_file(raw, tmp_path, "MRD")
+    scan, words = read_with_words(tmp_path / "whole.raw", repeat=1)
+    assert disagreement(scan, words, whole) is None
+    assert scan.acs is not None and scan.noise is not None and scan.repeat is not None
+    swapped = {name: getattr(scan, name).copy() for name in ("kspace", "repeat", "acs")}
+    for array in swapped.values():
+        array[:, :, 2], array[:, :, 4] = array[:, :, 4].copy(), array[:, :, 2].copy()
+    done = [*scan.info["done"], "a separate calibration scan of (kz, ky) = (6, 5) lines is taken along"]
+    for changes, told in (
+        ({"acs": scan.acs[:, :, :5], "info": {**scan.info, "done": done}}, "3 of 48 calibration lines lie outside"),
+        ({"acs": None}, "the separate calibration does not hold the centre"),
+        ({"acs": swapped["acs"]}, "the calibration is another"),
+        ({"noise": 2 * scan.noise}, "the dwell times of the noise scan do not tell"),
+        ({"noise": None}, "no noise scan"),
+        ({"repeat": swapped["repeat"]}, "of 2 repetitions, 0 is read"),
+        ({"repeat": None}, "of 2 repetitions, 0 is read"),
+        ({"kspace": swapped["kspace"]}, "central ky line 9 moved to 10 of 20"),
+    ):
+        less = replace(scan, **changes)
+        assert f"{next(iter(changes))} is not that of the file" in str(disagreement(less, words, whole))
+        assert "is not that of" in str(disagreement(less, words | {"the header declares 24 samples per line"}, whole))
+        assert disagreement(less, words | {told}, whole) is None
+    damaged = scan.acs.copy()
+    damaged[1, 3, 2] += 1  # samples of one coil, which no header tells of
+    assert disagreement(replace(scan, acs=damaged), words, whole) is None
 
 
 def test_the_check_of_converting_can_fail(tmp_path: Path, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,14 @@
 
 import numpy as np
 
-from sn2nlib.scans.raw.lines import LineTable, RawHeader
+from sn2nlib.scans.raw.lines import LineTable
 from sn2nlib.scans.raw.oversampling import removal_told
 from sn2nlib.scans.raw.placement import Axis, Readout
 
 NO_NOISE_SCAN = "no noise scan: the noise is taken from the corners of k-space, where signal may be left"
 
 
-def placements_told(
-    readout: Readout, ky: Axis, kz: Axis, lines: LineTable, header: RawHeader, acceleration: tuple[int, int]
-) -> list[str]:
+def placements_told(readout: Readout, ky: Axis, kz: Axis, lines: LineTable, acceleration: tuple[int, int]) -> list[str]:
     """What is done to put samples and lines where they belong; `acceleration` (Ry, Rz) of the lattice."""
     does = []
     regridding = readout.regridding
@@ -26,7 +24,7 @@ def placements_told(
     elif readout.full > readout.samples:
         does.append(f"asymmetric echo: {readout.full - readout.samples} of {readout.full} samples filled with zeros")
     if readout.n < readout.full:
-        does.append(removal_told(header.oversampling, header.oversampling_source, readout.full, readout.n))
+        does.append(removal_told(readout.oversampling.factor, readout.oversampling.source, readout.full, readout.n))
     for axis, name, step in zip((ky, kz), ("ky", "kz"), acceleration, strict=True):
         if axis.n == 1:
             continue

@@ -42,6 +42,8 @@ class RawHeader:
         (z, y, x) in mm of the encoded k-space; 0 where unknown.
     oversampling, oversampling_source
         Readout oversampling factor, and the header value it comes from.
+    reconstructed
+        Samples of the readout that are meant to be left without oversampling; 0 where the header does not tell.
     centre
         (kz, ky) numbers of the central partition and line; None where unknown.
     acceleration
@@ -79,6 +81,7 @@ class RawHeader:
     fov: Lengths = (0.0, 0.0, 0.0)
     oversampling: float = 1.0
     oversampling_source: str = "none declared"
+    reconstructed: int = 0
     centre: tuple[int | None, int | None] = (None, None)
     acceleration: tuple[int, int] | None = None
     calibration: str | None = None

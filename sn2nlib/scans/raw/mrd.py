@@ -96,7 +96,7 @@ def open_mrd(path: Path) -> RawSource:
         lines["kz"], lines["slice"] = lines["slice"], 0  # slices in the place of partitions
     if header.record is not None and not _recorded_info(header.record).get("dwell_us"):
         lines["dwell_us"] = 0  # the record knows none: earlier versions wrote a nominal one
-    header = _completed(header, lines, notes, doubts)
+    header = replace(header, notes=tuple(notes), doubts=(*header.doubts, *doubts))
     return RawSource(header, lines, partial(_read_samples, path, f"{name}/data", lines), path.stat().st_size)
 
 
@@ -227,6 +227,7 @@ def _header(xml: str) -> RawHeader:
         fov=fov if unknown is None else (0.0, 0.0, 0.0),
         oversampling=oversampling,
         oversampling_source="encodedSpace and reconSpace",
+        reconstructed=_sizes(recon)[2],
         centre=centre,
         acceleration=(reduction[0], reduction[1]) if all(1 <= r <= 8 for r in reduction) else None,
         calibration={"embedded": "embedded", "separate": "separate", "external": "separate"}.get(str(mode)),
@@ -265,16 +266,6 @@ def _recorded_info(record: str | None) -> dict[str, Any]:
         return dict(described(record)["info"]) if record else {}
     except ScanError:
         return {}
-
-
-def _completed(header: RawHeader, lines: LineTable, notes: list[str], found: list[str]) -> RawHeader:
-    """Checked against the lines."""
-    image = np.isin(lines["role"], (IMAGE, ACS_AND_IMAGE))
-    samples = int(lines["samples"][image].max(initial=0))
-    declared, doubts = header.matrix[2], [*header.doubts, *found]
-    if declared and samples > declared and header.ramp_sampling is None:
-        doubts.append(f"the header declares {declared} samples per line, the lines hold {samples}: these are believed")
-    return replace(header, notes=tuple(notes), doubts=tuple(doubts))
 
 
 def _read_samples(path: Path, name: str, lines: LineTable, rows: NDArray[np.int64]) -> NDArray[np.complex64]:

@@ -1,9 +1,33 @@
 """Readout oversampling: how far the header of an ISMRMRD file declares it, and its removal."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sn2nlib import fourier
+from sn2nlib.scans.raw.lines import RawHeader
+
+
+@dataclass(frozen=True)
+class Oversampling:
+    """Of the readout as its lines show it.
+
+    Attributes
+    ----------
+    factor, source
+        By which the lines are oversampled, and where that comes from.
+    fov
+        In mm along the lines as they are; 0: unknown.
+    notes, doubts
+        What was found about it, and contradictions, a sentence each.
+    """
+
+    factor: float
+    source: str
+    fov: float
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def declared_oversampling(fov: tuple[float, float], matrix: tuple[int, int]) -> tuple[float, list[str]]:
@@ -27,6 +51,38 @@ def declared_oversampling(fov: tuple[float, float], matrix: tuple[int, int]) -> 
         f"encoded over reconstructed is {oversampling:g} in the field of view, {by_matrix:g} in the matrix "
         "(interpolation, or a contradiction): the field of view is believed"
     ]
+
+
+def settle_oversampling(header: RawHeader, samples: int, *, whole: bool) -> Oversampling:
+    """What is left of the declared oversampling in lines of so many samples.
+
+    Nothing is where a whole line has the reconstructed number of samples instead of the declared one: it was removed
+    before. Any other number than the declared one is believed, as sampled with the declared oversampling.
+
+    Parameters
+    ----------
+    header
+    samples
+        Of a line.
+    whole
+        Whether the line lies evenly about its centre: otherwise fewer samples are those of an asymmetric echo.
+    """
+    factor, source, declared = header.oversampling, header.oversampling_source, header.matrix[2]
+    fov = header.fov[2]
+    if not 1 <= factor <= samples:
+        doubt = f"the header declares a readout oversampling of {factor:g}: ignored"
+        return Oversampling(1.0, "ignored", fov, doubts=(doubt,))
+    if not declared or samples == declared or (samples < declared and not whole):
+        return Oversampling(factor, source, fov)
+    told = f"the header declares {declared} samples per line, the lines hold {samples}"
+    if whole and factor != 1 and samples == header.reconstructed:
+        told += f", as many as without the oversampling of {factor:g}: it was removed before, and is not removed again"
+        agrees = round(header.reconstructed * factor) == declared
+        return Oversampling(1.0, "removed before", fov / factor, *(((told,), ()) if agrees else ((), (told,))))
+    told += ": these are believed"
+    if factor != 1:
+        told += f", and taken to be oversampled by {factor:g}, as declared (--keep-oversampling keeps all of them)"
+    return Oversampling(factor, source, fov, doubts=(told,))
 
 
 def without_oversampling(full: NDArray[np.complex64], n: int, *, axis: int = -1) -> NDArray[np.complex64]:

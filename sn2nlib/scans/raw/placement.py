@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.sampling import MOST_REDUCTION, acs_region, calibration_region, find_lattice, missing_points
 from sn2nlib.scans.raw.lines import LineTable, RawHeader, of_equal_size
+from sn2nlib.scans.raw.oversampling import Oversampling, settle_oversampling
 from sn2nlib.scans.raw.ramp import WHY, Regridding, make_regridding, read_trapezoid
 from sn2nlib.scans.sidecar import described
 
@@ -43,6 +44,8 @@ class Readout:
         kx of the scan.
     acquired
         `Scan.kx_acquired`, on the grid of the n samples.
+    oversampling
+        Of the samples.
     doubts
         Contradictions, a sentence each.
     regridding
@@ -54,6 +57,7 @@ class Readout:
     full: int
     start: int
     n: int
+    oversampling: Oversampling
     acquired: tuple[float, float] | None = None
     doubts: tuple[str, ...] = ()
     regridding: Regridding | None = None
@@ -137,29 +141,29 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
         if centre:
             doubts.append(f"the central sample {centre} lies outside the {samples} samples of a line: ignored")
         centre = samples // 2
-    full, start = samples, 0
+    full, start, whole = samples, 0, abs(centre - samples // 2) <= 1
     ramps = None if lines["even"].all() else header.ramp_sampling
     if ramps is not None:
         _refuse_parts(lines, centre, samples)
         trapezoid = read_trapezoid(ramps, n_samples=samples, dwell_us=float(np.median(lines["dwell_us"])))
         full = trapezoid.n
-    elif abs(centre - samples // 2) > 1:
+    elif not whole:
         needed = min(2 * max(centre, samples - centre), 2 * max(centre, samples - centre - 1) + 1)
         declared = header.matrix[2]
         full = declared if needed <= declared <= _MOST_PADDING * needed else needed
         start = full // 2 - centre
-    factor = header.oversampling
-    if not 1 <= factor <= full:
-        doubts.append(f"the header declares a readout oversampling of {factor:g}: ignored")
-        factor = 1.0
-    n = round(full / factor) if remove_oversampling else full
+    held = samples if ramps is None else full
+    oversampling = settle_oversampling(header, held, whole=whole and ramps is None)
+    n = round(full / oversampling.factor) if remove_oversampling else full
     regridding = None
     if ramps is not None:
-        regridding = make_regridding(trapezoid, kept=round(full / factor), offset=_off_centre(lines, header))
+        kept = round(full / oversampling.factor)
+        regridding = make_regridding(trapezoid, kept=kept, offset=_off_centre(lines, header))
     acquired = None if ramps is not None else _acquired(lines, full, start, n)
     if header.record is not None:
         acquired = described(header.record)["kx_acquired"]  # its lines hold the zeros too
-    return Readout(coils, samples, full, start, n, acquired, tuple(doubts), regridding)
+    doubts += oversampling.doubts
+    return Readout(coils, samples, full, start, n, oversampling, acquired, tuple(doubts), regridding)
 
 
 def _acquired(lines: LineTable, full: int, start: int, n: int) -> tuple[float, float] | None:

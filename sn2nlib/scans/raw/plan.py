@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from math import prod, sqrt
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +19,11 @@ from sn2nlib.scans.raw.geometry import (
     voxel_directions,
 )
 from sn2nlib.scans.raw.given import Geometry, geometry_doubts, settle_geometry
-from sn2nlib.scans.raw.in_words import (
-    NO_NOISE_SCAN,
-    calibration_told,
-    corners_told,
-    noise_scan_told,
-    placements_told,
-    repetitions_told,
-)
+from sn2nlib.scans.raw.in_words import calibration_told, placements_told, repetitions_told
 from sn2nlib.scans.raw.lines import (
     ACS,
     ACS_AND_IMAGE,
     IMAGE,
-    NOISE,
     OTHER,
     Lengths,
     LineTable,
@@ -42,6 +34,7 @@ from sn2nlib.scans.raw.lines import (
     listed,
     of_equal_size,
 )
+from sn2nlib.scans.raw.noise_scan import find_noise_scan
 from sn2nlib.scans.raw.placement import (
     Axis,
     Readout,
@@ -173,6 +166,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     doubts += told
     notes += repetitions_told(counts["repetition"], lines[rows], options.repeat)
     readout = place_readout(lines[rows], header, remove_oversampling=options.remove_oversampling)
+    notes += readout.oversampling.notes
     placed = lines[np.concatenate([rows, repeat_rows, acs_rows])]
     discarded = check_discarded(placed)
     kz = place_axis(placed["kz"], declared=header.matrix[0], centre=header.centre[0], name="kz")
@@ -197,16 +191,17 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     doubts += disagreement
     acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
     doubts += told
-    noise_from, noise_factor, told_of_noise = _noise(source, rows, readout, averages, options)
-    notes += [] if noise_from else [*told_of_noise, *corners_told(readout)]
+    noise = find_noise_scan(source, lines[rows], readout, averages=averages, wanted=options.noise_scan)
+    notes += noise.notes
+    doubts += noise.doubts
     geometry, told, doubted = _geometry(header, lines[rows], readout, (kz.n, ky.n, readout.n), options)
     notes += told
     doubts += doubted
     voxel_size = geometry.voxel_size or (1.0, 1.0, 1.0)
-    does = [*placements_told(readout, ky, kz, lines[rows], header, acceleration), *([discarded] if discarded else [])]
-    does += [*(told_of_noise if noise_from else []), *calibration_told(_size(acs_box))]
+    does = [*placements_told(readout, ky, kz, lines[rows], acceleration), *([discarded] if discarded else [])]
+    does += [*noise.does, *calibration_told(_size(acs_box))]
     return Plan(
-        rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise_from, noise_factor=noise_factor,
+        rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise.where, noise_factor=noise.factor,
         averages=averages, readout=readout, dwell_us=_dwell(lines[rows], readout), ky=ky, kz=kz, mask=mask,
         acceleration=acceleration, caipi_shift=caipi_shift, acs_box=acs_box,
         voxel_size=voxel_size, geometry=geometry.source,
@@ -356,44 +351,11 @@ def _acs_box(
         return None, nothing, ["the separate calibration does not hold the centre of k-space: it is not used"]
     z, y = kz.index(lines["kz"][rows]), ky.index(lines["ky"][rows])
     inside = (z >= box[0].start) & (z < box[0].stop) & (y >= box[1].start) & (y < box[1].stop)
-    return box, rows[inside], []
-
-
-def _noise(
-    source: RawSource, rows: Rows, readout: Readout, averages: int, options: RawOptions
-) -> tuple[str | None, float, list[str]]:
-    """Where noise readouts come from, and their factor √(noise dwell / image dwell / bandwidth ratio / averages).
-
-    Of regridded readouts it is that of the mean noise along kx.
-    """
-    n_coils, regridding = readout.coils, readout.regridding
-    if not options.noise_scan:
-        return None, 1.0, ["the noise scan is left aside, as asked; the noise is taken from the corners of k-space"]
-    noise, where = source.lines[source.lines["role"] == NOISE], "this measurement"
-    if not noise.size and source.noise is not None:
-        noise, where = source.noise[0], "another measurement"
-    if not noise.size:
-        return None, 1.0, [NO_NOISE_SCAN]
-    coils, samples = of_equal_size(noise, "noise")
-    if not believable(8 * len(noise) * coils * samples, source.file_bytes):
-        raise ScanError(
-            f"a file of {source.file_bytes / 2**20:.1f} MiB cannot hold {len(noise)} noise lines of {coils} coils × "
-            f"{samples} samples: its line headers are damaged"
-        )
-    if coils != n_coils:
-        return None, 1.0, [f"the noise scan has {coils} coils, the image {n_coils}: it is not used"]
-    own, image = float(np.median(noise["dwell_us"])), float(np.median(source.lines["dwell_us"][rows]))
-    factor = 1.0
-    if own > 0 and image > 0 and 0.01 < own / image < 1000:
-        factor = sqrt(own / image / source.header.bandwidth_ratio)
-        scaling = (f", scaled by {factor:.2f} = √({own:.3g} µs / {image:.3g} µs / {source.header.bandwidth_ratio:.3g})"
-                   ", from dwell times and receiver bandwidth")  # fmt: skip
-    else:
-        exported = source.header.record is not None  # with its noise in the units of the lines
-        scaling = f", not scaled, since {'it was exported so' if exported else 'the dwell times are unknown'}"
-    told = noise_scan_told(where, len(noise) * samples, scaling)
-    factor *= regridding.noise_gain if regridding is not None else 1
-    return where, factor / sqrt(averages), [told]
+    outside, doubts = int(np.count_nonzero(~inside)), []
+    if outside:
+        doubts.append(f"{outside} of {len(rows)} calibration lines lie outside the largest fully sampled box, "
+                      f"(kz, ky) = {_size(box)}: they are not used")  # fmt: skip
+    return box, rows[inside], doubts
 
 
 def _dwell(lines: LineTable, readout: Readout) -> float:
@@ -410,7 +372,7 @@ def _geometry(
     notes = []
     if unknown is None and not (all(0 < length < 1e4 for length in header.fov)):
         unknown = "the header has no field of view"
-    z, y, x = header.fov
+    z, y, x = *header.fov[:2], readout.oversampling.fov
     if unknown is None:
         voxel_size = (z / shape[0], y / shape[1], x / readout.full)
         known = Geometry(voxel_size, None, "position and orientation unknown")

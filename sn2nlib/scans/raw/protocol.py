@@ -13,7 +13,9 @@ from sn2nlib.scans.raw.lines import IMAGE, Lengths, LineTable, RawHeader, Sizes
 
 _NEEDED = ("Meas", "MeasYaps", "Config", "Dicom")
 _MOST_BUFFERS = 32
-_BANDWIDTH_RATIO = 0.793  # noise bandwidth of the receivers relative to the readout's, the same on all systems
+# noise bandwidth of the receivers relative to the readout's, the same on all systems: as siemens_to_ismrmrd has it; no
+# twix file with a noise scan was at hand to confirm it
+_BANDWIDTH_RATIO = 0.793
 _INPLACE = 2.0  # sPat.ucRefScanMode: the calibration lines belong to the scan itself
 _TRAJECTORIES = {1: "cartesian", 2: "radial", 4: "spiral", 8: "PROPELLER (BLADE)"}  # sKSpace.ucTrajectory
 _REGRIDDING = 2  # Meas.alRegridMode: 1 none, 2 trapezoidal, 4 sinusoidal ramps
@@ -106,6 +108,7 @@ def twix_header(
         kind,
         oversampling=oversampling,
         oversampling_source=source,
+        reconstructed=0 if pulseq else _size(_number(yaps, ("sKSpace", "lBaseResolution"), 0)),
         bandwidth_ratio=_BANDWIDTH_RATIO,
         field_strength=round(_number(meas, "flMagneticFieldStrength", 0), 2),
         forward_transform=True,
@@ -150,6 +153,7 @@ def _oversampling(protocol: Protocol, columns: int, *, pulseq: bool) -> tuple[fl
     meas, config = protocol["Meas"], protocol["Config"]
     factor, source = _number(meas, "flReadoutOSFactor", 0), "Meas.flReadoutOSFactor"
     base = _number(protocol["MeasYaps"], ("sKSpace", "lBaseResolution"), 0)
+    declared = _number(meas, "iNoOfFourierColumns", 0)
     other = _number(config, "ReadoutOversamplingFactor", 0)
     doubts = []
     if not 1 <= factor <= 16:
@@ -161,9 +165,10 @@ def _oversampling(protocol: Protocol, columns: int, *, pulseq: bool) -> tuple[fl
             f"the header contradicts itself: Config.ReadoutOversamplingFactor {other:g}, {source} {factor:g}, "
             f"lBaseResolution {base:g}, {columns} columns; {factor:g} is used"
         )
-    elif base and not pulseq and columns > round(base * factor):  # fewer are an asymmetric echo
+    elif base and declared and not pulseq and abs(base * factor - declared) > 0.5:
         doubts.append(
-            f"a line has {columns} samples, not lBaseResolution {base:g} × oversampling {factor:g} of the header"
+            f"the header contradicts itself: iNoOfFourierColumns {declared:g}, lBaseResolution {base:g} × oversampling "
+            f"{factor:g} (from {source}); a line has {columns} samples, and {factor:g} is used"
         )
     return factor, source, doubts
 
@@ -174,8 +179,8 @@ def _matrix(yaps: Protocol, meas: Protocol, oversampling: float) -> tuple[Sizes,
     if _number(yaps, ("sKSpace", "uc2DInterpolation"), 0) == 1 and "iPEFTLenWithout2DInterpolation" not in meas:
         y //= 2
     z = _number(meas, "i3DFTLength", 1) if _number(yaps, ("sKSpace", "ucDimension"), 2) == 4 else 1
-    x = _number(meas, "iNoOfFourierColumns", 0)
-    matrix = tuple(int(n) if 0 <= n < 2**16 else 0 for n in (z, y, x))
+    x = _number(meas, "iNoOfFourierColumns", 0) or _number(yaps, ("sKSpace", "lBaseResolution"), 0) * oversampling
+    matrix = tuple(_size(n) for n in (z, y, x))
     piece = ("sSliceArray", "asSlice", "0")
     fov = (
         _number(yaps, (*piece, "dThickness"), 0) * (1 + _number(yaps, ("sKSpace", "dSliceOversamplingForDialog"), 0)),
@@ -183,6 +188,11 @@ def _matrix(yaps: Protocol, meas: Protocol, oversampling: float) -> tuple[Sizes,
         _number(yaps, (*piece, "dReadoutFOV"), 0) * oversampling,
     )
     return matrix, fov  # type: ignore[return-value]
+
+
+def _size(value: float) -> int:
+    """A number of samples or lines that can be, else 0."""
+    return int(value) if 0 <= value < 2**16 else 0
 
 
 def _number(values: Protocol, key: Any, default: float) -> float:

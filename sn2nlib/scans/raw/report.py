@@ -110,7 +110,7 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         **geometry_values(
             plan.shape, None if plan.geometry == "unknown" else plan.voxel_size, plan.affine, plan.geometry
         ),
-        "readout oversampling": f"{header.oversampling:g} ({header.oversampling_source})",
+        "readout oversampling": f"{readout.oversampling.factor:g} ({readout.oversampling.source})",
         **sampling_values(plan.mask, plan.acceleration, plan.caipi_shift, acs_size=acs_size),
         "declared acceleration": header.acceleration or "not declared",
         "noise scan": plan.noise_from or "none",

@@ -40,7 +40,9 @@ _REFERENCE, _REFERENCE_AND_IMAGE, _REFLECTED, _NOISE = 1 << 22, 1 << 23, 1 << 24
 _DUMMY, _EVEN = 1 << 51, 1 << 55  # even: SKIP_REGRIDDING
 _NOT_IMAGE = _FEEDBACK | _STABILISATION | _PHASE_CORRECTION | _DUMMY
 _LENGTH, _PACKED = 0x1FFFFFF, 1 << 26
-_NOISE_READOUT_US = 7680.0  # a noise adjustment readout lasts so long, whatever its number of samples
+# a noise adjustment readout lasts so long, whatever its number of samples: as siemens_to_ismrmrd has it; no twix file
+# with a noise scan was at hand to confirm it
+_NOISE_READOUT_US = 7680.0
 
 
 @dataclass(frozen=True)
