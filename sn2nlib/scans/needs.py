@@ -9,7 +9,7 @@ BLOCK = 8  # partitions that a thread of `sn2nlib.recon.out_of_core` reads and p
 MANY_COILS = 16  # from here on, time per byte grows with their number: every coil is filled from all others
 WALSH_BAND = 2**23  # bytes of covariances that `sn2nlib.recon.coils` works on at a time
 _ROWS = 8  # of blocks, or a multiple: for fewer, matrix products round in another way
-_BYTES_PER_SECOND = 300e6  # of k-space, on two cores: benchmarks/full_size.py measures 306e6 to 344e6
+_BYTES_PER_SECOND = 300e6  # of k-space, on two cores: benchmarks/full_size.py measures 328e6 to 371e6
 _LIBRARIES = 2**28  # bytes of the program itself
 _CALIBRATION = 24  # lines along the shorter axis of the calibration region
 
