@@ -179,6 +179,7 @@ class HybridFill:
             for k, factor in edge.items():
                 predicted += factor * self.corrections[k][row_class]
             self._scatter(whole, predicted, row_class)
+        # every position off the lattice is written by now: samples of other masks too, which are not this one's
         for coil, acquired in zip(flat, kept, strict=True):
             coil[self.kept], coil[self.empty] = acquired, 0
         return whole
