@@ -271,12 +271,15 @@ def readout_share(kx_acquired: tuple[float, float] | None, n: int) -> float:
 
 
 def asymmetric_readout(kx_acquired: tuple[float, float] | None, n: int) -> npt.NDArray[np.bool_] | None:
-    """Samples (kx,) that were acquired wholly, if one side of kx was left out: `Scan.kx_acquired`; else None."""
+    """Samples (kx,) that were acquired wholly, if one side of kx was left out: `Scan.kx_acquired`; else None.
+
+    Without the centre of kx there is nothing to fill from: None too.
+    """
     if kx_acquired is None:
         return None
     acquired = np.zeros(n, bool)
     acquired[ceil(kx_acquired[0]) : floor(kx_acquired[1])] = True
-    return acquired if acquired.any() and open_sides(acquired[None], (1, 1))[0] else None
+    return acquired if acquired[n // 2] and open_sides(acquired[None], (1, 1))[0] else None
 
 
 def split_kz(

@@ -50,7 +50,7 @@ def preparation(scan: Scan, *, virtual_coils: int | float | None = None, compres
     whitening = scan_whitening(scan)
     if virtual_coils is None:
         return Preparation(whitening)
-    lines = scan.kspace[(slice(None), *acs_region(scan.mask))] if scan.acs is None else scan.acs
+    lines = scan.kspace[(slice(None), *compression_box(scan))] if scan.acs is None else scan.acs
     return Preparation(whitening, fitted_compression(lines, whitening, virtual_coils, compression, scan.shape[2]))
 
 
@@ -73,14 +73,22 @@ def calibration_lines(scan: Scan, kspace: _Complex, prepare: Preparation) -> _Co
 def calibration_box(scan: Sampled) -> tuple[slice, slice]:
     """Lines (kz, ky) of a scan's own k-space that kernels are calibrated on: all that are fully sampled.
 
-    Where every line was acquired those of the middle ky will do, as many as accelerated scans have.
+    Where no line was left out, the middle ky will do, as many as accelerated scans have.
     """
     rows, columns = acs_region(scan.mask)
-    if scan.acceleration != (1, 1):
-        return rows, columns
-    middle = (columns.start + columns.stop) // 2
-    first = max(columns.start, middle - CENTRE // 2)
-    return rows, slice(first, min(first + CENTRE, columns.stop))
+    return rows, _middle(columns, scan.shape[1]) if scan.acceleration == (1, 1) else columns
+
+
+def compression_box(scan: Sampled) -> tuple[slice, slice]:
+    """Lines (kz, ky) of a scan's own k-space that a compression is fitted to."""
+    rows, columns = acs_region(scan.mask)
+    return _middle(rows, scan.shape[0]), _middle(columns, scan.shape[1])
+
+
+def _middle(lines: slice, n: int) -> slice:
+    """At most `CENTRE` of consecutive lines, those next to the centre n//2 of k-space, which they hold."""
+    first = max(lines.start, min(n // 2 - CENTRE // 2, lines.stop - CENTRE))
+    return slice(first, min(first + CENTRE, lines.stop))
 
 
 def calibrated(

@@ -25,9 +25,9 @@ import scipy.fft
 from numpy.typing import NDArray
 
 from sn2nlib.parallel import n_threads
-from sn2nlib.recon.chain import Preparation, calibrated_for, calibration_box, fitted_compression
+from sn2nlib.recon.chain import Preparation, calibrated_for, calibration_box, compression_box, fitted_compression
 from sn2nlib.recon.coils import DEFAULT_WINDOW, BlockWeights, block_weights
-from sn2nlib.recon.compression import CENTRE, Compression, Method
+from sn2nlib.recon.compression import Compression, Method
 from sn2nlib.recon.grappa import DEFAULT_KERNEL, DEFAULT_RIDGE, GrappaKernel
 from sn2nlib.recon.hybrid import HybridFill, HybridSamples, ReadoutTransform, image_phase
 from sn2nlib.recon.noise import NoisePlanes, corner_positions, whitening_matrix
@@ -41,7 +41,7 @@ from sn2nlib.recon.pairs import (
 from sn2nlib.recon.partial_fourier import PartialFourier, check_method, fill_volumes
 from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.recon.workspace import Workspace, default_limit, one_blas_thread, reported
-from sn2nlib.sampling import Mask, acs_region, asymmetric_readout
+from sn2nlib.sampling import Mask, asymmetric_readout
 from sn2nlib.scans.needs import BLOCK, least_memory
 from sn2nlib.scans.scan import tell_doubts
 from sn2nlib.scans.stream import PartitionReader, ScanHeader, read_box, read_header, read_partitions
@@ -147,32 +147,21 @@ def image_pair(
         prepare = _preparation(header, virtual_coils, compression)
     n_coils = header.n_coils if prepare.compression is None else prepare.compression.n_virtual
     warn_if_folded(header.acceleration, n_coils)
+    mask_a, mask_b = masks[:2] if masks else (header.mask, header.mask)
+    half_acceleration = masks[2] if masks else header.acceleration
     limit = default_limit() if memory_limit is None else memory_limit
-    least = least_memory(header.shape, header.n_coils, n_coils, window=window)
+    filling = partial_fourier != "zero"
+    least = least_memory(header.shape, header.n_coils, n_coils, window=window, filling=filling)
     with Workspace(max(0, limit - least), scratch) as space:
-        job = _Job(header, prepare, n_coils, kernel[0] if header.shape[2] > 1 else 1, space, progress)
-        half_acceleration = masks[2] if masks else header.acceleration
-        accelerations = [factor for factor in (header.acceleration, half_acceleration) if factor != (1, 1)]
-        samples, acs = job.samples("kspace", calibrating=bool(accelerations))
-        kernels = calibrated_for(accelerations, header, acs, kernel, ridge)
-        del acs
+        job = _Job(header, prepare, n_coils, kernel[0] if header.shape[2] > 1 else 1, taper, space, progress)
+        samples, kernels = job.samples_and_kernels((header.acceleration, half_acceleration), kernel, ridge)
         kernel_original = kernels.get(header.acceleration)
         kernel_half = kernels.get(half_acceleration) if masks else None
-        images = job.coil_images(HybridFill(samples, header.mask, kernel_original, taper))
-        weights = block_weights(_Planes(images), window=window)
-        mask_a, mask_b = masks[:2] if masks else (header.mask, header.mask)
-        planes: dict[str, Callable[[_Complex, int], NDArray[Any]]] = {"original": lambda w, x: _combined(images[x], w)}
-        if halves and pairing == "kz":
-            fills = [HybridFill(samples, mask, kernel_half, taper) for mask in (mask_a, mask_b)]
-            planes |= {name: job.half(fill) for name, fill in zip(("half_a", "half_b"), fills, strict=True)}
-        elif halves:
-            samples, _ = job.samples("repeat", into=samples)
-            planes["half_b"] = job.half(HybridFill(samples, mask_b, kernel_half, taper))
-        if noise_maps:
-            planes["noise_sd"] = NoisePlanes(kernel_original, header.mask, header.shape, taper, header.kx_share)
-        if halves and noise_maps:
-            planes["noise_sd_half"] = NoisePlanes(kernel_half, mask_a, header.shape, taper, header.kx_share)
-        volumes = job.volumes(weights, planes)
+        volumes, weights = job.images(
+            samples, kernel_original, kernel_half, (mask_a, mask_b), window=window, pairing=pairing if halves else None,
+            noise_maps=noise_maps,
+        )  # fmt: skip
+        del samples  # before the filling, which takes memory of its own
     if halves and pairing == "repetitions":
         volumes["half_a"] = volumes["original"]
     if halves and noise_maps:
@@ -211,14 +200,8 @@ def _preparation(header: ScanHeader, virtual_coils: int | float | None, method: 
     if header.acs_shape is not None:
         acs = read_box(header, "acs", (slice(None), slice(None)))
     else:
-        acs = read_box(header, "kspace", _centre(acs_region(header.mask)))
+        acs = read_box(header, "kspace", compression_box(header))
     return Preparation(whitening, fitted_compression(acs, whitening, virtual_coils, method, header.shape[2]))
-
-
-def _centre(region: tuple[slice, slice]) -> tuple[slice, slice]:
-    """The lines that `fitted_compression` looks at."""
-    first_z, first_y = (max(part.start, (part.start + part.stop) // 2 - CENTRE // 2) for part in region)
-    return slice(first_z, min(first_z + CENTRE, region[0].stop)), slice(first_y, min(first_y + CENTRE, region[1].stop))
 
 
 def _corner_noise(header: ScanHeader) -> _Complex:
@@ -263,9 +246,39 @@ class _Job:
     prepare: Preparation
     n_coils: int
     kernel_width: int
+    taper: NDArray[np.float32] | None
     space: Workspace
     progress: bool
     failed: threading.Event = field(default_factory=threading.Event)
+
+    def samples_and_kernels(
+        self, accelerations: tuple[tuple[int, int], tuple[int, int]], kernel: tuple[int, int, int], ridge: float
+    ) -> tuple[HybridSamples, dict[tuple[int, int], GrappaKernel]]:
+        """Step 2, and the kernels of those accelerations that leave something to fill."""
+        calibrating = any(factor != (1, 1) for factor in accelerations)
+        samples, lines = self.samples("kspace", calibrating=calibrating)
+        return samples, calibrated_for(accelerations, self.header, lines, kernel, ridge)
+
+    def images(
+        self, samples: HybridSamples, kernel_original: GrappaKernel | None, kernel_half: GrappaKernel | None,
+        masks: tuple[Mask, Mask], *, window: int, pairing: Pairing | None, noise_maps: bool,
+    ) -> tuple[dict[str, NDArray[Any]], BlockWeights]:  # fmt: skip
+        """Steps 3 to 5: volumes of what was asked for, and the weights; without a pairing the original alone."""
+        header, taper = self.header, self.taper
+        images = self.coil_images(HybridFill(samples, header.mask, kernel_original, taper))
+        weights = block_weights(_Planes(images), window=window)
+        planes: dict[str, Callable[[_Complex, int], NDArray[Any]]] = {"original": lambda w, x: _combined(images[x], w)}
+        if pairing == "kz":
+            fills = [HybridFill(samples, mask, kernel_half, taper) for mask in masks]
+            planes |= {name: self.half(fill) for name, fill in zip(("half_a", "half_b"), fills, strict=True)}
+        elif pairing == "repetitions":
+            samples, _ = self.samples("repeat", into=samples)
+            planes["half_b"] = self.half(HybridFill(samples, masks[1], kernel_half, taper))
+        if noise_maps:
+            planes["noise_sd"] = NoisePlanes(kernel_original, header.mask, header.shape, taper, header.kx_share)
+        if noise_maps and pairing is not None:
+            planes["noise_sd_half"] = NoisePlanes(kernel_half, masks[0], header.shape, taper, header.kx_share)
+        return self.volumes(weights, planes), weights
 
     def samples(
         self, name: str, *, calibrating: bool = False, into: HybridSamples | None = None

@@ -10,12 +10,13 @@ MANY_COILS = 16  # from here on, time per byte grows with their number: every co
 WALSH_BAND = 2**23  # bytes of covariances that `sn2nlib.recon.coils` works on at a time
 _ROWS = 8  # of blocks, or a multiple: for fewer, matrix products round in another way
 _BYTES_PER_SECOND = 300e6  # of k-space, on two cores: benchmarks/full_size.py measures 328e6 to 371e6
+_FILLING = 90  # bytes per voxel that `sn2nlib.recon.partial_fourier` takes beside the volumes
 _LIBRARIES = 2**28  # bytes of the program itself
 _CALIBRATION = 24  # lines along the shorter axis of the calibration region
 
 
 def least_memory(
-    shape: tuple[int, int, int], n_coils: int, n_virtual: int | None = None, *, window: int = 7
+    shape: tuple[int, int, int], n_coils: int, n_virtual: int | None = None, *, window: int = 7, filling: bool = False
 ) -> int:
     """Bytes that the reconstruction out of core takes whatever the limit.
 
@@ -31,6 +32,8 @@ def least_memory(
         Coils that they are compressed to; None: all.
     window
         Of the Walsh weights; the default is theirs.
+    filling
+        Whether a side of k-space that was left out is filled.
     """
     nz, ny, nx = shape
     kept = n_coils if n_virtual is None else n_virtual
@@ -41,7 +44,8 @@ def least_memory(
     calibration = 8 * kept * nx * 3 * _CALIBRATION * max(nz, ny)
     weights = 8 * kept * prod(-(-n // max(1, window // 2)) for n in shape)
     covariances = walsh_memory(shape, kept, window=window)
-    return results + weights + max(planes, partitions, covariances) + calibration + _LIBRARIES
+    filled = _FILLING * prod(shape) if filling else 0
+    return results + weights + max(planes, partitions, covariances, filled) + calibration + _LIBRARIES
 
 
 def memory_at_once(shape: tuple[int, int, int], n_coils: int, *, window: int = 7) -> int:
@@ -57,7 +61,8 @@ def memory_at_once(shape: tuple[int, int, int], n_coils: int, *, window: int = 7
     """
     nz, ny, nx = shape
     kspace = 8 * n_coils * prod(shape)
-    return max(COPIES * kspace, (COPIES - 1) * kspace + walsh_memory((ny, nx, nz), n_coils, window=window))
+    with_weights = (COPIES - 1) * kspace + walsh_memory((ny, nx, nz), n_coils, window=window)
+    return max(COPIES * kspace, with_weights * 21 // 20)
 
 
 def walsh_memory(shape: tuple[int, int, int], n_coils: int, *, window: int) -> int:

@@ -272,7 +272,7 @@ def test_the_plain_layout_may_say_what_of_kx_was_acquired(tmp_path: Path) -> Non
     path = write(tmp_path / "plain.h5", datasets, **attributes, kx_acquired=(nx / 4, nx))
     scan = read_raw(path)
     assert scan.kx_acquired == (nx / 4, nx) == inspect_layout(path).kx_acquired and scan.kx_share == 0.75
-    assert any("of kx 75.0 % were acquired" in told for told in inspect_raw(path).does)
+    assert any("75.0 % of kx were acquired" in told for told in inspect_raw(path).does)
     for wrong in ((0, nx + 1), (1, 2, 3), 4):
         write(tmp_path / "wrong.h5", datasets, **attributes, kx_acquired=wrong)
         for read in (read_raw, inspect_layout):

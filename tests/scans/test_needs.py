@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ RECONSTRUCT = """
 import sys
 from pathlib import Path
 from sn2nlib.recon import image_pair
-image_pair(sys.argv[1], memory_limit=0, scratch=sys.argv[2], noise_maps=False)
+image_pair(sys.argv[1], memory_limit=0, scratch=sys.argv[2], noise_maps=False, partial_fourier=sys.argv[3])
 print(*(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
 """  # getrusage would count what this process, which starts it, holds
 CONVERT = """
@@ -90,16 +91,26 @@ def test_at_once_takes_no_more_than_is_told(
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux alone tells the peak memory of a process")
 @pytest.mark.parametrize(
-    ("shape", "n_coils"),
-    [((32, 96, 96), 24), ((96, 96, 12), 48)],  # the second: covariances of the coils outweigh all else
+    ("shape", "n_coils", "fill"),
+    [
+        ((32, 96, 96), 24, "zero"),
+        ((96, 96, 12), 48, "zero"),  # covariances of the coils outweigh all else
+        ((128, 160, 192), 2, "homodyne"),  # and here the filling of the side of kx does
+    ],
 )
-def test_out_of_core_takes_no_more_than_is_told(shape: tuple[int, int, int], n_coils: int, tmp_path: Path) -> None:
-    save_scan(noise_alone(shape, n_coils), tmp_path / "scan.h5")
+def test_out_of_core_takes_no_more_than_is_told(
+    shape: tuple[int, int, int], n_coils: int, fill: str, tmp_path: Path
+) -> None:
+    scan, first = noise_alone(shape, n_coils), shape[2] // 4
+    if fill != "zero":
+        scan = replace(scan, kspace=scan.kspace * (np.arange(shape[2]) >= first), kx_acquired=(first, shape[2]))
+    save_scan(scan, tmp_path / "scan.h5")
     told = inspect_raw(tmp_path / "scan.h5").values["memory for reconstruction MiB"]
     assert told == round(memory_at_once(shape, n_coils) / 2**20) >= round(COPIES * 8 * n_coils * prod(shape) / 2**20)
-    command = [sys.executable, "-W", "ignore", "-c", RECONSTRUCT, str(tmp_path / "scan.h5"), str(tmp_path)]
+    command = [sys.executable, "-W", "ignore", "-c", RECONSTRUCT, str(tmp_path / "scan.h5"), str(tmp_path), fill]
     peak = 2**10 * int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert 2**27 < peak < least_memory(shape, n_coils)
+    assert 2**27 < peak < least_memory(shape, n_coils, filling=fill != "zero")
+    assert fill == "zero" or peak > least_memory(shape, n_coils)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux alone tells the peak memory of a process")

@@ -204,7 +204,7 @@ def test_noise_readouts_that_cannot_be_scaled_are_in_doubt(
         scan = read_raw(path)
     assert np.array_equal(scan.noise, noise.samples)
     report = inspect_raw(path)
-    assert any("not scaled, since the dwell times are unknown" in sentence for sentence in report.does)
+    assert any("not scaled, since the dwell times do not tell how" in sentence for sentence in report.does)
     assert any("the dwell times of the noise scan" in doubt for doubt in report.doubts)
     assert not any("dwell times" in sentence for sentence in inspect_raw(path, noise_scan=False).doubts)
     with warnings.catch_warnings():

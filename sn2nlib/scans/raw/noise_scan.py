@@ -81,7 +81,7 @@ def find_noise_scan(source: RawSource, lines: LineTable, readout: Readout, *, av
     elif source.header.record is not None:  # with its noise in the units of the lines
         scaling = ", not scaled, since it was exported so"
     else:
-        scaling = ", not scaled, since the dwell times are unknown"
+        scaling = ", not scaled, since the dwell times do not tell how"
         doubts.append(_unscaled(own, image))
     factor *= readout.regridding.noise_gain if readout.regridding is not None else 1
     does = (noise_scan_told(where, len(noise) * samples, scaling),)

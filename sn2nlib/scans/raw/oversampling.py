@@ -56,8 +56,9 @@ def declared_oversampling(fov: tuple[float, float], matrix: tuple[int, int]) -> 
 def settle_oversampling(header: RawHeader, samples: int, *, whole: bool) -> Oversampling:
     """What is left of the declared oversampling in lines of so many samples.
 
-    Nothing is where a whole line has the reconstructed number of samples instead of the declared one: it was removed
-    before. Any other number than the declared one is believed, as sampled with the declared oversampling.
+    Nothing is where a whole line has the reconstructed number of samples instead of the declared one, or the declared
+    one without the oversampling: it was removed before. Any other number than the declared one is believed, as sampled
+    with the declared oversampling.
 
     Parameters
     ----------
@@ -75,9 +76,10 @@ def settle_oversampling(header: RawHeader, samples: int, *, whole: bool) -> Over
     if not declared or samples == declared or (samples < declared and not whole):
         return Oversampling(factor, source, fov)
     told = f"the header declares {declared} samples per line, the lines hold {samples}"
-    if whole and factor != 1 and samples == header.reconstructed:
+    without = round(declared / factor)
+    if whole and factor != 1 and samples in (without, header.reconstructed):
         told += f", as many as without the oversampling of {factor:g}: it was removed before, and is not removed again"
-        agrees = round(header.reconstructed * factor) == declared
+        agrees = without == header.reconstructed
         return Oversampling(1.0, "removed before", fov / factor, *(((told,), ()) if agrees else ((), (told,))))
     told += ": these are believed"
     if factor != 1:

@@ -84,7 +84,7 @@ def scan_report(scan: ScanHeader, *, partial_fourier: str = "zero") -> RawReport
         "field strength T": _known(field),
         "dwell time µs": _known(dwell),
         "k-space MiB": round(mebibytes, 1),
-        **needed_values(scan.shape, scan.n_coils),
+        **needed_values(scan.shape, scan.n_coils, filling=partial_fourier != "zero"),
     }
     reasons = cannot(
         scan.mask, scan.acceleration, scan.caipi_shift, has_acs=acs_size is not None,
@@ -119,7 +119,7 @@ def raw_report(source: RawSource, plan: Plan, *, partial_fourier: str = "zero") 
         "dwell time µs": _dwell(float(np.median(source.lines["dwell_us"][plan.rows])), plan),
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + bool(plan.repeat_rows.size)) + min(192, 3 * working)),
-        **needed_values(plan.shape, readout.coils, before=_MADE_FIRST),
+        **needed_values(plan.shape, readout.coils, before=_MADE_FIRST, filling=partial_fourier != "zero"),
     }
     reasons = cannot(
         plan.mask, plan.acceleration, plan.caipi_shift, has_acs=acs_size is not None,
@@ -146,7 +146,7 @@ def layout_report(facts: LayoutFacts, *, partial_fourier: str = "zero") -> RawRe
         "repetitions": 1 + facts.has_repeat,
         "k-space MiB": round(mebibytes, 1),
         "memory for reading MiB": round(mebibytes * (1 + facts.has_repeat)),
-        **needed_values(facts.shape, facts.n_coils, before=_MADE_FIRST),
+        **needed_values(facts.shape, facts.n_coils, before=_MADE_FIRST, filling=partial_fourier != "zero"),
         "licence": layout.licence,
     }
     reasons = cannot(
@@ -203,18 +203,18 @@ def geometry_values(
     }
 
 
-def needed_values(shape: Sizes, n_coils: int, *, before: str = "") -> dict[str, Any]:
+def needed_values(shape: Sizes, n_coils: int, *, before: str = "", filling: bool = False) -> dict[str, Any]:
     """Memory and time of the reconstruction: at once, out of core where that is less, with fewer coils if many.
 
-    `before`: what has to happen for the latter.
+    `before`: what has to happen for the latter. `filling`: whether a side of k-space is filled.
     """
-    at_once, least = memory_at_once(shape, n_coils), least_memory(shape, n_coils)
+    at_once, least = memory_at_once(shape, n_coils), least_memory(shape, n_coils, filling=filling)
     values: dict[str, Any] = {"memory for reconstruction MiB": round(at_once / 2**20)}
     few, compressed = MANY_COILS, f"with --virtual-coils {MANY_COILS}"
     if least < at_once:
         told = f"from {least / 2**20:.0f} on, with up to {most_disk(shape, n_coils) / 2**20:.0f} on disk"
         if n_coils > few:
-            fewer, disk = least_memory(shape, n_coils, few), most_disk(shape, few)
+            fewer, disk = least_memory(shape, n_coils, few, filling=filling), most_disk(shape, few)
             told += f"; {fewer / 2**20:.0f} and {disk / 2**20:.0f} {compressed}"
         values["or out of core MiB"] = told + before
     time = seconds(shape, n_coils)
@@ -264,8 +264,8 @@ def filling(
     told += [f"partial Fourier: the side of {axis} that was not acquired {_FILLING[method]}; it never counts as "
              "sampled" for axis, side in zip(("ky", "kz", "kx"), sides, strict=True) if side]  # fmt: skip
     if (share := readout_share(kx_acquired, n_kx)) < 1:
-        rest = "" if asymmetric else "; the rest of it, on both sides of the centre, stays zero"
-        told.append(f"of kx {100 * share:.1f} % were acquired, which noise and its maps count{rest}")
+        rest = "" if asymmetric else "; the rest of it stays zero"
+        told.append(f"{100 * share:.1f} % of kx were acquired; noise and noise maps count these only{rest}")
     return tuple(told)
 
 
