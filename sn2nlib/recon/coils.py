@@ -276,5 +276,5 @@ def _unit(vectors: _Complex, axis: int) -> _Complex:
 
 
 def _inverse(divisor: float | _Real) -> _Real:
-    """To multiply complex arrays by: their division, of the same result, takes five times as long."""
+    """To multiply complex arrays by, where their division would round alike and take five times as long."""
     return np.reciprocal(np.maximum(np.asarray(divisor, np.float32), np.finfo(np.float32).tiny))

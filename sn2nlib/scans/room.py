@@ -13,8 +13,8 @@ from sn2nlib.provenance import disk_is_full
 def reserve(path: Path) -> None:
     """Take the room that a work file, in a temporary folder, says it has: it is written by and by, or mapped.
 
-    Other programs may want it too, and neither HDF5 nor a mapped file survives a disk that is full. Where the system
-    cannot, it is taken as it is written.
+    Other programs may want it too, and neither HDF5 nor a mapped file survives a disk that is full. Systems without
+    posix_fallocate take it as it is written; where the file system lacks it, the C library writes the file once.
 
     Raises
     ------

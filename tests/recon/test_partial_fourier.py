@@ -9,7 +9,7 @@ from sn2nlib.errors import ScanError
 from sn2nlib.fourier import fft, ifft
 from sn2nlib.recon import apply_halves, fill_partial, image_pair, make_pair, phase_map, reconstruct, whiten
 from sn2nlib.recon.partial_fourier import homodyne_weights, known_region, missing_side
-from sn2nlib.sampling import lattice_mask
+from sn2nlib.sampling import asymmetric_readout, lattice_mask
 from sn2nlib.scans import save_scan
 
 
@@ -168,6 +168,16 @@ def test_a_side_of_kx_is_filled_like_one_of_ky(shape, method) -> None:
     # outside the phase may be that of rounding, which the turns of "pocs" spread
     assert apart[inside].max() < (2e-6 if method == "homodyne" else 1e-4) * np.abs(expected).max()
     assert error(filled, truth) < 0.8 * error(zero, truth)
+
+
+@pytest.mark.parametrize(("acquired", "side"), [
+    (None, False), ((0.0, 48.0), False), ((16.0, 48.0), True), ((0.0, 30.5), True), ((10.0, 38.0), False),
+    ((25.0, 48.0), False), ((0.0, 24.0), False), ((23.9, 24.1), False),
+])  # fmt: skip
+def test_kx_is_filled_where_one_side_and_not_the_centre_is_left_out(acquired, side) -> None:
+    readout = asymmetric_readout(acquired, 48)
+    assert (readout is not None) == side
+    assert readout is None or (readout[24] and readout.sum() == int(acquired[1]) - acquired[0])
 
 
 @pytest.mark.filterwarnings("ignore:the median g-factor")  # few coils

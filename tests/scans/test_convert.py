@@ -101,7 +101,7 @@ def test_scan_files_stay_files(tmp_path: Path) -> None:
 def test_what_would_not_fit_is_refused_with_the_way_out(tmp_path: Path) -> None:
     export_scan(scan(), tmp_path / "raw.h5")
     size = scan().kspace.nbytes
-    with pytest.raises(ScanError, match=r"raw\.h5: its k-space takes .* GiB, more than .*make a scan file of it"):
+    with pytest.raises(ScanError, match=r"raw\.h5: its samples take .* GiB, more than .*make a scan file of it"):
         open_raw(tmp_path / "raw.h5", largest=size - 1)
     assert isinstance(open_raw(tmp_path / "raw.h5", largest=size), Scan)
     export_scan(replace(scan(with_repeat=True)), tmp_path / "two.h5")
@@ -123,20 +123,24 @@ def test_a_layout_larger_than_memory_is_put_together_on_disk(
 ) -> None:
     given, mapped = scan(**options), []
     write_plain(given, tmp_path / "plain.h5")
-    with pytest.raises(ScanError, match=r"plain\.h5: its k-space takes .* make a scan file of it with sn2n convert"):
+    with pytest.raises(ScanError, match=r"plain\.h5: its samples take .* make a scan file of it with sn2n convert"):
         open_raw(tmp_path / "plain.h5", largest=given.kspace.nbytes - 1)
-    monkeypatch.setattr(
-        "sn2nlib.scans.raw.layout_samples.zeros", lambda *place: mapped.append(room.zeros(*place)) or mapped[-1]
-    )
+
+    def noted(*place: Any) -> np.ndarray:
+        array = room.zeros(*place)
+        mapped.append(isinstance(array, np.memmap))
+        return array
+
+    monkeypatch.setattr("sn2nlib.scans.raw.layout_samples.zeros", noted)
     convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5", largest=given.kspace.nbytes - 1)
-    assert mapped and all(isinstance(array, np.memmap) for array in mapped)
+    assert mapped and all(mapped)
     made = load_scan(tmp_path / "scan.h5")
     for name in ARRAYS:
         if getattr(given, name) is not None:
             np.testing.assert_array_equal(getattr(made, name), getattr(given, name))
     mapped.clear()
     convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5")
-    assert not any(isinstance(array, np.memmap) for array in mapped)
+    assert mapped and not any(mapped)
     with opened_raw(tmp_path / "plain.h5", largest=1, scratch=tmp_path) as source:
         assert isinstance(source, Path)
         np.testing.assert_array_equal(load_scan(source).kspace, given.kspace)
@@ -161,7 +165,7 @@ def test_all_arrays_of_a_layout_count_against_the_memory(tmp_path: Path) -> None
     write_plain(given, tmp_path / "plain.h5")
     needed = scan_bytes(given)
     assert needed > 2 * given.kspace.nbytes
-    with pytest.raises(ScanError, match=r"plain\.h5: its k-space takes"):
+    with pytest.raises(ScanError, match=r"plain\.h5: its samples take"):
         open_raw(tmp_path / "plain.h5", largest=needed - 1)
     read_whole = open_raw(tmp_path / "plain.h5", largest=needed)
     assert isinstance(read_whole, Scan) and scan_bytes(read_whole) == needed

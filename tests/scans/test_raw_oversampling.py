@@ -62,6 +62,20 @@ def test_what_was_removed_before_is_not_removed_again(tmp_path: Path, raw: Any, 
     assert np.array_equal(kept.kspace, scan.kspace) and kept.voxel_size == scan.voxel_size
 
 
+def test_an_interpolated_image_does_not_hide_what_was_removed_before(tmp_path: Path, raw: Any) -> None:
+    """The header reconstructs 64 pixels of 64 samples, twice oversampled; the lines hold 32."""
+    ismrmrd = pytest.importorskip("ismrmrd")
+    file = raw.File(raw.lines(kspace(RECONSTRUCTED)), (4, 20, ENCODED), fov=FOV, centre=(2, 10))
+    path = raw.write(tmp_path / "scan", file, "MRD")
+    with ismrmrd.Dataset(path, mode="r+") as dataset:
+        header = ismrmrd.xsd.CreateFromDocument(dataset.read_xml_header())
+        header.encoding[0].reconSpace.matrixSize.x = ENCODED
+        dataset.write_xml_header(ismrmrd.xsd.ToXML(header).encode())
+    scan, told = read(path)
+    assert scan.shape == (4, 20, 32) and scan.voxel_size == pytest.approx((2, 1, 1.5)) and columns(scan) == OBJECT
+    assert any("the lines hold 32, as many as without the oversampling of 2: it was removed before" in t for t in told)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("samples", [48, 80])
 def test_any_other_number_of_samples_is_told(tmp_path: Path, raw: Any, kind: str, samples: int) -> None:

@@ -115,14 +115,14 @@ def read_raw(
 
 def _read(
     path: Path, kind: str, options: RawOptions, measurement: int, *, largest: int | None = None,
-    folder: Path | None = None,
+    folder: Path | None = None, source: RawSource | None = None,
 ) -> Scan:  # fmt: skip
-    """`read_raw`; with a folder, large arrays are files in it."""
+    """`read_raw`; with a folder, large arrays are files in it; `source`: where the file has been opened already."""
     if kind in (FORMAT, "layout"):
         _refuse_options(path, kind, options, measurement)
         return load_scan(path) if kind == FORMAT else _read_layout(path, options, largest, folder)
     with naming(path):
-        source = _open(path, kind, measurement)
+        source = source or _open(path, kind, measurement)
         plan = _plan(source, _with_pair(source, options))
         copies = 2 if plan.repeat_rows.size else 1
         _check_largest(8 * plan.readout.coils * int(np.prod(plan.shape)) * copies, largest)
@@ -192,7 +192,7 @@ def convert_raw(
         with naming(path):
             source = _open(path, kind, measurement)
     if source is None or source.header.variant is not None:
-        _convert_whole(path, kind, Path(out), chosen, measurement, largest)
+        _convert_whole(path, kind, source, Path(out), chosen, measurement, largest)
         return
     with naming(path):
         plan, energies = _convert_partitions(source, out, chosen)
@@ -216,15 +216,19 @@ def _convert_partitions(
 
 
 def _convert_whole(
-    path: Path, kind: str, out: Path, chosen: RawOptions, measurement: int, largest: int | None
+    path: Path, kind: str, source: RawSource | None, out: Path, chosen: RawOptions, measurement: int,
+    largest: int | None,
 ) -> None:  # fmt: skip
     """Put together first, in memory or in files beside `out`."""
     with suppress(LargeScanError):
         limit = usable_memory() // 2 if largest is None else largest
-        save_scan(_read(path, kind, chosen, measurement, largest=limit), out, overwrite=True)
+        save_scan(_read(path, kind, chosen, measurement, largest=limit, source=source), out, overwrite=True)
         return
-    with tempfile.TemporaryDirectory(prefix="sn2n-", dir=out.parent) as folder:
-        save_scan(_read(path, kind, chosen, measurement, folder=Path(folder)), out, overwrite=True)
+    # some systems keep files that are mapped still, where an error holds on to them
+    with tempfile.TemporaryDirectory(prefix="sn2n-", dir=out.parent, ignore_cleanup_errors=True) as folder:
+        whole = _read(path, kind, chosen, measurement, folder=Path(folder), source=source)
+        save_scan(whole, out, overwrite=True)
+        del whole
 
 
 def inspect_raw(
@@ -309,7 +313,7 @@ def _read_layout(path: Path, options: RawOptions, largest: int | None, folder: P
 def _check_largest(needed: int, largest: int | None) -> None:
     if largest is not None and needed > largest:
         raise LargeScanError(
-            f"its k-space takes {needed / 2**30:.1f} GiB, more than can be worked on at once here "
+            f"its samples take {needed / 2**30:.1f} GiB, more than can be worked on at once here "
             f"({largest / 2**30:.1f} GiB); make a scan file of it with sn2n convert, which may be larger than memory"
         )
 
