@@ -223,6 +223,7 @@ def reconstruct(
         pairing=pairing,
         progress=True,
     )
+    outputs.warn_of_filling(partial_fourier, made.noise_estimator, maps=bool(noise_map or g_factor))
     for name, path in paths.items():
         told = made.description(name, raw_filter=raw_filter)
         images.write_image(abs(getattr(made, name)), path, **made.place, description=told, overwrite=overwrite)
@@ -415,6 +416,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     `SN2N_DEBUG=1` in the environment shows the traceback instead.
     """
+    cli_commands.allow_any_letter()
     try:
         with warnings.catch_warnings():  # which restores showwarning
             warnings.showwarning = cli_commands.show_warning

@@ -1,5 +1,6 @@
 """What all commands have in common: how they say that something is wrong, and that Ctrl+C stopped them."""
 
+import io
 import os
 import shlex
 import signal
@@ -88,6 +89,13 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def allow_any_letter() -> None:
+    """Print ? for what the output has no letter for: files and pipes of some systems have no α or →."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def sentence(error: BaseException) -> str:

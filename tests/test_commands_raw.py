@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from dataclasses import replace
@@ -663,6 +665,47 @@ def test_a_command_that_is_told_to_end_removes_its_work_files(tmp_path: Path, mo
     before = signal.getsignal(signal.SIGTERM)
     assert sn2n("recon", tmp_path / "raw.mrd", tmp_path / "out.nii", "--memory", 0) == 143
     assert [entry.name for entry in tmp_path.iterdir()] == ["raw.mrd"] and signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.filterwarnings("ignore:the median g-factor", "default:no side of", "default:the noise map is that")
+def test_what_filling_does_not_do_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    whole = rng.standard_normal((4, 6, 24, 12, 2), np.float32).view(np.complex64)[..., 0]
+    for name, share in (("cut", 0.75), ("whole", 1.0)):
+        mask = lattice_mask((6, 24), acceleration=(2, 1), acs=12, partial_fourier=(share, 1))
+        scan = Scan(whole * mask[:, :, None], mask, (2, 1), noise=whole[:, 0].reshape(4, -1))
+        save_scan(scan, tmp_path / f"{name}.h5")
+    for name, method, maps, told in (
+        ("cut", "pocs", True, "the noise map is that of zero filling: POCS has more noise"), ("cut", "pocs", False, ""),
+        ("cut", "homodyne", True, ""), ("cut", "zero", True, ""), ("whole", "zero", True, ""),
+        ("whole", "pocs", True, "--partial-fourier pocs filled nothing"),
+        ("whole", "homodyne", False, "--partial-fourier homodyne filled nothing"),
+    ):  # fmt: skip
+        capsys.readouterr()
+        asked = ("--noise-map", tmp_path / "map.nii") if maps else ()
+        run = ("recon", tmp_path / f"{name}.h5", tmp_path / "image.nii", "--partial-fourier", method, *asked)
+        assert sn2n(*run, "--overwrite") == 0
+        found = capsys.readouterr().err
+        assert told in found and ("POCS" in found or "filled nothing" in found) == bool(told), (name, method, maps)
+
+
+def test_export_names_the_coil_that_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kspace = np.random.default_rng(0).standard_normal((4, 6, 8, 10, 2), np.float32).view(np.complex64)[..., 0]
+    save_scan(Scan(kspace, np.ones((6, 8), bool)), tmp_path / "scan.h5")
+    with h5py.File(tmp_path / "scan.h5", "r+") as file:
+        file["kspace"][3, 2, 2, 2] = np.nan
+    for format, name in (("bart", "out"), ("ismrmrd", "out.h5")):
+        assert sn2n("export", tmp_path / "scan.h5", tmp_path / name, "--format", format) == 1
+        assert "coil 3 holds NaN or Inf" in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["scan.h5"]
+
+
+def test_any_output_can_be_written_to(require: Any, tmp_path: Path) -> None:
+    """As of Windows, where a redirected output has few letters."""
+    path = require("data", TWO_CHANNELS)
+    run = [sys.executable, "-m", "sn2nlib.cli", "inspect", str(path)]
+    done = subprocess.run(run, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, check=False)
+    assert done.returncode == 0 and b"coils" in done.stdout and b"?" in done.stdout and not done.stderr
 
 
 def test_options_without_effect_are_refused(

@@ -123,7 +123,7 @@ def scan_images(
         For `reconstruct` or `make_pair`.
     """
     if pairing != "kz" and not halves:
-        raise ScanError(f"pairing {pairing!r} says what the halves are; ask for the halves too")
+        raise ScanError(f"pairing {pairing!r} says what the halves are; ask for the halves too (--halves)")
     if not isinstance(source, Scan) and not fits_memory(header := read_header(source), memory_limit):
         pair = image_pair(
             source, halves=halves, noise_maps=noise_maps, memory_limit=memory_limit, pairing=pairing, scratch=scratch,
@@ -173,8 +173,9 @@ def _warn_of_its_place(header: ScanHeader) -> None:
     known = known_geometry(header.info.get("geometry"))
     if known != "place":
         warnings.warn(
-            f"{'position and orientation' if known == 'size' else 'the geometry'} of the scan were not known when this "
-            "file was made, so that left and right may be exchanged; convert the raw file anew with --affine-from",
+            f"{'position and orientation of the scan were' if known == 'size' else 'the geometry of the scan was'} not "
+            "known when this file was made, so that left and right may be exchanged; convert the raw file anew with "
+            "--affine-from",
             stacklevel=3,
         )
 

@@ -29,7 +29,8 @@ def reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, size)
         except OSError as error:
             if disk_is_full(error):
-                told = f"{path.parent.parent} has no room for {size / 2**30:.1f} GiB of intermediate results; free some"
+                folder = next(place for place in path.parents if not place.name.startswith("sn2n-"))
+                told = f"{folder} has no room for {size / 2**20:.0f} MiB of intermediate results; free some"
                 raise OSError(errno.ENOSPC, told) from error
 
 

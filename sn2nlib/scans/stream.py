@@ -142,7 +142,7 @@ def coil_by_coil(scan: Scan | ScanHeader, name: str) -> Iterator[np.ndarray]:
         return
     with opened_scan(scan.path) as file:
         for coil in range(scan.n_coils):
-            yield _finite(file[name][coil : coil + 1], name)[0]
+            yield _finite(file[name][coil : coil + 1], name, first=coil)[0]
 
 
 class PartitionReader:
@@ -300,8 +300,8 @@ def _check_signal(has_signal: np.ndarray, name: str) -> None:
         raise ScanError(f"{name}: coil {np.argmin(has_signal)} has no signal at all; leave out that coil")
 
 
-def _finite(samples: np.ndarray, name: str) -> np.ndarray:
-    for coil, values in enumerate(samples):
+def _finite(samples: np.ndarray, name: str, first: int = 0) -> np.ndarray:
+    for coil, values in enumerate(samples, start=first):
         if not np.isfinite(values).all():
             raise ScanError(f"{name}: coil {coil} holds NaN or Inf; repair or leave out that coil")
     return samples

@@ -154,7 +154,7 @@ def test_a_full_disk_is_told_before_it_is_mapped(tmp_path: Path, monkeypatch: py
 
     write_plain(scan(), tmp_path / "plain.h5")
     monkeypatch.setattr("os.posix_fallocate", full)
-    with pytest.raises(OSError, match=f"{tmp_path.name} has no room for .* GiB of intermediate results"):
+    with pytest.raises(OSError, match=f"{tmp_path.name} has no room for .* MiB of intermediate results"):
         convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5", largest=1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["plain.h5"]
 

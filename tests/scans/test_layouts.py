@@ -269,15 +269,38 @@ def test_the_plain_layout_is_read_bit_for_bit(tmp_path: Path) -> None:
 def test_the_plain_layout_may_say_what_of_kx_was_acquired(tmp_path: Path) -> None:
     datasets, attributes = plain()
     nx = datasets["kspace"].shape[3]
+    write(tmp_path / "more.h5", datasets, **attributes, kx_acquired=(nx / 4, nx))
+    with pytest.raises(ScanError, match=r"more\.h5: kx_acquired: the file holds samples beyond"):
+        read_raw(tmp_path / "more.h5")
+    datasets["kspace"] = datasets["kspace"] * (np.arange(nx) >= nx // 4)
     path = write(tmp_path / "plain.h5", datasets, **attributes, kx_acquired=(nx / 4, nx))
     scan = read_raw(path)
     assert scan.kx_acquired == (nx / 4, nx) == inspect_layout(path).kx_acquired and scan.kx_share == 0.75
     assert any("75.0 % of kx were acquired" in told for told in inspect_raw(path).does)
-    for wrong in ((0, nx + 1), (1, 2, 3), 4):
+    for wrong in ((0, nx + 1), (1, 2, 3), 4, (nx // 2 + 1, nx), (0, nx // 2)):
         write(tmp_path / "wrong.h5", datasets, **attributes, kx_acquired=wrong)
         for read in (read_raw, inspect_layout):
             with pytest.raises(ScanError, match="kx_acquired"):
                 read(tmp_path / "wrong.h5")
+
+
+def test_the_shift_of_a_lattice_is_found_from_the_mask(tmp_path: Path) -> None:
+    datasets, attributes = plain()
+    mask = lattice_mask(SHAPE[1:3], acceleration=(2, 2), caipi_shift=1, acs=4)
+    datasets |= {"mask": mask, "kspace": fft(coil_images()) * mask[:, :, None]}
+    for declared in ({}, {"acceleration": (2, 2)}, {"caipi_shift": 1}, {"acceleration": (2, 2), "caipi_shift": 1}):
+        told = {name: value for name, value in attributes.items() if name != "acceleration"} | declared
+        scan = read_raw(write(tmp_path / "shifted.h5", datasets, **told))
+        assert (scan.acceleration, scan.caipi_shift) == ((2, 2), 1), declared
+
+
+def test_sizes_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    datasets, attributes = plain()
+    write(tmp_path / "two.h5", datasets, **attributes | {"affine": np.diag([1.0, 1.5, 3.0, 1.0])})
+    told = r"two\.h5: .* its voxels are 2 × 1.5 × 1 mm by their size, 3 × 1.5 × 1 mm \(z, y, x\) by its affine"
+    for read in (read_raw, inspect_layout):
+        with pytest.raises(ScanError, match=told):
+            read(tmp_path / "two.h5")
 
 
 @pytest.mark.parametrize("name", ["plain", "fastmri"])

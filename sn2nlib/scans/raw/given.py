@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sn2nlib.errors import ChoiceError
+from sn2nlib.errors import ChoiceError, ScanError
 from sn2nlib.scans.dicom import is_dicom, series_affine
 from sn2nlib.scans.images import Known, stored_affine
 from sn2nlib.scans.raw.lines import Lengths, Sizes
@@ -88,6 +88,16 @@ def settle_geometry(
         return Geometry((z, y, x), placed, "an image that was given" if affine is None else "given")
     source = "the voxel size given; position and orientation unknown"
     return Geometry(voxels, known.affine, known.source + remark if voxels == known.voxel_size else source)
+
+
+def check_lengths(voxel_size: Lengths, affine: NDArray[np.float64]) -> None:
+    """Raise ScanError if a file's voxel size (z, y, x) in mm is not that of its affine (x, y, z)."""
+    x, y, z = (float(length) for length in np.linalg.norm(affine[:3, :3], axis=0))
+    if not _same((z, y, x), voxel_size):
+        raise ScanError(
+            f"the file contradicts itself: its voxels are {_told(voxel_size)} mm by their size, {_told((z, y, x))} mm "
+            "(z, y, x) by its affine; mend one of the two"
+        )
 
 
 def geometry_doubts(settled: Geometry, unknown: str | None, *, shape: Sizes, declared: Lengths) -> list[str]:

@@ -1,6 +1,6 @@
 """Samples and mask of a file of a public layout, as its entry in ``layouts.yaml`` describes them."""
 
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 
 import h5py
@@ -136,6 +136,16 @@ def _stored_mask(file: h5py.File, layout: Layout, shape: tuple[int, ...]) -> np.
     mask = np.empty(shape[1:3], bool)
     mask[:] = stored != 0  # a mask along ky alone holds for every kz
     return mask
+
+
+def check_readout(kspace: np.ndarray, kx_acquired: tuple[float, float] | None) -> None:
+    """Raise ScanError if there are samples where the file says that kx was not acquired."""
+    if kx_acquired is None:
+        return
+    first, end = floor(kx_acquired[0]), ceil(kx_acquired[1])
+    if any(coil[..., :first].any() or coil[..., end:].any() for coil in kspace):
+        told = f"the file holds samples beyond {kx_acquired}; set them to zero, or mend the numbers"
+        raise ScanError(f"kx_acquired: {told}")
 
 
 def _centred(kspace: np.ndarray, mask: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:

@@ -21,13 +21,14 @@ import numpy as np
 
 from sn2nlib.errors import ImageError, SamplingError, ScanError
 from sn2nlib.provenance import disk_is_full
-from sn2nlib.sampling import infer_lattice
+from sn2nlib.sampling import MOST_REDUCTION, infer_lattice
 from sn2nlib.scans.raw.geometry import GIVEN_SIDES, unknown_affine
-from sn2nlib.scans.raw.given import Geometry, settle_geometry
+from sn2nlib.scans.raw.given import Geometry, check_lengths, settle_geometry
 from sn2nlib.scans.raw.heaps import check_heaps, heap_of
 from sn2nlib.scans.raw.layout_header import Encoding, LayoutReadout, place_layout_readout, read_encoding
 from sn2nlib.scans.raw.layout_samples import (
     arranged,
+    check_readout,
     probed_mask,
     read_extra,
     read_mask,
@@ -202,13 +203,15 @@ def read_layout(
         to_kspace(kspace, layout)
         if "collected" in layout.sampled:  # what a filter left beyond; other samples off the mask are refused
             kspace *= mask[:, :, None]
+        kx_acquired = _kx_acquired(file, layout, kspace.shape[3])
+        check_readout(kspace, kx_acquired if readout.n == readout.full else None)
         names = _extras(file, layout, options)
         arrays: dict[str, Any] = {name: read_extra(file, layout.extras[name], folder) for name in names}
         sampling, doubts = _sampling(file, layout, mask)
         scan = Scan(
             kspace=kspace, mask=mask, **arrays, **sampling, **_placed(geometry, kspace.shape[1:]),
             not_for_training=_bar_to_training(file, layout, kspace.shape),
-            kx_acquired=_kx_acquired(file, layout, kspace.shape[3]),
+            kx_acquired=kx_acquired,
             info={"source": layout.name, "geometry": geometry.source, "done": list(readout.told)},
         )  # fmt: skip
     tell_doubts(path, (*doubts, *readout.doubts))
@@ -361,6 +364,8 @@ def _geometry(
         if options.voxel_size is None:
             raise
         voxel_size = None
+    if affine is not None and affine.shape == (4, 4) and np.isfinite(affine).all() and voxel_size is not None:
+        check_lengths(voxel_size, affine)
     known = Geometry(voxel_size, affine, "position and orientation unknown" if affine is None else "from the file")
     settled = settle_geometry(
         known, shape=shape[1:], voxel_size=options.voxel_size,  # type: ignore[arg-type]
@@ -392,19 +397,25 @@ def _kx_acquired(file: h5py.File, layout: Layout, n: int) -> tuple[float, float]
     found = _attribute(file, layout, "kx_acquired", lambda value: tuple(float(kx) for kx in value))
     if found is not None and not (len(found) == 2 and 0 <= found[0] < found[1] <= n):
         raise ScanError(f"kx_acquired: needs (first, end) within the {n} samples of kx, the file says {found}")
+    if found is not None and not math.ceil(found[0]) <= n // 2 < math.floor(found[1]):
+        raise ScanError(f"kx_acquired: {found} leaves out the centre of kx, {n // 2}, without which there is no image")
     return found
 
 
 def _sampling(file: h5py.File, layout: Layout, mask: np.ndarray) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Acceleration and shift, as declared or from the mask, and what is in doubt about them."""
-    shift = _attribute(file, layout, "caipi_shift", int) or 0
+    declared = _attribute(file, layout, "caipi_shift", int)
     given = _attribute(file, layout, "acceleration", lambda value: tuple(int(r) for r in value))
     if given is not None and (len(given) != 2 or min(given) < 1):
         raise ScanError(f"acceleration: needs (Ry, Rz), two whole numbers above 0, the file says {given}")
-    try:
-        return settle_lattice(mask, given or infer_lattice(mask, shift).acceleration, shift)
-    except SamplingError as error:
-        raise ScanError(f"mask: {error}") from error
+    most = MOST_REDUCTION if given is None else given[1]
+    first: Exception | None = None
+    for shift in range(most) if declared is None else [declared]:
+        try:
+            return settle_lattice(mask, given or infer_lattice(mask, shift).acceleration, shift)
+        except (SamplingError, ScanError) as error:
+            first = first or error
+    raise ScanError(f"mask: {str(first).removeprefix('mask: ')}") from first
 
 
 def _voxel_size(file: h5py.File, layout: Layout) -> Lengths | None:

@@ -385,7 +385,7 @@ def _open(path: Path, kind: str, measurement: int) -> RawSource:
     if kind == "twix":
         return twix.open_twix(path, measurement=measurement)
     if measurement != -1:
-        raise ChoiceError("measurement: only twix files hold several")
+        raise ChoiceError("--measurement: only twix files hold several")
     return mrd.open_mrd(path)
 
 
