@@ -6,10 +6,12 @@ from sn2nlib.parallel import n_threads
 
 COPIES = 5  # of k-space that `sn2nlib.recon.pairs` holds at its peak, the weights made
 BLOCK = 8  # partitions that a thread of `sn2nlib.recon.out_of_core` reads and puts away at a time
-MANY_COILS = 16  # from here on, time per byte grows with their number: every coil is filled from all others
+MANY_COILS = 16  # from here on, time per sample grows with their number: every coil is filled from all others
 WALSH_BAND = 2**23  # bytes of covariances that `sn2nlib.recon.coils` works on at a time
 _ROWS = 8  # of blocks, or a multiple: for fewer, matrix products round in another way
-_BYTES_PER_SECOND = 300e6  # of k-space, on two cores: benchmarks/full_size.py measures 328e6 to 371e6
+# seconds per sample on two cores: of reading, whitening and compressing the coils of the file, and, of those that are
+# left, of all else; benchmarks/full_size.py measures 7 s and 31 to 36 s in all
+_READING, _WORKING = 4e-9, 80e-9
 _FILLING = 90  # bytes per voxel that `sn2nlib.recon.partial_fourier` takes beside the volumes
 _LIBRARIES = 2**28  # bytes of the program itself
 _CALIBRATION = 24  # lines along the shorter axis of the calibration region
@@ -104,4 +106,5 @@ def most_disk(shape: tuple[int, int, int], n_coils: int) -> int:
 def seconds(shape: tuple[int, int, int], n_coils: int, n_virtual: int | None = None) -> int:
     """Roughly what the reconstruction takes on two cores; parameters as of `least_memory`."""
     kept = n_coils if n_virtual is None else n_virtual
-    return max(1, round(8 * n_coils * prod(shape) / _BYTES_PER_SECOND * max(1, kept / MANY_COILS)))
+    working = _WORKING * kept * max(1.0, kept / MANY_COILS) ** 0.5  # measured from 16 to 64 coils
+    return max(1, round(prod(shape) * (_READING * n_coils + working)))
