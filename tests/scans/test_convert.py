@@ -147,13 +147,12 @@ def test_a_layout_larger_than_memory_is_put_together_on_disk(
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["plain.h5", "scan.h5"]
 
 
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system takes room on disk as it is written")
 def test_a_full_disk_is_told_before_it_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     write_plain(scan(), tmp_path / "plain.h5")
-    monkeypatch.setattr("os.posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)  # some systems have none
     with pytest.raises(OSError, match=f"{tmp_path.name} has no room for .* MiB of intermediate results"):
         convert_raw(tmp_path / "plain.h5", tmp_path / "scan.h5", largest=1)
     assert [entry.name for entry in tmp_path.iterdir()] == ["plain.h5"]
