@@ -16,6 +16,7 @@ from sn2nlib.fourier import ifft
 from sn2nlib.recon import corner_noise, covariance, reconstruct
 from sn2nlib.scans import save_scan
 from sn2nlib.scans.raw import inspect_raw, read_raw
+from sn2nlib.scans.raw.geometry import quaternion_directions, voxel_directions
 from sn2nlib.scans.scan import Scan
 
 BRAIN, TRUTH = "brain16ch_pulseq_164128.dat", "brain16ch_pulseq_164128.npy"
@@ -111,6 +112,19 @@ def test_the_geometry_of_the_two_channel_phantom(require: Any) -> None:
     assert normal == pytest.approx([0, -0.03664374101, 0.9993283926], abs=1e-6)
     centre = scan.affine @ [80, 80, 0, 1]
     assert centre[:3] == pytest.approx([-4.48323694, -28.33538551, -106.00476872], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", [TWO_CHANNELS, BRAIN])
+def test_the_axes_of_a_volume_run_as_twixtools_has_them(require: Any, name: str) -> None:
+    """Readout, phase and partitions of a volume, in patient coordinates, from the line headers of a scanner."""
+    import twixtools
+
+    measurement = twixtools.read_twix(str(require("data", name)), verbose=False, parse_pmu=False)[-1]
+    (geometry,) = measurement["geometry"]
+    theirs = geometry.prs_to_pcs() @ geometry.rps_to_prs()
+    header = quaternion_directions(measurement["mdb"][0].mdh.SliceData.Quaternion)
+    ours = voxel_directions(header, forward_transform=True, shape=(2, 2, 2))
+    np.testing.assert_allclose(ours, theirs.T, atol=1e-6)
 
 
 def bodies(path: Path) -> tuple[list[np.ndarray], np.ndarray]:

@@ -20,6 +20,8 @@ each other against them, on the axes that are transformed. What speaks for it di
     of siemens_to_ismrmrd, and sets its partitions beside those of the same number in the scanner's DICOM series.
   - SIRF (SyneRBI, pull request 441) and ismrmrd_to_nifti (aTrotier, commit ab6a635) let images of inverse FFTs run
     against all three directions; both were compared with images of the scanner in three orientations.
+  - twixtools (pehses, `geometry.py` of version 0.24): all three axes of a volume run against the directions; its
+    `rotate_3Dcfl.py` turns reconstructed volumes by that matrix. tests/scans/test_raw_measured.py compares.
   - MRpro conjugates the k-space of Siemens (pull request 833; issue 828: "all fourier dimensions flipped").
   - spec2nii (wtclarke, `notes/siemens.md`): the scanner's own partitions of spectroscopic images follow the normal.
   The server that kspaceKelvin writes leaves the slice axis as it is, but it reconstructs single slices. None of these
