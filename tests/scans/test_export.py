@@ -241,6 +241,25 @@ def test_field_strength_and_dwell_time_are_kept_and_never_made_up(tmp_path: Path
     np.testing.assert_allclose(other.noise, scan.noise)  # in the units of the lines, whatever is known
 
 
+@pytest.mark.parametrize(("geometry", "sized", "told"), [
+    ("from the header", True, None),
+    ("the voxel size given; position and orientation unknown", True, "position and orientation are unknown"),
+    ("unknown", False, "the geometry is unknown"),
+])  # fmt: skip
+def test_an_export_knows_as_much_of_its_place_as_the_scan(
+    tmp_path: Path, geometry: str, sized: bool, told: str | None
+) -> None:
+    scan = replace(make_scan("integrated"), info={"geometry": geometry})
+    save_ismrmrd(scan, tmp_path / "scan.h5")
+    report = inspect_raw(tmp_path / "scan.h5")
+    size = report.values["voxel size (z, y, x) mm"]
+    assert size == pytest.approx(scan.voxel_size) if sized else size == "unknown"
+    assert [doubt.split(":")[0] for doubt in report.doubts if "unknown" in doubt] == ([told] if told else [])
+    assert any("orientation" in cannot for cannot in report.cannot) == (told is not None)
+    with pytest.warns(UserWarning, match=told) if told else nullcontext():
+        assert_same(scan, read_raw(tmp_path / "scan.h5"))
+
+
 def test_an_earlier_export_knows_no_dwell_time(tmp_path: Path) -> None:
     save_ismrmrd(make_scan("integrated"), tmp_path / "scan.h5")
     with h5py.File(tmp_path / "scan.h5", "r+") as file:

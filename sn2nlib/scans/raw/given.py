@@ -130,9 +130,9 @@ def geometry_doubts(settled: Geometry, unknown: str | None, *, shape: Sizes, dec
     return told
 
 
-def known_geometry(source: str | None) -> Known:
-    """How much of a scan's affine is true, from the source of its geometry; all of it where none is told."""
-    if source is None or "unknown" not in source:
+def known_geometry(source: object) -> Known:
+    """How much of a scan's affine is true, from ``Scan.info["geometry"]``; all of it where none is told."""
+    if not isinstance(source, str) or "unknown" not in source:
         return "place"
     return "nothing" if source == "unknown" else "size"
 

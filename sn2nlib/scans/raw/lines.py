@@ -59,6 +59,8 @@ class RawHeader:
         so that the voxels of the inverse one, which is taken here, follow each other against them.
     geometry_unknown
         Why position, directions and voxel size cannot be trusted; None: they can.
+    place_unknown
+        Why position and directions cannot be trusted, though the voxel size can; None: they can.
     ramp_sampling
         If samples are not equidistant along the readout: name → number that describes its gradient, as far as the
         header has them (see `ramp.read_trapezoid`); None: they are.
@@ -89,6 +91,7 @@ class RawHeader:
     field_strength: float = 0.0
     forward_transform: bool = False
     geometry_unknown: str | None = None
+    place_unknown: str | None = None
     ramp_sampling: Mapping[str, float] | None = None
     trajectory: str = "cartesian"
     record: str | None = None

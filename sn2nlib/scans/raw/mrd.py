@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sn2nlib.errors import ScanError
 from sn2nlib.scans.proportion import believable
+from sn2nlib.scans.raw.given import known_geometry
 from sn2nlib.scans.raw.heaps import check_heaps, heap_of
 from sn2nlib.scans.raw.lines import (
     ACS,
@@ -220,11 +221,11 @@ def _header(xml: str) -> RawHeader:
     mode = getattr(getattr(parallel, "calibrationMode", None), "value", None)
     trajectory = getattr(encoding.trajectory, "value", encoding.trajectory)
     record = record_of(header)
-    unknown = _unknown(record)
+    known, unknown = known_geometry(_recorded_info(record).get("geometry")), "that of the exported scan was"
     return RawHeader(
         kind="ISMRMRD",
         matrix=matrix,
-        fov=fov if unknown is None else (0.0, 0.0, 0.0),
+        fov=(0.0, 0.0, 0.0) if known == "nothing" else fov,
         oversampling=oversampling,
         oversampling_source="encodedSpace and reconSpace",
         reconstructed=_sizes(recon)[2],
@@ -237,7 +238,8 @@ def _header(xml: str) -> RawHeader:
         ramp_sampling=_ramps(encoding.trajectoryDescription, matrix[2]) if trajectory == "epi" else None,
         record=record,
         forward_transform="siemens" in str(getattr(system, "systemVendor", None)).lower(),
-        geometry_unknown=unknown,
+        geometry_unknown=unknown if known == "nothing" else None,
+        place_unknown=unknown if known == "size" else None,
         variant=variant,
         parameters=user_parameters(header) if variant is not None else {},
         doubts=tuple(doubts),
@@ -253,11 +255,6 @@ def _ramps(description: Any, n: int) -> dict[str, float]:
     if {"dwell", "number of samples"} <= set(known):
         known["duration of the readout"] = known["dwell"] * known["number of samples"]
     return known | ({"number of samples after regridding": float(n)} if n else {})
-
-
-def _unknown(record: str | None) -> str | None:
-    """Why the geometry in the headers of an exported file says nothing; None: it does."""
-    return "that of the exported scan was" if "unknown" in str(_recorded_info(record).get("geometry")) else None
 
 
 def _recorded_info(record: str | None) -> dict[str, Any]:

@@ -376,7 +376,9 @@ def _geometry(
     if unknown is None:
         voxel_size = (z / shape[0], y / shape[1], x / readout.full)
         known = Geometry(voxel_size, None, "position and orientation unknown")
-        if are_directions(line["directions"]) and (np.abs(line["position"]) < 1e4).all():
+        if header.place_unknown is not None:
+            unknown = header.place_unknown
+        elif are_directions(line["directions"]) and (np.abs(line["position"]) < 1e4).all():
             directions = voxel_directions(
                 line["directions"], forward_transform=header.forward_transform, shape=shape
             )
