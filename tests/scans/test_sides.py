@@ -102,6 +102,18 @@ def test_a_head_the_same_from_both_sides_is_not_judged(head: Head, known: tuple[
         compare_sides(both, true, both, true)
 
 
+def test_a_head_that_was_turned_is_refused(head: Head, known: tuple[np.ndarray, np.ndarray]) -> None:
+    """By 12 degrees about the axis from left to right, as by a nod between the two scans."""
+    true = centred_affine(OURS, SIZE, centre(head))
+    volume = seen(head, true, OURS, noise=0.05, seed=2)
+    turn, angle = np.eye(4), np.radians(12)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    middle = np.eye(4)
+    middle[:3, 3] = centre(head)
+    with pytest.raises(ImageError, match="too different to compare"):
+        compare_sides(volume, middle @ turn @ np.linalg.inv(middle) @ true, *known)
+
+
 def test_what_cannot_be_compared_is_refused(head: Head, known: tuple[np.ndarray, np.ndarray]) -> None:
     true = centred_affine(OURS, SIZE, centre(head))
     noise = np.abs(np.random.default_rng(0).standard_normal(OURS)).astype(np.float32)
