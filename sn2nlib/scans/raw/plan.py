@@ -180,13 +180,8 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     repeat_rows, again, told_again = _averaged(lines, repeat_rows, options)
     notes += [f"of the second repetition, {note}" for note in told_again if note not in told]
     mask = _mask(lines[rows], ky, kz)
-    if repeat_rows.size and not np.array_equal(_mask(lines[repeat_rows], ky, kz), mask):
-        raise ScanError("the two repetitions did not acquire the same lines, so that they cannot make a pair")
-    if repeat_rows.size and again != averages:
-        raise ScanError(
-            f"one repetition has {averages} averages to take the mean of, the other {again}, so that their noise "
-            "differs and they cannot make a pair; choose one average of both with --average"
-        )
+    if repeat_rows.size:
+        _check_repetition(mask, _mask(lines[repeat_rows], ky, kz), averages, again)
     acceleration, caipi_shift, disagreement = find_acceleration(mask, header.acceleration)
     doubts += disagreement
     acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
@@ -209,6 +204,19 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
         not_for_training=ONE_PARTITION if kz.n == 1 else None, counts=counts, does=tuple(does), notes=tuple(notes),
         doubts=tuple(doubts),
     )  # fmt: skip
+
+
+def _check_repetition(
+    mask: NDArray[np.bool_], repeat_mask: NDArray[np.bool_], averages: int, repeat_averages: int
+) -> None:
+    """Refuse a second repetition that is no pair of the first."""
+    if not np.array_equal(repeat_mask, mask):
+        raise ScanError("the two repetitions did not acquire the same lines, so that they cannot make a pair")
+    if repeat_averages != averages:
+        raise ScanError(
+            f"one repetition has {averages} averages to take the mean of, the other {repeat_averages}, so that their "
+            "noise differs and they cannot make a pair; choose one average of both with --average"
+        )
 
 
 def _refuse_other_sampling(header: RawHeader, options: RawOptions) -> None:
