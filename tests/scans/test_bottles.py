@@ -19,9 +19,10 @@ from sn2nlib.recon import (
     whiten,
     whitening_matrix,
 )
+from sn2nlib.recon.grappa import GrappaKernel
 from sn2nlib.recon.raw_filter import raw_filter_window
 from sn2nlib.recon.replicas import white_noise
-from sn2nlib.sampling import acs_region
+from sn2nlib.sampling import acs_region, find_lattice
 from sn2nlib.scans.raw import inspect_raw, read_raw
 from sn2nlib.scans.scan import Scan
 
@@ -98,6 +99,50 @@ def test_calibration_on_the_bottles_fits(
     assert least is None or floor == pytest.approx(least, abs=5e-5)
 
 
+HELD_OUT = [49, 50, 52, 92, 94, 95]  # off the lattice, at both ends of the calibration region
+
+
+def error_of_unfolding(kspaces: list[np.ndarray], mask: np.ndarray, unfolding: GrappaKernel) -> list[np.ndarray]:
+    """Coil images (coil, 1, y, x) of what `unfolding` gets wrong in the lines held out, from the lattice alone."""
+    lattice = find_lattice(mask, (3, 1)).points(mask.shape) & mask
+    assert mask[0, HELD_OUT].all() and not lattice[0, HELD_OUT].any()
+    images = []
+    for kspace in kspaces:
+        wrong = np.zeros_like(kspace)
+        filled = fill(kspace * lattice[:, :, None], lattice, unfolding)
+        wrong[:, :, HELD_OUT] = (filled - kspace)[:, :, HELD_OUT]
+        images.append(ifft(wrong))
+    return images
+
+
+@pytest.mark.parametrize("kernel", [(3, 2, 2), (5, 2, 2)])
+def test_lines_that_were_measured_are_unfolded_without_a_ghost(
+    bottles: tuple[Scan, np.ndarray], kernel: tuple[int, int, int], record_testsuite_property: Any
+) -> None:
+    """Outside the bottles their error has the energy of noise alone: 1.02 times in all coils, 1.06 combined.
+
+    Six lines that were measured are kept from the calibration and unfolded from their neighbours, like the lines
+    between those of the scan. What differs from the measurement is noise of both, and whatever unfolding gets wrong,
+    ghosts included. Noise alone goes through the same steps, and both through the Walsh weights of the scan. Outside is
+    all that is below 5 % of the maximum; nothing is filtered, fitted or left out. (5x2: 1.01 and 1.08. With a poor
+    kernel 3.2 and 8.6.) Lines farther out than these, which the scan lacks, hold less of the bottles.
+    """
+    scan, kspace = bottles
+    seen, tell = unfold(scan, kspace, kernel), Telling(record_testsuite_property, kernel)
+    outside = ~seen.inside
+    assert 0.5 < outside.mean() < 0.7
+    level, rng = np.float32(noise_level(scan, kspace)), np.random.default_rng(0)
+    alone = [level * white_noise(kspace.shape, rng) for _ in range(8)]
+
+    def over_noise(ridge: float) -> np.ndarray:
+        unfolding = calibrate(kspace[:, :, 53:92], acceleration=(3, 1), kernel=kernel, ridge=ridge)
+        wrong, *noise = error_of_unfolding([kspace, *alone], scan.mask, unfolding)
+        return seen.energy(wrong, outside) / np.mean([seen.energy(part, outside) for part in noise], axis=0)
+
+    assert tell("lines held out", over_noise(1e-4)).max() <= 1.2
+    assert over_noise(0.1).min() > 2  # a poor kernel
+
+
 class Unfolded(NamedTuple):
     """Coil images (coil, 1, y, x), noise of the scan's own level, filled like them; Walsh weights; masks (y, x)."""
 
@@ -112,9 +157,10 @@ class Unfolded(NamedTuple):
         """Voxels (y, x) that are farther than 10 from the bottles, and farther than 4 from what else there is."""
         return ~binary_dilation(self.inside, iterations=10) & ~binary_dilation(self.faint, iterations=4)
 
-    def energy(self, coil_images: np.ndarray) -> np.ndarray:
-        """Mean per voxel outside, of (all coils, the combined image)."""
-        images = coil_images[:, 0, self.outside], combine(coil_images, self.weights)[:, self.outside]
+    def energy(self, coil_images: np.ndarray, where: np.ndarray | None = None) -> np.ndarray:
+        """Mean per voxel outside, or of those `where` (y, x), of (all coils, the combined image)."""
+        where = self.outside if where is None else where
+        images = coil_images[:, 0, where], combine(coil_images, self.weights)[:, where]
         return np.array([(np.abs(image) ** 2).sum(axis=0).mean() for image in images])
 
     def mean_noise(self) -> np.ndarray:
@@ -192,14 +238,14 @@ class Telling:
 
 
 @pytest.mark.parametrize("kernel", [(3, 2, 2), (5, 2, 2)])
-def test_no_ghost_is_seen_outside_the_bottles(
+def test_what_is_seen_outside_the_bottles_is_their_ringing(
     bottles: tuple[Scan, np.ndarray], kernel: tuple[int, int, int], record_testsuite_property: Any
 ) -> None:
-    """Once the bottles' ringing is gone, at most 1.2 times the energy of noise alone is left outside.
+    """Once it is gone, at most 1.2 times the energy of noise alone is left outside.
 
     Noise alone: of the scan's own level, filled likewise, combined with the weights of the scan. Outside: farther than
     10 voxels from the bottles, but for a faint thing in a corner that is no ghost: the calibration lines show it. The
-    image as it is misses the goal where coils are combined (1.76; 2.08 with the larger kernel; 1.19 and 1.24 in all
+    image as it is has more where coils are combined (1.76; 2.08 with the larger kernel; 1.19 and 1.24 in all
     coils): k-space ends at 106 of 144 lines, and the combination keeps the ringing along y of the bottles' edges while
     it averages the noise. That it is their ringing, either of two ways shows:
 
