@@ -14,7 +14,8 @@ from sn2nlib.errors import SamplingError, ScanError
 from sn2nlib.recon.cells import acquired_lattice
 from sn2nlib.recon.grappa import GrappaKernel
 
-_CORNER_SHARE = 0.01  # of the acquired samples, for scans without a noise measurement
+_CORNER_SHARE, _LARGEST_CORNER = 0.01, 0.05  # of the acquired samples, for scans without a noise measurement
+_CORNER_SAMPLES = 1000  # of a coil, that its SD be known to 5 % with three standard errors
 _MIXED = 2  # samples beside the border of an asymmetric echo that removal of the oversampling mixed with its zeros
 _RARE = 0.02  # acquisition patterns below this share of the cells are counted with the commonest one
 
@@ -92,8 +93,10 @@ def corner_noise(
     """Samples from the outermost acquired corners of k-space, as a stand-in for a noise scan.
 
     Distance is the smallest of |kz|, |ky|, |kx| relative to its maximum (axes of size 1 left out), so that a
-    sample counts as outer only if it is so on every axis. The outermost 1 % are taken, or 50 per coil if that
-    is more. What signal there is left in the corners is counted as noise: a measured noise scan is better. Of an
+    sample counts as outer only if it is so on every axis. The outermost 1 % are taken, of each coil; of a scan in
+    which they are fewer than 1000, as many, but no more than 5 %, so that the SD of a coil has a standard error of
+    1/√(4 · 1000) = 1.6 %; and 50 times the number of coils, if that is more, for their covariances. What signal
+    there is left in the corners is counted as noise: a measured noise scan is better. Of an
     asymmetric echo the samples next to either end are left out: removal of the oversampling has mixed them with zeros,
     those of the other end too, since it is periodic.
 
@@ -121,7 +124,8 @@ def corner_positions(
     kz, ky = np.nonzero(mask)
     readout = _all_noise(kx_acquired, size[2])
     outer = np.minimum(np.minimum(relative[0][kz], relative[1][ky])[:, None], relative[2][readout])
-    n_samples = min(outer.size, max(50 * n_coils, round(_CORNER_SHARE * outer.size)))
+    few, most = round(_CORNER_SHARE * outer.size), round(_LARGEST_CORNER * outer.size)
+    n_samples = min(outer.size, max(50 * n_coils, few, min(_CORNER_SAMPLES, most)))
     chosen = np.argpartition(-outer, n_samples - 1, axis=None)[:n_samples]
     line, kx = np.unravel_index(chosen, outer.shape)
     return kz[line], ky[line], kx + readout.start

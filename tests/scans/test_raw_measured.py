@@ -181,23 +181,14 @@ def sd(noise: np.ndarray) -> float:
 def test_corner_noise_predicts_the_noise_between_repetitions(
     repetitions: tuple[Scan, np.ndarray, np.ndarray, np.ndarray], record_testsuite_property: Any
 ) -> None:
-    """Over both coils within 5 %, from either repetition; three of the four SDs of single coils are within it too.
-
-    The fourth, of coil 0 in the first repetition, is 7.4 % too high. An SD from the 256 samples of the corners has a
-    standard error of 1/√(4 · 256) = 3.1 %, so that 5 % is more than they can promise for one coil. The difference of
-    the repetitions, in which there is no signal, is 3.8 % too high there itself (and 2.2 % too low in coil 1).
-    """
+    """Within 5 % in each of the two coils, from either repetition alone."""
     scan, difference, inside, free = repetitions
     assert scan.repeat is not None
     wanted, parts = difference[:, free], [corner_noise(k, scan.mask) for k in (scan.kspace, scan.repeat)]
-    assert [part.shape for part in parts] == [(2, 256)] * 2
-    assert [sd(part) / sd(wanted) for part in parts] == pytest.approx([1, 1], abs=0.05)
     by_coil = np.array([sds(part) / sds(wanted) for part in parts])
     record_testsuite_property("SD of the corners over the difference's, (repetition, coil)", str(by_coil.round(3)))
-    np.testing.assert_allclose(by_coil, [[1.074, 1.014], [1.036, 0.998]], atol=0.002)  # as measured, not a goal
-    assert (np.abs(by_coil - 1) <= 0.05).sum() == 3
-    chance = sds((parts[1] - parts[0]) / np.sqrt(2)) / sds(wanted)
-    np.testing.assert_allclose(chance, [1.038, 0.978], atol=0.002)
+    print(by_coil)
+    np.testing.assert_allclose(by_coil, 1, atol=0.05)
     excess = sds(difference[:, inside]) / sds(wanted) - 1
     record_testsuite_property("excess of the difference inside the object, by coil", f"{(100 * excess).round(1)} %")
     assert np.abs(excess).max() < 0.05
@@ -208,8 +199,8 @@ def test_the_receiver_filter_makes_noise_look_small_before_oversampling_is_remov
 ) -> None:
     """It halves the SD of the outer eighths of the readout, so that the SD of a whole one is 11 % below the plateau's.
 
-    That is measured on all samples of the difference of the repetitions. The corners, 1 % of the samples of one
-    repetition, have a standard error of 1.6 %: they are 9 % and 10 % too low.
+    That is measured on all samples of the difference of the repetitions. The corners, 1000 samples of each coil of one
+    repetition, have a standard error of 1.1 %: they are 9 % and 11 % too low.
     """
     _, difference, _, free = repetitions
     raw = [read_raw(require("data", TWO_CHANNELS), repetition=n, remove_oversampling=False) for n in (0, 1)]
@@ -222,5 +213,5 @@ def test_the_receiver_filter_makes_noise_look_small_before_oversampling_is_remov
     told = ", ".join(f"{100 * (1 - share):.1f} %" for share in (whole, *corners))
     record_testsuite_property("noise too low before oversampling removal: whole readout, corners of both", told)
     assert whole == pytest.approx(0.891, abs=0.005)
-    assert corners == pytest.approx([0.912, 0.900], abs=0.005)
-    assert corners == pytest.approx([whole, whole], abs=2 * 0.016)
+    assert corners == pytest.approx([0.908, 0.892], abs=0.005)
+    assert corners == pytest.approx([whole, whole], abs=2 * 0.011)
