@@ -227,7 +227,7 @@ def acs_region(mask: Mask) -> tuple[slice, slice]:
     if not mask[cz, cy]:
         raise SamplingError(
             f"no calibration region: the centre of k-space (kz, ky) = ({cz}, {cy}) was not acquired; "
-            "give a scan with integrated ACS lines"
+            "give a scan with ACS lines, integrated or separate"
         )
     # contiguous run [low, high) around the central kz, for every ky
     low = cz - np.logical_and.accumulate(mask[cz::-1], axis=0).sum(axis=0) + 1

@@ -46,6 +46,7 @@ def make_scan(kind: str, seed: int = 0) -> Scan:
         "full": {"acceleration": (1, 1), "acs": None},
         "caipirinha": {"acceleration": (2, 2), "caipi_shift": 1, "acs": 8},
         "separate": {"acceleration": (3, 1), "acs": None},
+        "separate, shorter": {"acceleration": (3, 1), "acs": None},
         "repeated": {"acceleration": (2, 1), "acs": 8},
         "partial Fourier": {"acceleration": (2, 1), "acs": 8, "partial_fourier": (0.75, 1)},
     }[kind]
@@ -60,14 +61,15 @@ def make_scan(kind: str, seed: int = 0) -> Scan:
         voxel_size=(1.0, 1.0, 1.0) if bare else (1.1, 0.9, 0.7),
         affine=np.eye(4) if bare else AFFINE,
         noise=None if bare else complex_array((3, 70), rng),
-        acs=complex_array((3, 6, 8, 10), rng) if kind == "separate" else None,
+        acs=complex_array((3, 6, 8, 6 if "shorter" in kind else 10), rng) if "separate" in kind else None,
         repeat=complex_array(shape, rng) * mask[:, :, None] if kind == "repeated" else None,
         not_for_training="a test" if kind == "full" else None,
         info={} if bare else {"source": "simulated", "noise_sd": 0.1, "note": "σ < 1 & 'more'"},
     )
 
 
-KINDS = ("integrated", "odd, bare", "full", "caipirinha", "separate", "repeated", "partial Fourier")
+KINDS = ("integrated", "odd, bare", "full", "caipirinha", "separate", "separate, shorter", "repeated",
+         "partial Fourier")  # fmt: skip
 
 
 def assert_same(scan: Scan, other: Scan) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sn2nlib.errors import ChoiceError, ScanError
-from sn2nlib.recon import make_pair
+from sn2nlib.recon import make_pair, reconstruct
 from sn2nlib.sampling import acs_region, infer_lattice, lattice_mask
 from sn2nlib.scans import save_scan
 from sn2nlib.scans.export import save_ismrmrd
@@ -153,10 +153,48 @@ def test_calibration_lines_of_another_size_are_no_part_of_the_image(
     lines = [*raw.lines(samples((2, 4, 12, 6), seed=1), between, role="acs"), *raw.lines(kspace, mask)]
     file = raw.File(lines, shape[1:], centre=(2, 6), oversampling=1.0, acceleration=(2, 1), calibration=declared)
     path = raw.write(tmp_path / "scan", file, kind)
-    with pytest.warns(UserWarning, match="the calibration lines have another number of coils or samples: they are not"):
+    with pytest.warns(UserWarning, match="the separate calibration does not hold the centre of k-space"):
         scan = read_raw(path)
     assert np.array_equal(scan.mask, mask) and np.array_equal(scan.kspace, kspace * mask[:, :, None])
     assert scan.acs is None and scan.acceleration == (2, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("centre", [None, 6])  # of 16 samples
+def test_a_calibration_scan_may_have_a_shorter_readout(
+    tmp_path: Path, raw: Any, kind: str, centre: int | None
+) -> None:
+    """The middle of the readout, oversampling included: what is left of it is the middle of that of the image."""
+    shape, box = (3, 4, 12, 32), np.zeros((4, 12), bool)
+    box[:, 3:9] = True
+    everything, mask = samples(shape), lattice_mask(shape[1:3], acceleration=(2, 1), acs=None)
+    first = 16 - (8 if centre is None else centre)
+    short = [replace(line, centre=centre) for line in raw.lines(everything[..., first : first + 16], box, role="acs")]
+    file = raw.File([*short, *raw.lines(everything, mask)], shape[1:], centre=(2, 6), acceleration=(2, 1),
+                    calibration="separate")  # fmt: skip
+    path = raw.write(tmp_path / "scan", file, kind)
+    scan, told = read_raw(path), inspect_raw(path)
+    padded = np.zeros((3, 4, 6, 20 if centre else 16), np.complex64)
+    padded[..., padded.shape[-1] // 2 - (centre or 8) :][..., :16] = everything[:, :, 3:9, first : first + 16]
+    assert scan.acs is not None and close(scan.acs, cropped(padded, padded.shape[-1] // 2))
+    assert scan.kspace.shape == (3, 4, 12, 16) and scan.acceleration == (2, 1)
+    assert any("hold 3 coils × 16 samples, those of the image 3 × 32, taken to be of" in note for note in told.notes)
+    assert reconstruct(scan).shape == (4, 12, 16)
+
+
+def test_a_shorter_calibration_of_another_dwell_time_is_not_used(tmp_path: Path, raw: Any) -> None:
+    shape, box = (3, 4, 12, 32), np.zeros((4, 12), bool)
+    box[:, 3:9] = True
+    mask = lattice_mask(shape[1:3], acceleration=(2, 1), acs=None)
+    lines = [*raw.lines(samples((3, 4, 12, 16)), box, role="acs"), *raw.lines(samples(shape), mask)]
+    file = raw.File(lines, shape[1:], centre=(2, 6), acceleration=(2, 1), calibration="separate")
+    path = raw.write(tmp_path / "scan.h5", file, "MRD")
+    with h5py.File(path, "r+") as stored:
+        rows = stored["dataset/data"][()]
+        rows["head"]["sample_time_us"][:24] *= 2
+        stored["dataset/data"][...] = rows
+    with pytest.warns(UserWarning, match="of another dwell time, so that their field of view may be another: they are"):
+        assert read_raw(path).acs is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

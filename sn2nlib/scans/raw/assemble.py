@@ -116,12 +116,12 @@ def placed_samples(samples: NDArray[np.complex64], lines: LineTable, readout: Re
 
 
 def _calibration(source: RawSource, plan: Plan) -> NDArray[np.complex64] | None:
-    if plan.acs_box is None:
+    if plan.acs_box is None or plan.acs_readout is None:
         return None
     (z_box, y_box), rows = plan.acs_box, plan.acs_rows
     lines = source.lines[rows]
-    samples = placed_samples(source.read(rows), lines, plan.readout)
-    acs = np.zeros((plan.readout.coils, z_box.stop - z_box.start, y_box.stop - y_box.start, plan.readout.n),
+    samples = placed_samples(source.read(rows), lines, plan.acs_readout)
+    acs = np.zeros((samples.shape[1], z_box.stop - z_box.start, y_box.stop - y_box.start, samples.shape[2]),
                    dtype=np.complex64)  # fmt: skip
     z, y = plan.kz.index(lines["kz"]) - z_box.start, plan.ky.index(lines["ky"]) - y_box.start
     acs[:, z, y] = samples.transpose(1, 0, 2)

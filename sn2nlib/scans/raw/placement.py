@@ -1,6 +1,6 @@
 """Where readout lines belong: matrix, centre and sampling lattice from their numbers and the header."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from sn2nlib.scans.raw.ramp import WHY, Regridding, make_regridding, read_trapez
 from sn2nlib.scans.sidecar import described
 
 _MOST_PADDING = 8  # a declared matrix this many times what the lines need is not believed
+_SAME_DWELL = 1e-3  # of the dwell time: headers round
 _NEARLY_ALL = 0.95  # of the lines: a few may lose more of their samples
 
 
@@ -164,6 +165,46 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
         acquired = described(header.record)["kx_acquired"]  # its lines hold the zeros too
     doubts += oversampling.doubts
     return Readout(coils, samples, full, start, n, oversampling, acquired, tuple(doubts), regridding)
+
+
+def place_calibration(lines: LineTable, image: LineTable, readout: Readout) -> tuple[Readout | None, list[str]]:
+    """The readout of separate calibration lines, and what is to be told of it; None if they cannot be used.
+
+    They may hold fewer samples than the image lines: of the same dwell time, they are taken for those of the same field
+    of view.
+
+    Parameters
+    ----------
+    lines, image
+        Calibration lines, and those of the image.
+    readout
+        Of the image.
+
+    Raises
+    ------
+    ScanError
+        If the calibration lines differ among each other.
+    """
+    if not lines.size:
+        return None, []
+    coils, samples = of_equal_size(lines, "calibration")
+    if (coils, samples) == (readout.coils, readout.samples):
+        return readout, []
+    sizes = f"the calibration lines hold {coils} coils × {samples} samples, those of the image {readout.coils} × "
+    sizes += str(readout.samples)
+    centres = np.unique(lines["centre"][~lines["reversed"]])
+    if coils != readout.coils or samples > readout.samples or readout.regridding is not None or len(centres) != 1:
+        return None, [f"{sizes}: they are not used"]
+    own, theirs = (float(np.median(part["dwell_us"])) for part in (lines, image))
+    if not abs(own - theirs) <= _SAME_DWELL * theirs:
+        return None, [f"{sizes}, of another dwell time, so that their field of view may be another: they are not used"]
+    centre = int(centres[0]) if 0 < centres[0] < samples else samples // 2
+    full = min(2 * max(centre, samples - centre), 2 * max(centre, samples - centre - 1) + 1)
+    full += full * readout.n % readout.full != 0  # an even number, so that what is kept of it is half
+    if full > readout.full or full * readout.n % readout.full:
+        return None, [f"{sizes}: they are not used"]
+    placed = replace(readout, samples=samples, full=full, start=full // 2 - centre, n=full * readout.n // readout.full)
+    return placed, [f"{sizes}, taken to be of the same field of view"]
 
 
 def _acquired(lines: LineTable, full: int, start: int, n: int) -> tuple[float, float] | None:

@@ -32,7 +32,6 @@ from sn2nlib.scans.raw.lines import (
     Sizes,
     chosen,
     listed,
-    of_equal_size,
 )
 from sn2nlib.scans.raw.noise_scan import find_noise_scan
 from sn2nlib.scans.raw.placement import (
@@ -41,6 +40,7 @@ from sn2nlib.scans.raw.placement import (
     check_discarded,
     find_acceleration,
     place_axis,
+    place_calibration,
     place_readout,
 )
 from sn2nlib.scans.raw.ramp import WHY
@@ -89,8 +89,8 @@ class Plan:
         From one sample of a line of the scan to the next, oversampling removed; 0: unknown, or not the same for all
         (regridded).
     mask : (kz, ky) bool
-    acs_box
-        Slices (kz, ky) of the separate calibration in the matrix.
+    acs_box, acs_readout
+        Slices (kz, ky) of the separate calibration in the matrix, placement of its samples; None: there is none.
     voxel_size, affine, geometry
         As of the scan; whose they are, "unknown" among it.
     not_for_training
@@ -115,6 +115,7 @@ class Plan:
     acceleration: tuple[int, int]
     caipi_shift: int
     acs_box: tuple[slice, slice] | None
+    acs_readout: Readout | None
     voxel_size: Lengths
     affine: NDArray[np.float64]
     geometry: str
@@ -184,7 +185,9 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
         _check_repetition(mask, _mask(lines[repeat_rows], ky, kz), averages, again)
     acceleration, caipi_shift, disagreement = find_acceleration(mask, header.acceleration)
     doubts += disagreement
-    acs_box, acs_rows, told = _acs_box(lines, acs_rows, readout, ky, kz)
+    acs_readout, told = place_calibration(lines[acs_rows], lines[rows], readout)
+    (doubts if acs_readout is None else notes).extend(told)
+    acs_box, acs_rows, told = _acs_box(lines, acs_rows if acs_readout is not None else acs_rows[:0], ky, kz)
     doubts += told
     noise = find_noise_scan(source, lines[rows], readout, averages=averages, wanted=options.noise_scan)
     notes += noise.notes
@@ -198,7 +201,7 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
     return Plan(
         rows=rows, repeat_rows=repeat_rows, acs_rows=acs_rows, noise_from=noise.where, noise_factor=noise.factor,
         averages=averages, readout=readout, dwell_us=_dwell(lines[rows], readout), ky=ky, kz=kz, mask=mask,
-        acceleration=acceleration, caipi_shift=caipi_shift, acs_box=acs_box,
+        acceleration=acceleration, caipi_shift=caipi_shift, acs_box=acs_box, acs_readout=acs_readout,
         voxel_size=voxel_size, geometry=geometry.source,
         affine=unknown_affine(voxel_size, (kz.n, ky.n, readout.n)) if geometry.affine is None else geometry.affine,
         not_for_training=ONE_PARTITION if kz.n == 1 else None, counts=counts, does=tuple(does), notes=tuple(notes),
@@ -343,14 +346,12 @@ def _check_size(source: RawSource, shape: tuple[int, ...]) -> None:
 
 
 def _acs_box(
-    lines: LineTable, rows: Rows, readout: Readout, ky: Axis, kz: Axis
+    lines: LineTable, rows: Rows, ky: Axis, kz: Axis
 ) -> tuple[tuple[slice, slice] | None, Rows, list[str]]:
     """The fully sampled box of a separate calibration, and the lines within."""
     nothing = np.empty(0, int)
     if not rows.size:
         return None, nothing, []
-    if of_equal_size(lines[rows], "calibration") != (readout.coils, readout.samples):
-        return None, nothing, ["the calibration lines have another number of coils or samples: they are not used"]
     _, first = np.unique(lines[["kz", "ky"]][rows], return_index=True)  # one average of them will do
     rows = rows[np.sort(first)]
     try:
