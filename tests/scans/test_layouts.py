@@ -93,6 +93,16 @@ def test_what_a_filter_left_beyond_the_collected_share_is_not_sampled_either(tmp
     assert not scan.kspace[:, 11:].any()
 
 
+def test_zeros_at_the_end_of_a_file_whose_centre_is_at_its_beginning(tmp_path: Path) -> None:
+    """They are the lines right beside the centre: no image is made of what is left."""
+    stored = np.fft.fft2(coil_images(), axes=(1, 2)).transpose(3, 2, 1, 0)
+    stored[:, :, 11:] = 0
+    parts = np.stack([stored.real, stored.imag], axis=-1).reshape(*stored.shape[:3], -1)
+    write(tmp_path / "e1.h5", {"kspace": parts.astype(np.float32)})
+    with pytest.raises(ScanError, match=r"e1\.h5: the kz lines right beside the centre of k-space hold zeros"):
+        read_layout(tmp_path / "e1.h5")
+
+
 def header_xml(
     *, fov: tuple[Any, ...] = (280, 308, 4.5), matrix: tuple[Any, ...] = (14, 22, 1),
     recon: tuple[tuple[Any, ...], tuple[Any, ...]] | None = None,

@@ -171,12 +171,24 @@ def _dc_is_first(kspace: np.ndarray, axis: int) -> bool:
 
 
 def _collected(mask: np.ndarray, layout: Layout) -> np.ndarray:
-    """Mask without the lines beyond the collected share, unless they are missing already (at whichever end)."""
+    """Mask without the lines beyond the collected share, unless they are missing already (at whichever end).
+
+    Raises
+    ------
+    ScanError
+        If those beside the centre are missing, so that no image can be made.
+    """
     mask = mask.copy()
     for name, share in layout.sampled.get("collected", {}).items():
         axis = AXES.index(name) - 1
         last = ceil(share * mask.shape[axis])
-        if np.count_nonzero(mask.any(axis=1 - axis)) > last:
+        acquired = mask.any(axis=1 - axis)
+        if acquired[0] and acquired[-1] and not acquired[len(acquired) // 2 - 1]:
+            raise ScanError(
+                f"the {name} lines right beside the centre of k-space hold zeros: the file has the centre at index 0 and "
+                "ends in zeros, which belong to the highest frequencies; they are no acquisition of an image"
+            )
+        if np.count_nonzero(acquired) > last:
             np.moveaxis(mask, axis, 0)[last:] = False
     return mask
 
