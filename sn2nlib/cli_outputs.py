@@ -46,20 +46,25 @@ def check_new(
     """
     inputs = [source] if isinstance(source, Path) else [each for each in source or () if each is not None]
     for each in inputs:
-        if path.resolve() == each.resolve():
+        if _resolved(path) == _resolved(each):
             raise FileExistsError(f"{path} is the input, which is never replaced; choose another name")
-        if path.exists() and each.resolve() in path.resolve().parents:
-            raise FileExistsError(f"{path} lies in the folder {each.resolve()}, which is the input, and none of its "
+        if path.exists() and _resolved(each) in _resolved(path).parents:
+            raise FileExistsError(f"{path} lies in the folder {_resolved(each)}, which is the input, and none of its "
                                   "files is replaced; choose another name")  # fmt: skip
     if kind is not None and not path.name.endswith(tuple(kind[1])):
         raise FileNotFoundError(f"{path}: the name of {kind[0]} ends in {' or '.join(kind[1])}")
-    if not path.resolve().parent.is_dir():
+    if not _resolved(path).parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; make it first, or mend its name")
-    if not os.access(path.resolve().parent, os.W_OK):
+    if not os.access(_resolved(path).parent, os.W_OK):
         raise PermissionError(f"the folder {path.parent} cannot be written to; choose another one for {path.name}")
     if kind is not None and path.is_dir():
         raise IsADirectoryError(f"{path} is a folder, where {kind[0]} is to be written; choose another name")
     check_absent(path, overwrite=overwrite)
+
+
+def _resolved(path: Path) -> Path:
+    """Without symbolic links; of those that lead to themselves, in words later, while `Path.resolve` raises."""
+    return Path(os.path.realpath(path))
 
 
 def check_folder(path: Path, *, overwrite: bool = True) -> None:

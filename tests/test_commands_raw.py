@@ -628,6 +628,15 @@ def test_inspect_tells_of_partial_fourier(tmp_path: Path, capsys: pytest.Capture
     assert sn2n("inspect", tmp_path / "scan.h5", "--contrast", 1) == 1
 
 
+def test_a_link_that_leads_to_itself_is_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for command, *output in (("recon", tmp_path / "out.nii.gz"), ("convert", tmp_path / "out.h5"), ("inspect",)):
+        assert sn2n(command, loop, *output) == 1
+        told = capsys.readouterr().err
+        assert str(loop) in told and "Traceback" not in told
+
+
 def test_the_input_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "raw.h5"
     path.write_bytes(b"something")

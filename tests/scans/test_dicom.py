@@ -548,6 +548,29 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     classic(tmp_path / "sparse", change=drop(1, 3, 5))
     with pytest.warns(UserWarning, match=r"slices lie 2\.2 mm apart where the header says 1\.1 mm"):
         read_dicom(tmp_path / "sparse")
+    classic(tmp_path / "mixed", change=put(every_SpacingBetweenSlices=str(2 * STEP)))
+    with pytest.warns(UserWarning, match=r"1\.1 mm apart where the header says 2\.2 mm; are two series mixed"):
+        read_dicom(tmp_path / "mixed")
+    classic(tmp_path / "numbers", change=put(InstanceNumber=1))
+    with pytest.warns(UserWarning, match="some slices carry the same number; are two series mixed"):
+        read_dicom(tmp_path / "numbers")
+
+
+@pytest.mark.parametrize(("keyword", "message"), [
+    ("StudyInstanceUID", "files of 2 studies carry the UID of one series"),
+    ("FrameOfReferenceUID", "files of 2 frames of reference carry the UID of one series"),
+    ("SOPInstanceUID", "some of its images carry the same UID"),
+])  # fmt: skip
+def test_files_that_cannot_be_of_one_series(tmp_path: Path, keyword: str, message: str) -> None:
+    def change(dataset: FileDataset, place: int) -> None:
+        if keyword == "SOPInstanceUID":
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+        elif place == 2:
+            setattr(dataset, keyword, "1.2.3")
+
+    classic(tmp_path / "in", change=change)
+    with pytest.raises(ImageError, match=message):
+        read_dicom(tmp_path / "in")
 
 
 def test_paths_without_a_series_are_refused(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_zeros_at_the_end_of_a_file_whose_centre_is_at_its_beginning(tmp_path: P
     stored[:, :, 11:] = 0
     parts = np.stack([stored.real, stored.imag], axis=-1).reshape(*stored.shape[:3], -1)
     write(tmp_path / "e1.h5", {"kspace": parts.astype(np.float32)})
-    with pytest.raises(ScanError, match=r"e1\.h5: the kz lines right beside the centre of k-space hold zeros"):
+    with pytest.raises(ScanError, match=r"e1\.h5: the kz lines beside the centre of k-space hold zeros"):
         read_layout(tmp_path / "e1.h5")
 
 

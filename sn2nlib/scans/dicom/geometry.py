@@ -188,7 +188,14 @@ def _warn_doubtful(frames: Sequence[Frame], step: float, *, where: str, alone: b
             f"{where}: slices lie {step:.3g} mm apart where the header says {between:.3g} mm; are some missing?",
             stacklevel=4,
         )
+    if between and step < between / 1.5:
+        warnings.warn(
+            f"{where}: slices lie {step:.3g} mm apart where the header says {between:.3g} mm; are two series mixed?",
+            stacklevel=4,
+        )
     numbers = sorted(frame.instance for frame in frames if frame.instance is not None)
+    if alone and 1 < len(set(numbers)) < len(numbers):
+        warnings.warn(f"{where}: some slices carry the same number; are two series mixed?", stacklevel=4)
     if alone and len(numbers) == len(frames) and numbers[0] > 1 and set(np.diff(numbers)) == {1}:
         warnings.warn(
             f"{where}: the slices are numbered from {numbers[0]}; are some missing at the beginning?", stacklevel=4

@@ -101,6 +101,7 @@ def read_dicom(
     frames, alone = _chosen_volume(read_frames(headers), volume, path)
     check_lengths(headers)
     _refuse_part(headers, frames, path, alone=alone)
+    _refuse_mixed(headers, frames, path)
     sorted_frames, affine = stack(frames, where=str(path), alone=alone)
     _refuse_phase(sorted_frames, path)
     values, padding, padding_numbers = _read_values(sorted_frames)
@@ -135,6 +136,7 @@ def series_affine(path: str | os.PathLike[str]) -> tuple[np.ndarray, tuple[int, 
     headers = _chosen_series(read_headers(path), None, path)
     frames, alone = _chosen_volume(read_frames(headers), None, path)
     _refuse_part(headers, frames, path, alone=alone)
+    _refuse_mixed(headers, frames, path)
     sorted_frames, affine = stack(frames, where=str(path), alone=alone)
     for file, place in {frame.path: frame.place for frame in frames}.items():
         _read_whole(file, place)
@@ -253,6 +255,20 @@ def _refuse_part(headers: Sequence[Header], frames: Sequence[Frame], path: Path,
         told = "and cannot say whether its series has more"
     if told is not None:
         raise ImageError(f"{path}: holds one slice only, {told}; give the folder of the whole series")
+
+
+def _refuse_mixed(headers: Sequence[Header], frames: Sequence[Frame], path: Path) -> None:
+    """Refuse files under one series UID whose frames cannot be of one series."""
+    taken = {frame.path for frame in frames}
+    headers = [header for header in headers if header.path in taken]
+    for keyword, what in (("StudyInstanceUID", "studies"), ("FrameOfReferenceUID", "frames of reference")):
+        if len(named := {str(header.dataset.get(keyword, "")) for header in headers}) > 1:
+            raise ImageError(
+                f"{path}: files of {len(named)} {what} carry the UID of one series; keep those of one, in a folder of "
+                "their own"
+            )
+    if len({str(header.dataset.SOPInstanceUID) for header in headers}) < len(headers):
+        raise ImageError(f"{path}: some of its images carry the same UID, as no two may; export the series again")
 
 
 def _refuse_phase(frames: Sequence[Frame], path: Path) -> None:

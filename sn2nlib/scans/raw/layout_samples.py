@@ -182,11 +182,11 @@ def _collected(mask: np.ndarray, layout: Layout) -> np.ndarray:
     for name, share in layout.sampled.get("collected", {}).items():
         axis = AXES.index(name) - 1
         last = ceil(share * mask.shape[axis])
-        acquired = mask.any(axis=1 - axis)
+        acquired = np.asarray(mask.any(axis=1 - axis))
         if acquired[0] and acquired[-1] and not acquired[len(acquired) // 2 - 1]:
             raise ScanError(
-                f"the {name} lines right beside the centre of k-space hold zeros: the file has the centre at index 0 and "
-                "ends in zeros, which belong to the highest frequencies; they are no acquisition of an image"
+                f"the {name} lines beside the centre of k-space hold zeros: the centre is at index 0 of the file, "
+                "which ends in zeros, as only its highest frequencies may; no image is made of such a file"
             )
         if np.count_nonzero(acquired) > last:
             np.moveaxis(mask, axis, 0)[last:] = False
