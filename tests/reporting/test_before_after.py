@@ -1,9 +1,12 @@
 """Before and after without a reference: what was removed is shown in the right unit and the right way up."""
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import colormaps
+from PIL import Image
 
 from sn2nlib.errors import StudyError
 from sn2nlib.reporting.figures import before_after
@@ -35,6 +38,16 @@ def test_removed_noise_is_shown_in_its_own_sd() -> None:
     # and the map is higher where the noise is: behind
     sd_shown = pictures[3].get_array()
     assert np.mean(sd_shown[:, : sd_shown.shape[1] // 2]) < 0.6 * np.mean(sd_shown[:, sd_shown.shape[1] // 2 + 1 :])
+
+
+def test_the_file_keeps_the_colours_of_the_noise_map() -> None:
+    """Greys are most of its pixels, but no end of the colour scale is merged with what lies beside it."""
+    sheet = before_after(*images(), voxel_size=VOXEL, label=LABEL)
+    with Image.open(io.BytesIO(sheet.png())) as image:
+        seen = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0).astype(int)
+    for wanted in 255 * colormaps["viridis"](np.linspace(0, 1, 50))[:, :3]:
+        assert np.abs(seen - wanted).max(axis=1).min() <= 3
+    assert (seen == 255).all(axis=1).any()
 
 
 def test_an_image_without_k_space_has_no_map() -> None:

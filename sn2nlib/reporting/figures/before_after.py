@@ -20,6 +20,7 @@ from sn2nlib.reporting.wording import sentence
 
 PLANES = ("sagittal", "coronal", "axial")
 _GAP = 1.0  # mm between panels
+_MAP = "viridis"  # of the noise
 _FEWEST, _TALLEST = 8, 3.0  # voxels along a side of a plane that is shown, and its height over its width
 _SPREAD = 3.0  # noise SDs at either end of the window of what was removed
 
@@ -81,10 +82,11 @@ def before_after(
             image = 100 / top * view(noise_sd, plane, index=cut(original, plane))[box]
             limits = (0.0, 100 / top * float(np.percentile(noise_sd, PERCENTILE)))
             drawn = draw(
-                axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap="viridis", letters=letters
+                axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap=_MAP, letters=letters
             )
         above += heights[plane] + _GAP
     if noise_sd is not None:
+        sheet.colour_map = _MAP
         bar = sheet.colorbar(
             drawn, cax=sheet.panel(SIDE + 3 * (width + _GAP) + 2, above + 1, width - 4, 2), orientation="horizontal"
         )

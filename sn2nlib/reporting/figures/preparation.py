@@ -226,6 +226,7 @@ def noise_maps(
     width = (WIDTH - 2 * SIDE - 3 * gap) / 4
     height = width * shape_ratio(box, plane, voxel_size)
     sheet = Sheet(title, label=f"{label}; {plane} plane, inside the head", height=TOP + 6 + height + 11 + BOTTOM)
+    sheet.colour_map = "viridis"
     for column, (name, values) in enumerate(zip(names, maps, strict=True)):
         left, kind = SIDE + column * (width + gap), maps[:2] if column < 2 else maps[2:]
         # both maps of a kind share one scale, so that they can be compared
@@ -233,7 +234,7 @@ def noise_maps(
         sheet.write(left + width / 2, TOP + 1.5, f"{name}: median {medians[column]:.3g}", ha="center")
         image = np.where(inside, view(values, plane, index=index)[box], np.nan)
         axes = sheet.panel(left, TOP + 6, width, height)
-        drawn = draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap="viridis")
+        drawn = draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap=sheet.colour_map)
         _colour_bar(sheet, drawn, left, TOP + 6 + height + 1.5, width, unit if column < 2 else "g-factor")
     sheet.caption = (
         f"{sentence(label)}: noise maps computed from GRAPPA kernels and coil weights alone. Median inside the head: "
@@ -284,12 +285,13 @@ def g_factors(
     width = min(_TALLEST_MAP / ratio, (WIDTH - 2 * SIDE - (len(maps) - 1) * gap) / len(maps))
     height = width * ratio
     sheet = Sheet(title, label=f"{label}; {plane} plane, {where}", height=TOP + 6 + height + 11 + BOTTOM)
+    sheet.colour_map = "viridis"
     for column, (name, values) in enumerate(maps.items()):
         left = SIDE + column * (width + gap)
         sheet.write(left + width / 2, TOP + 1.5, f"{name}: median {np.median(values[head]):.3g}", ha="center")
         image = np.where(inside, view(values, plane, index=index)[box], np.nan)
         axes = sheet.panel(left, TOP + 6, width, height)
-        drawn = draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap="viridis")
+        drawn = draw(axes, image, plane=plane, voxel_size=voxel_size, limits=limits, cmap=sheet.colour_map)
         _colour_bar(sheet, drawn, left, TOP + 6 + height + 1.5, width, "g-factor")
     told = "; ".join(
         f"{name}, {np.median(values[head]):.2f} and {np.percentile(values[head], 95):.2f}"

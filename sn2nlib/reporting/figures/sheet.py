@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from scipy.spatial import KDTree
 
 from sn2nlib import __version__
 from sn2nlib.provenance import atomic_write
@@ -59,6 +61,8 @@ class Sheet(Figure):
         What is to be seen, with the numbers of the data; plain text.
     line_colours : tuple of str
         Thin coloured lines on grey images, whose colours the file must not merge.
+    colour_map : str
+        Name of matplotlib's colour map of images beside grey ones, whose colours the file must not merge.
     """
 
     def __init__(self, title: str, *, label: str, height: float) -> None:
@@ -66,6 +70,7 @@ class Sheet(Figure):
         FigureCanvasAgg(self)
         self.title, self.caption, self.height = title, "", height
         self.line_colours: tuple[str, ...] = ()
+        self.colour_map = ""
         self.write(SIDE, 1.5, title, size=LARGE, weight="bold")
         self.write(SIDE, 6.5, label, size=NORMAL, color=GREY)
         self._footer = self.write(SIDE, height - 1.2, "", size=SMALL, color=GREY, va="bottom")
@@ -112,44 +117,51 @@ class Sheet(Figure):
         fields.add_itxt("Title", self.title)
         fields.add_itxt("Description", self.caption)
         stream = io.BytesIO()
-        _few_colours(pixels, self.line_colours).save(stream, "PNG", optimize=True, pnginfo=fields, dpi=(dpi, dpi))
+        _few_colours(pixels, self._colours()).save(stream, "PNG", optimize=True, pnginfo=fields, dpi=(dpi, dpi))
         return stream.getvalue()
+
+    def _colours(self) -> np.ndarray | None:
+        """The palette of the file; None: chosen by the number of pixels, which would merge those of few."""
+        if self.colour_map:
+            return _palette(colormaps[self.colour_map](np.linspace(0, 1, 256 - _GREYS))[:, :3])
+        return _palette(_lines_on_grey(self.line_colours)) if self.line_colours else None
 
     def _repr_png_(self) -> bytes:
         return self.png()
 
 
-def _few_colours(pixels: np.ndarray, line_colours: Sequence[str] = ()) -> Image.Image:
-    """An image that compresses well, from (row, column, RGB) uint8."""
+def _few_colours(pixels: np.ndarray, palette: np.ndarray | None = None) -> Image.Image:
+    """An image that compresses well, from (row, column, RGB) uint8; of colours, the palette's nearest."""
     if (pixels == pixels[..., :1]).all():
         step = 255 / (_GREYS - 1)
         return Image.fromarray(np.round(np.round(pixels[..., 0] / step) * step).astype(np.uint8))
-    image = Image.fromarray(pixels)
-    if not line_colours:
-        return image.quantize(256, dither=Image.Dither.NONE)
-    # few pixels are of a line: a palette chosen by their number would merge its colour with another
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(_palette(line_colours).ravel().tolist())
-    indices = np.array(image.quantize(palette=palette, dither=Image.Dither.NONE))
-    indices[(pixels == 255).all(axis=-1)] = _GREYS - 1  # paper stays white: the library's search is not exact
-    found = Image.fromarray(indices, mode="P")
-    found.putpalette(palette.getpalette() or [])
+    if palette is None:
+        return Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE)
+    seen, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    nearest = KDTree(palette.astype(float)).query(seen.astype(float))[1].astype(np.uint8)
+    found = Image.fromarray(nearest[places].reshape(pixels.shape[:2]), mode="P")
+    found.putpalette(palette.ravel().tolist())
     return found
 
 
-def _palette(line_colours: Sequence[str]) -> np.ndarray:
-    """Half greys, half the colours and what their soft edges make of them on grey, (256, RGB) uint8."""
+def _palette(colours: np.ndarray) -> np.ndarray:
+    """Half greys, half these colours (n, RGB) between 0 and 1: (256, RGB) uint8."""
     greys = np.repeat(np.linspace(0, 255, _GREYS)[:, None], 3, axis=1)
+    entries = np.concatenate([greys, 255 * colours])
+    return np.rint(np.pad(entries, ((0, 256 - len(entries)), (0, 0)), mode="edge")).astype(np.uint8)
+
+
+def _lines_on_grey(line_colours: Sequence[str]) -> np.ndarray:
+    """The colours (n, RGB) of lines, and what their soft edges make of them on grey."""
     share = (256 - _GREYS) // len(line_colours)
-    cover, under = np.linspace(1, 0.3, max(share // 5, 1)), np.linspace(0, 255, 5)
+    cover, under = np.linspace(1, 0.3, max(share // 5, 1)), np.linspace(0, 1, 5)
     mixed = [
-        part * 255 * np.array(to_rgb(colour)) + (1 - part) * grey
+        part * np.array(to_rgb(colour)) + (1 - part) * grey
         for colour in line_colours
         for part in cover
         for grey in under
     ]
-    entries = np.concatenate([greys, np.reshape(mixed, (-1, 3))])
-    return np.rint(np.pad(entries, ((0, 256 - len(entries)), (0, 0)), mode="edge")).astype(np.uint8)
+    return np.reshape(mixed, (-1, 3))
 
 
 def stamp_text(provenance: Mapping[str, Any]) -> str:
