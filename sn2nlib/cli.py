@@ -39,7 +39,7 @@ EVALUATION_COLUMNS = ("head", "noise_sigma", "arm", "reference", "region", "psnr
 def study(
     profile: option.Profile = "demo",
     reports: option.Reports = None,
-    only: Annotated[str | None, typer.Option(metavar="NOTEBOOK", help="Run this notebook alone.")] = None,
+    only: Annotated[list[str] | None, typer.Option(metavar="NOTEBOOK", help="Run it alone; repeatable.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
     parameter: Annotated[
         list[str] | None, typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="For --only; repeatable.")
@@ -50,7 +50,7 @@ def study(
     folder = reporting.study.run_study(
         profile,
         reports=reports,
-        only=only,
+        only=only or None,
         force=force,
         parameters=reporting.study.parse_parameters(parameter or []),
         show_output=show_output,

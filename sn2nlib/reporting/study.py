@@ -5,7 +5,8 @@ import contextlib
 import io
 import json
 import runpy
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from sn2nlib.config import load_profile
 from sn2nlib.errors import Stopped, StudyError
 
 STUDY = "0[0-9]_*.ipynb"  # in notebooks/; those from 10 on wait for a user's own file
+_ROOM = 2**24  # bytes that a notebook and what doit knows of it surely take
 _GAIN_TITLES = {
     ("full_sampled", "volume"): "Gain of sN2N over the original, whole volume, fully sampled reference:",
     ("noise_free", "head"): "Gain of sN2N over the original, inside the head, noise-free reference:",
@@ -54,7 +56,7 @@ def run_study(
     *,
     root: Path | None = None,
     reports: Path | None = None,
-    only: str | None = None,
+    only: str | Sequence[str] | None = None,
     force: bool = False,
     parameters: Mapping[str, Any] | None = None,
     show_output: bool = False,
@@ -72,7 +74,7 @@ def run_study(
     reports
         Folder that receives `<profile>/`; default `<root>/reports`.
     only
-        One notebook, run alone with what the others left.
+        One notebook, or several, run alone with what the others left.
     force
         Run also what is up to date.
     parameters
@@ -102,16 +104,18 @@ def run_study(
     notebooks = [path.stem for path in sorted((root / "notebooks").glob(STUDY))]
     if not notebooks:
         raise StudyError(f"there are no notebooks in {root / 'notebooks'}; is the checkout complete?")
-    if parameters and only is None:
+    wanted = notebooks if only is None else [only] if isinstance(only, str) else list(only)
+    if parameters and (only is None or len(wanted) != 1):
         raise StudyError("parameters belong to one notebook; name it, for example --only 03_train")
-    if only is not None and only not in notebooks:
-        raise StudyError(f"there is no notebook {only}; the study has {', '.join(notebooks)}")
+    for notebook in wanted:
+        _check_notebook(root / "notebooks", notebook, notebooks)
+    _check_disk(reports)
     _check_labels(root / "notebooks", (parameters or {}).get("labels_from"))
     options = {"profile": profile, "reports": str(reports), "show_output": "1" if show_output else ""}
     options |= {"parameters": json.dumps(dict(parameters))} if parameters else {}
     if only is None:
         print(_what_it_takes(root / "dodo.py", options, force=force), flush=True)
-    for notebook in notebooks if only is None else [only]:
+    for notebook in sorted(wanted):
         try:
             _run_one(root / "dodo.py", notebook, options, force=force)
         except KeyboardInterrupt as stopped:
@@ -119,6 +123,24 @@ def run_study(
                 raise  # the same command begins with the first notebook again
             raise Stopped(f"in {notebook}, and {folder} keeps what was finished") from stopped
     return folder
+
+
+def _check_notebook(folder: Path, wanted: str, notebooks: Sequence[str]) -> None:
+    """Whether the study has a notebook of this name."""
+    if wanted in notebooks:
+        return
+    if (folder / f"{wanted}.ipynb").is_file():
+        raise StudyError(f"{wanted} is no part of the study; open it in JupyterLab: make lab, or jupyter lab notebooks")
+    raise StudyError(f"there is no notebook {wanted}; the study has {', '.join(notebooks)}")
+
+
+def _check_disk(reports: Path) -> None:
+    """Refuse a full disk: what doit knows of the study would be lost on it."""
+    there = next(folder for folder in (reports, *reports.parents) if folder.is_dir())
+    if shutil.disk_usage(there).free < _ROOM:
+        raise StudyError(
+            f"The disk of {reports} is full: less than {_ROOM >> 20} MiB are free; make room, and run the same again"
+        )
 
 
 def _check_labels(notebooks: Path, folder: object) -> None:

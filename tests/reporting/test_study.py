@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -43,7 +44,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (root / "sn2nlib" / name).write_text("")
     shutil.copy(REPOSITORY / "dodo.py", root)
     shutil.copy(REPOSITORY / "notebooks" / "profiles" / "smoke.yaml", root / "notebooks" / "profiles")
-    for name in STEPS:
+    for name in (*STEPS, "08a_reading_room"):
         write_notebook(root, name, "")
     return root
 
@@ -199,6 +200,7 @@ def test_one_notebook_alone_with_parameters(root: Path, ran: list[str]) -> None:
     assert run(root, ran) == STEPS[3:]
     assert "steps" not in executed.read_text()
     assert run(root, ran, only="02_pairs", force=True) == ["02_pairs"]
+    assert run(root, ran, only=["03_train", "01_data"], force=True) == ["01_data", "03_train"]
 
 
 def test_reports_may_go_elsewhere(root: Path, ran: list[str], tmp_path: Path) -> None:
@@ -221,6 +223,8 @@ def test_a_profile_may_be_a_file(root: Path, ran: list[str], tmp_path: Path) -> 
         ("smok", {}, "there is no profile 'smok'; known are smoke, or give the path"),
         ("none/there.yaml", {}, r"there is no profile .*there\.yaml"),
         ("smoke", {"only": "07_none"}, "there is no notebook 07_none; the study has 00_quickstart, 01_data"),
+        ("smoke", {"only": ["01_data", "08a_reading_room"]}, "08a_reading_room is no part of the study; open it"),
+        ("smoke", {"only": ["01_data", "03_train"], "parameters": {"steps": 1}}, "parameters belong to one notebook"),
         ("smoke", {"parameters": {"steps": 1}}, "parameters belong to one notebook; name it"),
         ("smoke", {"only": "01_data", "parameters": {"labels_from": "nowhere"}}, "nowhere is no folder of label maps"),
     ],
@@ -230,6 +234,15 @@ def test_wrong_requests_are_explained(
 ) -> None:
     with pytest.raises((StudyError, ProfileError), match=message):
         run_study(profile, root=root, **options)
+    assert ran == [] and not (root / "reports").exists()
+
+
+def test_a_full_disk_is_told_before_anything_runs(
+    root: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**20))
+    with pytest.raises(StudyError, match=r"The disk of .*reports is full: less than 16 MiB are free"):
+        run_study("smoke", root=root)
     assert ran == [] and not (root / "reports").exists()
 
 
