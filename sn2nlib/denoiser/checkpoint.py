@@ -6,7 +6,9 @@ two files that do not belong together are noticed. The state of a running traini
 `checkpoint.json` repeats that header for the reader.
 """
 
+import errno
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +78,18 @@ def save_state(state: TrainingState, settings: Mapping[str, Any], folder: Path) 
     }
     save_tensors(folder / "checkpoint.safetensors", tensors, header)
     write_json(folder / "checkpoint.json", header)
+
+
+def check_room(state: TrainingState, folder: Path) -> None:
+    """Raise OSError unless there is room for a checkpoint beside the one that it will replace."""
+    needed = 4 * sum(weight.numel() * weight.element_size() for weight in state.network.parameters())
+    free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
+    if free < needed:
+        raise OSError(
+            errno.ENOSPC,
+            f"The disk is full; checkpoints in {folder} need {needed / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are "
+            "free. Free some space and run again",
+        )
 
 
 def load_state(state: TrainingState, folder: Path) -> None:

@@ -21,6 +21,7 @@ from .checkpoint import (
     CHECKPOINT_FILES,
     MODEL_FILES,
     TrainingState,
+    check_room,
     difference,
     load_model,
     load_state,
@@ -169,6 +170,7 @@ def train(
             state = _begin(architecture, seed=seed, start_from=start_from, device=place, world=world)
             if not fresh:
                 _continue(state, out, rank=rank)
+            check_room(state, out)
             held_out = validation_batches(validation, patch=windows.patch, slices=windows.slices)
             _run(
                 state, windows, held_out, settings, out=out, checkpoint_every=checkpoint_every,

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -307,6 +308,15 @@ def test_wrong_options_are_told(
     with pytest.raises(Sn2nError, match=message):
         train(volumes, out=tmp_path, **{**TINY, **options})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_before_the_first_step(
+    tmp_path: Path, volumes: list[TrainingVolume], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**10))
+    with pytest.raises(OSError, match=r"The disk is full; checkpoints in .*model need 0\.\d MiB, 0\.0 MiB are free"):
+        train(volumes, out=tmp_path / "model", **TINY)
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_without_scans_nothing_begins(tmp_path: Path) -> None:
