@@ -81,9 +81,14 @@ def save_state(state: TrainingState, settings: Mapping[str, Any], folder: Path) 
 
 
 def check_room(state: TrainingState, folder: Path) -> None:
-    """Raise OSError unless there is room for a checkpoint beside the one that it will replace."""
-    needed = 4 * sum(weight.numel() * weight.element_size() for weight in state.network.parameters())
-    free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.is_dir())).free
+    """Raise OSError unless there is room for two checkpoints, of which one replaces the other.
+
+    One that is in the folder counts as room: it is gone on with, or removed.
+    """
+    needed = 2 * 4 * sum(weight.numel() * weight.element_size() for weight in state.network.parameters())
+    found = folder / CHECKPOINT_FILES[0]
+    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path.cwd())
+    free = shutil.disk_usage(there).free + (found.stat().st_size if found.is_file() else 0)
     if free < needed:
         raise OSError(
             errno.ENOSPC,

@@ -168,9 +168,12 @@ def train(
             if progress and rank == 0:
                 _tell_of_smaller_windows(windows, patch)
             state = _begin(architecture, seed=seed, start_from=start_from, device=place, world=world)
+            if rank == 0:
+                check_room(state, out)
             if not fresh:
                 _continue(state, out, rank=rank)
-            check_room(state, out)
+            elif rank == 0:
+                _clear(out)
             held_out = validation_batches(validation, patch=windows.patch, slices=windows.slices)
             _run(
                 state, windows, held_out, settings, out=out, checkpoint_every=checkpoint_every,
@@ -225,10 +228,10 @@ def _starts_anew(out: Path, settings: Settings, resume: bool | str) -> bool:
     elif resume is not False and (out / "model.json").is_file():
         found = read_description(out).get("training", {})
     else:
-        return _clear(out)
+        return True
     differs = difference(found, settings)
     if differs and resume == "matching":
-        return _clear(out)
+        return True
     if differs:
         raise CheckpointError(
             f"{out} holds a training with other settings or scans ({differs}); choose another folder, "
@@ -237,10 +240,9 @@ def _starts_anew(out: Path, settings: Settings, resume: bool | str) -> bool:
     return False
 
 
-def _clear(out: Path) -> bool:
+def _clear(out: Path) -> None:
     for name in (*CHECKPOINT_FILES, *MODEL_FILES):
         (out / name).unlink(missing_ok=True)
-    return True
 
 
 def _begin(

@@ -313,10 +313,16 @@ def test_wrong_options_are_told(
 def test_a_full_disk_is_told_before_the_first_step(
     tmp_path: Path, volumes: list[TrainingVolume], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And before a model that is to be replaced is removed."""
+    train(volumes, out=tmp_path / "old", **TINY)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()}
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**10))
-    with pytest.raises(OSError, match=r"The disk is full; checkpoints in .*model need 0\.\d MiB, 0\.0 MiB are free"):
-        train(volumes, out=tmp_path / "model", **TINY)
-    assert list(tmp_path.rglob("*")) == []
+    message = r"The disk is full; checkpoints in .*{} need 0\.\d MiB, 0\.0 MiB are free"
+    for name, resume in (("new", True), ("old", False), ("old", "matching")):
+        with pytest.raises(OSError, match=message.format(name)):
+            train(volumes, out=tmp_path / name, **{**TINY, "steps": 8}, resume=resume)  # type: ignore[arg-type]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_without_scans_nothing_begins(tmp_path: Path) -> None:

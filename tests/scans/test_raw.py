@@ -160,26 +160,43 @@ def test_calibration_lines_of_another_size_are_no_part_of_the_image(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("centre", [None, 6])  # of 16 samples
-def test_a_calibration_scan_may_have_a_shorter_readout(
-    tmp_path: Path, raw: Any, kind: str, centre: int | None
+@pytest.mark.parametrize(("n", "centre", "kept"), [
+    (16, 8, (8, 16)), (16, 7, (8, 16)),  # of 32: the middle; its centre may be off by one, as that of the image may
+    (18, 9, (7, 18)), (22, 6, (10, 12)),  # 22 samples about the sixth: 12 of them lie evenly about it
+    (32, 12, (4, 24)), (40, 20, (0, 32)),  # as many as those of the image, and more
+])  # fmt: skip
+def test_a_calibration_scan_may_have_a_readout_of_its_own(
+    tmp_path: Path, raw: Any, kind: str, n: int, centre: int, kept: tuple[int, int]
 ) -> None:
-    """The middle of the readout, oversampling included: what is left of it is the middle of that of the image."""
+    """What lies evenly about the centre is kept, oversampling removed: `kept` is where it begins, and its length."""
+    shape, box = (3, 4, 12, 32), np.zeros((4, 12), bool)
+    box[:, 3:9] = True
+    everything, mask = samples((3, 4, 12, 64)), lattice_mask(shape[1:3], acceleration=(2, 1), acs=None)
+    image, first = everything[..., 16:48], 32 - (8 if centre == 7 else centre)
+    own = [replace(line, centre=centre) for line in raw.lines(everything[..., first : first + n], box, role="acs")]
+    file = raw.File([*own, *raw.lines(image, mask)], shape[1:], centre=(2, 6), acceleration=(2, 1),
+                    calibration="separate")  # fmt: skip
+    path = raw.write(tmp_path / "scan", file, kind)
+    message = rf"hold {n} samples, those of the image 32: both are taken to be of one field of view"
+    with pytest.warns(UserWarning, match=message):
+        scan = read_raw(path)
+    expected = image[:, :, 3:9, kept[0] : kept[0] + kept[1]]
+    assert scan.acs is not None and close(scan.acs, cropped(expected, kept[1] // 2))
+    assert scan.kspace.shape == (3, 4, 12, 16) and scan.acceleration == (2, 1)
+    assert any(message in doubt for doubt in inspect_raw(path).doubts)
+    assert reconstruct(scan).shape == (4, 12, 16)
+
+
+def test_calibration_beside_an_asymmetric_echo_and_read_backwards(tmp_path: Path, raw: Any) -> None:
     shape, box = (3, 4, 12, 32), np.zeros((4, 12), bool)
     box[:, 3:9] = True
     everything, mask = samples(shape), lattice_mask(shape[1:3], acceleration=(2, 1), acs=None)
-    first = 16 - (8 if centre is None else centre)
-    short = [replace(line, centre=centre) for line in raw.lines(everything[..., first : first + 16], box, role="acs")]
-    file = raw.File([*short, *raw.lines(everything, mask)], shape[1:], centre=(2, 6), acceleration=(2, 1),
-                    calibration="separate")  # fmt: skip
-    path = raw.write(tmp_path / "scan", file, kind)
-    scan, told = read_raw(path), inspect_raw(path)
-    padded = np.zeros((3, 4, 6, 20 if centre else 16), np.complex64)
-    padded[..., padded.shape[-1] // 2 - (centre or 8) :][..., :16] = everything[:, :, 3:9, first : first + 16]
-    assert scan.acs is not None and close(scan.acs, cropped(padded, padded.shape[-1] // 2))
-    assert scan.kspace.shape == (3, 4, 12, 16) and scan.acceleration == (2, 1)
-    assert any("hold 3 coils × 16 samples, those of the image 3 × 32, taken to be of" in note for note in told.notes)
-    assert reconstruct(scan).shape == (4, 12, 16)
+    echo = [replace(line, centre=8) for line in raw.lines(everything[..., 8:], mask)]
+    whole = [replace(line, reversed=True) for line in raw.lines(everything[..., ::-1], box, role="acs")]
+    file = raw.File([*whole, *echo], shape[1:], centre=(2, 6), acceleration=(2, 1), calibration="separate")
+    with pytest.warns(UserWarning, match="hold 32 samples, those of the image 24: both are taken"):
+        scan = read_raw(raw.write(tmp_path / "scan", file, "VD"))
+    assert scan.acs is not None and close(scan.acs, cropped(everything[:, :, 3:9], 16))
 
 
 def test_a_shorter_calibration_of_another_dwell_time_is_not_used(tmp_path: Path, raw: Any) -> None:
@@ -193,7 +210,7 @@ def test_a_shorter_calibration_of_another_dwell_time_is_not_used(tmp_path: Path,
         rows = stored["dataset/data"][()]
         rows["head"]["sample_time_us"][:24] *= 2
         stored["dataset/data"][...] = rows
-    with pytest.warns(UserWarning, match="of another dwell time, so that their field of view may be another: they are"):
+    with pytest.warns(UserWarning, match="of another dwell time, so that their field of view may be another: they"):
         assert read_raw(path).acs is None
 
 

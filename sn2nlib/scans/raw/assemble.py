@@ -105,13 +105,13 @@ def placed_samples(samples: NDArray[np.complex64], lines: LineTable, readout: Re
         raise ScanError(f"a line holds {samples.shape[1:]} samples (coil, kx), not {(readout.coils, readout.samples)}")
     if readout.regridding is not None:
         return without_oversampling(readout.regridding.apply(samples, lines["reversed"]), readout.n)
-    full = np.zeros((*samples.shape[:2], readout.full), dtype=np.complex64)
-    inner = full[..., readout.start : readout.start + readout.samples]
-    inner[...] = samples
     number = np.arange(readout.samples)
-    cut = (number < lines["before"][:, None]) | (number >= readout.samples - lines["after"][:, None])
-    inner[np.broadcast_to(cut[:, None], inner.shape)] = 0
-    inner[lines["reversed"]] = inner[lines["reversed"]][..., ::-1]
+    kept = (number >= lines["before"][:, None]) & (number < readout.samples - lines["after"][:, None])
+    forwards = np.where(kept[:, None], samples, np.complex64(0))
+    forwards[lines["reversed"]] = forwards[lines["reversed"]][..., ::-1]
+    full = np.zeros((*samples.shape[:2], readout.full), dtype=np.complex64)
+    first, end = max(0, readout.start), min(readout.full, readout.start + readout.samples)
+    full[..., first:end] = forwards[..., first - readout.start : end - readout.start]
     return without_oversampling(full, readout.n)
 
 

@@ -1,6 +1,7 @@
 """Where readout lines belong: matrix, centre and sampling lattice from their numbers and the header."""
 
 from dataclasses import dataclass, replace
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,8 @@ class Readout:
     coils, samples
         Of every line.
     full
-        Samples with the centre at full // 2; those before `start` and from `start + samples` on are zeros.
+        Samples with the centre at full // 2; those before `start` and from `start + samples` on are zeros, and what
+        reaches beyond them is left out.
     n
         kx of the scan.
     acquired
@@ -133,8 +135,7 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
     """
     coils, samples = of_equal_size(lines, "image")
     doubts = []
-    forward = lines[~lines["reversed"]] if not lines["reversed"].all() else lines
-    centres = np.unique(forward["centre"])
+    centres = _centres(lines)
     if len(centres) > 1:
         raise ScanError(f"the image lines differ in their central sample ({centres[0]} … {centres[-1]}): damaged file")
     centre = int(centres[0])
@@ -167,11 +168,14 @@ def place_readout(lines: LineTable, header: RawHeader, *, remove_oversampling: b
     return Readout(coils, samples, full, start, n, oversampling, acquired, tuple(doubts), regridding)
 
 
-def place_calibration(lines: LineTable, image: LineTable, readout: Readout) -> tuple[Readout | None, list[str]]:
-    """The readout of separate calibration lines, and what is to be told of it; None if they cannot be used.
+def place_calibration(
+    lines: LineTable, image: LineTable, readout: Readout, *, exported: bool = False
+) -> tuple[Readout | None, list[str]]:
+    """The readout of separate calibration lines, and what is in doubt of it; None if they cannot be used.
 
-    They may hold fewer samples than the image lines: of the same dwell time, they are taken for those of the same field
-    of view.
+    They may hold other numbers of samples than the image lines, and are then taken for those of the same field of view,
+    unless their dwell time is another (of which twix files tell nothing). Kept is what lies evenly about the centre:
+    zeros are no calibration.
 
     Parameters
     ----------
@@ -179,32 +183,42 @@ def place_calibration(lines: LineTable, image: LineTable, readout: Readout) -> t
         Calibration lines, and those of the image.
     readout
         Of the image.
+    exported
+        Whether this package wrote the file, so that the field of view is the same.
 
     Raises
     ------
     ScanError
-        If the calibration lines differ among each other.
+        If the calibration lines differ in their sizes.
     """
     if not lines.size:
         return None, []
     coils, samples = of_equal_size(lines, "calibration")
-    if (coils, samples) == (readout.coils, readout.samples):
-        return readout, []
-    sizes = f"the calibration lines hold {coils} coils × {samples} samples, those of the image {readout.coils} × "
-    sizes += str(readout.samples)
-    centres = np.unique(lines["centre"][~lines["reversed"]])
-    if coils != readout.coils or samples > readout.samples or readout.regridding is not None or len(centres) != 1:
-        return None, [f"{sizes}: they are not used"]
-    own, theirs = (float(np.median(part["dwell_us"])) for part in (lines, image))
-    if not abs(own - theirs) <= _SAME_DWELL * theirs:
-        return None, [f"{sizes}, of another dwell time, so that their field of view may be another: they are not used"]
+    if coils != readout.coils:
+        return None, [f"the calibration lines hold {coils} coils, those of the image {readout.coils}: they stay unused"]
+    centres = _centres(lines)
     centre = int(centres[0]) if 0 < centres[0] < samples else samples // 2
-    full = min(2 * max(centre, samples - centre), 2 * max(centre, samples - centre - 1) + 1)
-    full += full * readout.n % readout.full != 0  # an even number, so that what is kept of it is half
-    if full > readout.full or full * readout.n % readout.full:
-        return None, [f"{sizes}: they are not used"]
+    full = 2 * min(centre, samples - centre)
+    if abs(centre - samples // 2) <= 1:
+        centre, full = samples // 2, samples
+    if samples == readout.samples and (readout.regridding or centre == readout.full // 2 - readout.start):
+        return readout, []
+    told = f"the calibration lines hold {samples} samples, those of the image {readout.samples}"
+    own, theirs = (float(np.median(part["dwell_us"])) for part in (lines, image))
+    step = readout.full // gcd(readout.full, readout.n)  # so that the oversampling is removed as from the image
+    full = min(full, readout.full) // step * step
+    if readout.regridding is not None or len(centres) > 1 or not full:
+        return None, [f"{told}, and cannot be placed beside them: they stay unused"]
+    if not abs(own - theirs) <= _SAME_DWELL * theirs:
+        return None, [f"{told}, of another dwell time, so that their field of view may be another: they stay unused"]
     placed = replace(readout, samples=samples, full=full, start=full // 2 - centre, n=full * readout.n // readout.full)
-    return placed, [f"{sizes}, taken to be of the same field of view"]
+    return placed, [] if exported else [f"{told}: both are taken to be of one field of view"]
+
+
+def _centres(lines: LineTable) -> NDArray[np.int32]:
+    """Central samples of the lines that run forwards, of all if none does."""
+    forward = lines[~lines["reversed"]] if not lines["reversed"].all() else lines
+    return np.unique(forward["centre"])
 
 
 def _acquired(lines: LineTable, full: int, start: int, n: int) -> tuple[float, float] | None:

@@ -185,10 +185,13 @@ def make_plan(source: RawSource, options: RawOptions) -> Plan:
         _check_repetition(mask, _mask(lines[repeat_rows], ky, kz), averages, again)
     acceleration, caipi_shift, disagreement = find_acceleration(mask, header.acceleration)
     doubts += disagreement
-    acs_readout, told = place_calibration(lines[acs_rows], lines[rows], readout)
-    (doubts if acs_readout is None else notes).extend(told)
-    acs_box, acs_rows, told = _acs_box(lines, acs_rows if acs_readout is not None else acs_rows[:0], ky, kz)
+    acs_box, acs_rows, told = _acs_box(lines, acs_rows, ky, kz)
     doubts += told
+    exported = header.record is not None
+    acs_readout, told = place_calibration(lines[acs_rows], lines[rows], readout, exported=exported)
+    doubts += told
+    if acs_readout is None:
+        acs_box, acs_rows = None, acs_rows[:0]
     noise = find_noise_scan(source, lines[rows], readout, averages=averages, wanted=options.noise_scan)
     notes += noise.notes
     doubts += noise.doubts
