@@ -93,10 +93,10 @@ def corner_noise(
     """Samples from the outermost acquired corners of k-space, as a stand-in for a noise scan.
 
     Distance is the smallest of |kz|, |ky|, |kx| relative to its maximum (axes of size 1 left out), so that a
-    sample counts as outer only if it is so on every axis. The outermost 1 % are taken, of each coil; of a scan in
-    which they are fewer than 1000, as many, but no more than 5 %, so that the SD of a coil has a standard error of
-    1/√(4 · 1000) = 1.6 %; and 50 times the number of coils, if that is more, for their covariances. What signal
-    there is left in the corners is counted as noise: a measured noise scan is better. Of an
+    sample counts as outer only if it is so on every axis. The outermost 1 % are taken, of each coil; where they are
+    fewer than 1000, which give the SD of a coil a standard error of 1/√(4 · 1000) = 1.6 %, then 1000, or 5 % if that is
+    less; and 50 times the number of coils, if that is more, for their covariances. What signal there is left in the
+    corners is counted as noise: a measured noise scan is better. Of an
     asymmetric echo the samples next to either end are left out: removal of the oversampling has mixed them with zeros,
     those of the other end too, since it is periodic.
 

@@ -104,7 +104,8 @@ def run_study(
     notebooks = [path.stem for path in sorted((root / "notebooks").glob(STUDY))]
     if not notebooks:
         raise StudyError(f"there are no notebooks in {root / 'notebooks'}; is the checkout complete?")
-    wanted = notebooks if only is None else [only] if isinstance(only, str) else list(only)
+    asked = notebooks if only is None else [only] if isinstance(only, str) else only
+    wanted = sorted(set(asked))
     if parameters and (only is None or len(wanted) != 1):
         raise StudyError("parameters belong to one notebook; name it, for example --only 03_train")
     for notebook in wanted:
@@ -115,7 +116,7 @@ def run_study(
     options |= {"parameters": json.dumps(dict(parameters))} if parameters else {}
     if only is None:
         print(_what_it_takes(root / "dodo.py", options, force=force), flush=True)
-    for notebook in sorted(wanted):
+    for notebook in wanted:
         try:
             _run_one(root / "dodo.py", notebook, options, force=force)
         except KeyboardInterrupt as stopped:
@@ -136,7 +137,7 @@ def _check_notebook(folder: Path, wanted: str, notebooks: Sequence[str]) -> None
 
 def _check_disk(reports: Path) -> None:
     """Refuse a full disk: what doit knows of the study would be lost on it."""
-    there = next(folder for folder in (reports, *reports.parents) if folder.is_dir())
+    there = next((folder for folder in (reports, *reports.parents) if folder.is_dir()), Path.cwd())
     if shutil.disk_usage(there).free < _ROOM:
         raise StudyError(
             f"The disk of {reports} is full: less than {_ROOM >> 20} MiB are free; make room, and run the same again"

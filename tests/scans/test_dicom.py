@@ -554,11 +554,15 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     classic(tmp_path / "numbers", change=put(InstanceNumber=1))
     with pytest.warns(UserWarning, match="some slices carry the same number; are two series mixed"):
         read_dicom(tmp_path / "numbers")
+    classic(tmp_path / "places", change=put(FrameOfReferenceUID="1.2.3"))
+    with pytest.warns(UserWarning, match="its slices name 2 frames of reference; are two series mixed"):
+        read_dicom(tmp_path / "places")
+    classic(tmp_path / "silent", change=put(FrameOfReferenceUID="", StudyInstanceUID=""))
+    read_dicom(tmp_path / "silent")
 
 
 @pytest.mark.parametrize(("keyword", "message"), [
     ("StudyInstanceUID", "files of 2 studies carry the UID of one series"),
-    ("FrameOfReferenceUID", "files of 2 frames of reference carry the UID of one series"),
     ("SOPInstanceUID", "some of its images carry the same UID"),
 ])  # fmt: skip
 def test_files_that_cannot_be_of_one_series(tmp_path: Path, keyword: str, message: str) -> None:

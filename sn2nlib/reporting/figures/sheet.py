@@ -62,7 +62,8 @@ class Sheet(Figure):
     line_colours : tuple of str
         Thin coloured lines on grey images, whose colours the file must not merge.
     colour_map : str
-        Name of matplotlib's colour map of images beside grey ones, whose colours the file must not merge.
+        Name of matplotlib's colour map of images beside grey ones, whose colours the file must not merge. A sheet has
+        either lines or a map.
     """
 
     def __init__(self, title: str, *, label: str, height: float) -> None:
@@ -137,8 +138,9 @@ def _few_colours(pixels: np.ndarray, palette: np.ndarray | None = None) -> Image
         return Image.fromarray(np.round(np.round(pixels[..., 0] / step) * step).astype(np.uint8))
     if palette is None:
         return Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE)
-    seen, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
-    nearest = KDTree(palette.astype(float)).query(seen.astype(float))[1].astype(np.uint8)
+    packed, places = np.unique(pixels @ np.array([2**16, 2**8, 1]), return_inverse=True)
+    seen = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1)
+    nearest = KDTree(palette.astype(float)).query(seen)[1].astype(np.uint8)
     found = Image.fromarray(nearest[places].reshape(pixels.shape[:2]), mode="P")
     found.putpalette(palette.ravel().tolist())
     return found

@@ -183,15 +183,10 @@ def _check_even(distances: np.ndarray, *, where: str) -> None:
 
 def _warn_doubtful(frames: Sequence[Frame], step: float, *, where: str, alone: bool) -> None:
     between = frames[0].between
-    if between and step > 1.5 * between:
+    if between and not between / 1.5 <= step <= 1.5 * between:
+        why = "are some missing" if step > between else "are two series mixed"
         warnings.warn(
-            f"{where}: slices lie {step:.3g} mm apart where the header says {between:.3g} mm; are some missing?",
-            stacklevel=4,
-        )
-    if between and step < between / 1.5:
-        warnings.warn(
-            f"{where}: slices lie {step:.3g} mm apart where the header says {between:.3g} mm; are two series mixed?",
-            stacklevel=4,
+            f"{where}: slices lie {step:.3g} mm apart where the header says {between:.3g} mm; {why}?", stacklevel=4
         )
     numbers = sorted(frame.instance for frame in frames if frame.instance is not None)
     if alone and 1 < len(set(numbers)) < len(numbers):

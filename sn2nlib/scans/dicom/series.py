@@ -1,6 +1,7 @@
 """A DICOM MR series as a volume in the axis order of the scans; `write` makes a new series of it."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,17 +259,21 @@ def _refuse_part(headers: Sequence[Header], frames: Sequence[Frame], path: Path,
 
 
 def _refuse_mixed(headers: Sequence[Header], frames: Sequence[Frame], path: Path) -> None:
-    """Refuse files under one series UID whose frames cannot be of one series."""
+    """Refuse files under one series UID whose frames cannot be of one series, and warn where they may not be."""
     taken = {frame.path for frame in frames}
     headers = [header for header in headers if header.path in taken]
-    for keyword, what in (("StudyInstanceUID", "studies"), ("FrameOfReferenceUID", "frames of reference")):
-        if len(named := {str(header.dataset.get(keyword, "")) for header in headers}) > 1:
-            raise ImageError(
-                f"{path}: files of {len(named)} {what} carry the UID of one series; keep those of one, in a folder of "
-                "their own"
-            )
-    if len({str(header.dataset.SOPInstanceUID) for header in headers}) < len(headers):
+
+    def named(keyword: str) -> int:
+        return len({str(header.dataset.get(keyword) or "") for header in headers} - {""})
+
+    if (studies := named("StudyInstanceUID")) > 1:
+        raise ImageError(
+            f"{path}: files of {studies} studies carry the UID of one series; keep those of one, or export it again"
+        )
+    if named("SOPInstanceUID") < len(headers):
         raise ImageError(f"{path}: some of its images carry the same UID, as no two may; export the series again")
+    if (places := named("FrameOfReferenceUID")) > 1:
+        warnings.warn(f"{path}: its slices name {places} frames of reference; are two series mixed?", stacklevel=4)
 
 
 def _refuse_phase(frames: Sequence[Frame], path: Path) -> None:

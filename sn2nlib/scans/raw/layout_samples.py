@@ -185,8 +185,8 @@ def _collected(mask: np.ndarray, layout: Layout) -> np.ndarray:
         acquired = np.asarray(mask.any(axis=1 - axis))
         if acquired[0] and acquired[-1] and not acquired[len(acquired) // 2 - 1]:
             raise ScanError(
-                f"the {name} lines beside the centre of k-space hold zeros: the centre is at index 0 of the file, "
-                "which ends in zeros, as only its highest frequencies may; no image is made of such a file"
+                f"the {name} lines beside the centre of k-space hold zeros, as only those farthest from it may (where "
+                "the centre is at index 0 of the file, the last lines are those beside it): no image can be made of it"
             )
         if np.count_nonzero(acquired) > last:
             np.moveaxis(mask, axis, 0)[last:] = False

@@ -221,7 +221,8 @@ def _header(xml: str) -> RawHeader:
     mode = getattr(getattr(parallel, "calibrationMode", None), "value", None)
     trajectory = getattr(encoding.trajectory, "value", encoding.trajectory)
     record = record_of(header)
-    known, unknown = known_geometry(_recorded_info(record).get("geometry")), "that of the exported scan was"
+    known = known_geometry(_recorded_info(record).get("geometry"))
+    unknown = "that of the exported scan was"
     return RawHeader(
         kind="ISMRMRD",
         matrix=matrix,
