@@ -233,9 +233,10 @@ def _starts_anew(out: Path, settings: Settings, resume: bool | str) -> bool:
     if differs and resume == "matching":
         return True
     if differs:
+        whole = "train on from this model into another (--from), " if (out / "model.json").is_file() else ""
         raise CheckpointError(
-            f"{out} holds a training with other settings or scans ({differs}); choose another folder, "
-            "train on from this model into another (--from), or start anew (--overwrite)"
+            f"{out} holds a training with other settings or scans ({differs}); choose another folder, {whole}or start "
+            "anew (--overwrite)"
         )
     return False
 

@@ -50,6 +50,15 @@ def test_the_file_keeps_the_colours_of_the_noise_map() -> None:
     assert (seen == 255).all(axis=1).any()
 
 
+def test_a_map_that_goes_beyond_its_scale_says_so() -> None:
+    original, sn2n, sd = images()
+    sd[10, 14, 16] = 1
+    for map_, ends in ((sd, "max"), (np.full_like(sd, 0.02), "neither")):
+        sheet = before_after(original, sn2n, map_, voxel_size=VOXEL, label=LABEL)
+        (bar,) = [axes.images[0].colorbar for axes in sheet.axes if axes.images and axes.images[0].colorbar]
+        assert bar.extend == ends
+
+
 def test_an_image_without_k_space_has_no_map() -> None:
     original, sn2n, _ = images()
     sheet = before_after(original, sn2n, voxel_size=VOXEL, label=LABEL)

@@ -557,12 +557,15 @@ def test_doubts_are_said(tmp_path: Path) -> None:
     classic(tmp_path / "places", change=put(FrameOfReferenceUID="1.2.3"))
     with pytest.warns(UserWarning, match="its slices name 2 frames of reference; are two series mixed"):
         read_dicom(tmp_path / "places")
-    classic(tmp_path / "silent", change=put(FrameOfReferenceUID="", StudyInstanceUID=""))
+    classic(tmp_path / "silent", change=put(FrameOfReferenceUID=""))
     read_dicom(tmp_path / "silent")
+    classic(tmp_path / "part", change=put(StudyInstanceUID=""))
+    with pytest.raises(ImageError, match="some of its files name a study, others none"):
+        read_dicom(tmp_path / "part")
 
 
 @pytest.mark.parametrize(("keyword", "message"), [
-    ("StudyInstanceUID", "files of 2 studies carry the UID of one series"),
+    ("StudyInstanceUID", "its files name 2 studies, but one series"),
     ("SOPInstanceUID", "some of its images carry the same UID"),
 ])  # fmt: skip
 def test_files_that_cannot_be_of_one_series(tmp_path: Path, keyword: str, message: str) -> None:

@@ -87,9 +87,9 @@ def before_after(
         above += heights[plane] + _GAP
     if noise_sd is not None:
         sheet.colour_map = _MAP
-        bar = sheet.colorbar(
-            drawn, cax=sheet.panel(SIDE + 3 * (width + _GAP) + 2, above + 1, width - 4, 2), orientation="horizontal"
-        )
+        place = sheet.panel(SIDE + 3 * (width + _GAP) + 2, above + 1, width - 4, 2)
+        more = "max" if 100 / top * noise_sd.max() > limits[1] else "neither"
+        bar = sheet.colorbar(drawn, cax=place, orientation="horizontal", extend=more)
         bar.ax.tick_params(labelsize=SMALL, pad=1.5, length=2)
         bar.set_label("% of the grey scale", size=SMALL, labelpad=1.5)
     sheet.caption = _caption(label, removed, original, noise_sd is not None)

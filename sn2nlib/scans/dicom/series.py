@@ -263,17 +263,18 @@ def _refuse_mixed(headers: Sequence[Header], frames: Sequence[Frame], path: Path
     taken = {frame.path for frame in frames}
     headers = [header for header in headers if header.path in taken]
 
-    def named(keyword: str) -> int:
-        return len({str(header.dataset.get(keyword) or "") for header in headers} - {""})
-
-    if (studies := named("StudyInstanceUID")) > 1:
-        raise ImageError(
-            f"{path}: files of {studies} studies carry the UID of one series; keep those of one, or export it again"
-        )
-    if named("SOPInstanceUID") < len(headers):
+    studies, images, places = (
+        {str(header.dataset.get(keyword) or "") for header in headers}
+        for keyword in ("StudyInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")
+    )
+    if len(studies) > 1:
+        told = f"its files name {len(studies)} studies"
+        told = "some of its files name a study, others none" if "" in studies else told
+        raise ImageError(f"{path}: {told}, but one series; keep those of one study, or export the series again")
+    if len(images) < len(headers):
         raise ImageError(f"{path}: some of its images carry the same UID, as no two may; export the series again")
-    if (places := named("FrameOfReferenceUID")) > 1:
-        warnings.warn(f"{path}: its slices name {places} frames of reference; are two series mixed?", stacklevel=4)
+    if len(places - {""}) > 1:
+        warnings.warn(f"{path}: its slices name {len(places)} frames of reference; are two series mixed?", stacklevel=4)
 
 
 def _refuse_phase(frames: Sequence[Frame], path: Path) -> None:

@@ -197,17 +197,20 @@ def place_calibration(
     if coils != readout.coils:
         return None, [f"the calibration lines hold {coils} coils, those of the image {readout.coils}: they stay unused"]
     centres = _centres(lines)
+    if len(centres) > 1:
+        return None, ["the calibration lines differ in their central sample: they stay unused"]
     centre = int(centres[0]) if 0 < centres[0] < samples else samples // 2
     full = 2 * min(centre, samples - centre)
     if abs(centre - samples // 2) <= 1:
         centre, full = samples // 2, samples
     if samples == readout.samples and (readout.regridding or centre == readout.full // 2 - readout.start):
         return readout, []
-    told = f"the calibration lines hold {samples} samples, those of the image {readout.samples}"
+    told = f"the calibration lines hold {samples} samples about the {centre}th, those of the image {readout.samples} "
+    told += f"about the {readout.full // 2 - readout.start}th"
     own, theirs = (float(np.median(part["dwell_us"])) for part in (lines, image))
     step = readout.full // gcd(readout.full, readout.n)  # so that the oversampling is removed as from the image
     full = min(full, readout.full) // step * step
-    if readout.regridding is not None or len(centres) > 1 or not full:
+    if readout.regridding is not None or not full:
         return None, [f"{told}, and cannot be placed beside them: they stay unused"]
     if not abs(own - theirs) <= _SAME_DWELL * theirs:
         return None, [f"{told}, of another dwell time, so that their field of view may be another: they stay unused"]
