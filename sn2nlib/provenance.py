@@ -66,6 +66,13 @@ def disk_is_full(error: OSError) -> bool:
     return error.errno in (errno.ENOSPC, errno.EDQUOT) or told is not None
 
 
+def free_space(path: str | os.PathLike[str]) -> int:
+    """Bytes that are free on the disk of a path, which need not exist yet."""
+    path = Path(path).absolute()
+    there = next((place for place in (path, *path.parents) if place.is_dir()), Path.cwd())
+    return shutil.disk_usage(there).free
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it onto `path` only when the block succeeds.

@@ -8,7 +8,6 @@ two files that do not belong together are noticed. The state of a running traini
 
 import errno
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sn2nlib.errors import CheckpointError, Sn2nError
-from sn2nlib.provenance import atomic_write, sha256_of, write_json
+from sn2nlib.provenance import atomic_write, free_space, sha256_of, write_json
 
 from .unet import UNet25D
 
@@ -87,8 +86,7 @@ def check_room(state: TrainingState, folder: Path) -> None:
     """
     needed = 2 * 4 * sum(weight.numel() * weight.element_size() for weight in state.network.parameters())
     found = folder / CHECKPOINT_FILES[0]
-    there = next((place for place in (folder, *folder.absolute().parents) if place.is_dir()), Path.cwd())
-    free = shutil.disk_usage(there).free + (found.stat().st_size if found.is_file() else 0)
+    free = free_space(folder) + (found.stat().st_size if found.is_file() else 0)
     if free < needed:
         raise OSError(
             errno.ENOSPC,

@@ -78,6 +78,7 @@ def compression_matrix(
         A number beyond the coils, a share outside (0, 1), or an unknown method.
     """
     n_coils, nz, ny, own_nx = acs.shape
+    virtual_coils = int(virtual_coils) if isinstance(virtual_coils, (int, np.integer)) else virtual_coils
     _check(virtual_coils, n_coils, method)
     centre = crop(acs, (min(nz, CENTRE), min(ny, CENTRE), own_nx))
     samples = centre.reshape(n_coils, -1, own_nx)
@@ -88,8 +89,7 @@ def compression_matrix(
     covariance = np.stack([x.astype(np.complex128) @ x.conj().T for x in samples])
     powers, vectors = np.linalg.eigh(covariance)  # ascending
     held = np.cumsum(powers[:, ::-1].sum(axis=0)) / powers.sum()
-    whole = isinstance(virtual_coils, (int, np.integer))
-    wanted = virtual_coils if whole else np.searchsorted(held, virtual_coils) + 1
+    wanted = virtual_coils if isinstance(virtual_coils, int) else int(np.searchsorted(held, virtual_coils)) + 1
     number = min(int(wanted), n_coils)
     bases = np.ascontiguousarray(vectors[:, :, ::-1][:, :, :number].conj().swapaxes(1, 2))
     return Compression(_aligned(bases), float(held[number - 1]))
@@ -125,9 +125,9 @@ def compress(kspace: _Complex, whitening: NDArray[np.complex128], compression: C
 def _check(virtual_coils: int | float, n_coils: int, method: str) -> None:
     if method not in ("svd", "gcc"):
         raise ScanError(f"coil compression is 'svd' or 'gcc', got {method!r}")
-    if isinstance(virtual_coils, (int, np.integer)) and not 1 <= virtual_coils <= n_coils:
+    if isinstance(virtual_coils, int) and not 1 <= virtual_coils <= n_coils:
         raise ScanError(f"{virtual_coils} virtual coils cannot be made of {n_coils} coils; ask for 1 to {n_coils}")
-    if not isinstance(virtual_coils, (int, np.integer)) and not 0 < virtual_coils < 1:
+    if not isinstance(virtual_coils, int) and not 0 < virtual_coils < 1:
         raise ScanError(f"a share of energy lies between 0 and 1, got {virtual_coils}; a number of coils is whole")
 
 

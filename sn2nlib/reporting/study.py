@@ -5,7 +5,6 @@ import contextlib
 import io
 import json
 import runpy
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from doit.task import Task
 
 from sn2nlib.config import load_profile
 from sn2nlib.errors import Stopped, StudyError
+from sn2nlib.provenance import free_space
 
 STUDY = "0[0-9]_*.ipynb"  # in notebooks/; those from 10 on wait for a user's own file
 _ROOM = 2**24  # bytes that a notebook and what doit knows of it surely take
@@ -137,8 +137,7 @@ def _check_notebook(folder: Path, wanted: str, notebooks: Sequence[str]) -> None
 
 def _check_disk(reports: Path) -> None:
     """Refuse a full disk: what doit knows of the study would be lost on it."""
-    there = next((folder for folder in (reports, *reports.parents) if folder.is_dir()), Path.cwd())
-    if shutil.disk_usage(there).free < _ROOM:
+    if free_space(reports) < _ROOM:
         raise StudyError(
             f"The disk of {reports} is full: less than {_ROOM >> 20} MiB are free; make room, and run the same again"
         )

@@ -178,8 +178,8 @@ def test_a_calibration_scan_may_have_a_readout_of_its_own(
                     calibration="separate")  # fmt: skip
     path = raw.write(tmp_path / "scan", file, kind)
     told = 8 if n == 16 else centre
-    message = f"hold {n} samples about the {told}th, those of the image 32 about the 16th: both are taken to be of one"
-    with pytest.warns(UserWarning, match=message):
+    message = f"hold {n} samples (centre {told}), those of the image 32 (centre 16): both are taken to be of one field"
+    with pytest.warns(UserWarning, match=re.escape(message)):
         scan = read_raw(path)
     expected = image[:, :, 3:9, kept[0] : kept[0] + kept[1]]
     assert scan.acs is not None and close(scan.acs, cropped(expected, kept[1] // 2))
@@ -195,7 +195,7 @@ def test_calibration_beside_an_asymmetric_echo_and_read_backwards(tmp_path: Path
     echo = [replace(line, centre=8) for line in raw.lines(everything[..., 8:], mask)]
     whole = [replace(line, reversed=True) for line in raw.lines(everything[..., ::-1], box, role="acs")]
     file = raw.File([*whole, *echo], shape[1:], centre=(2, 6), acceleration=(2, 1), calibration="separate")
-    with pytest.warns(UserWarning, match="hold 32 samples about the 16th, those of the image 24 about the 8th: both"):
+    with pytest.warns(UserWarning, match=r"hold 32 samples \(centre 16\), those of the image 24 \(centre 8\): both"):
         scan = read_raw(raw.write(tmp_path / "scan", file, "VD"))
     assert scan.acs is not None and close(scan.acs, cropped(everything[:, :, 3:9], 16))
 

@@ -107,7 +107,8 @@ def placed_samples(samples: NDArray[np.complex64], lines: LineTable, readout: Re
         return without_oversampling(readout.regridding.apply(samples, lines["reversed"]), readout.n)
     number = np.arange(readout.samples)
     kept = (number >= lines["before"][:, None]) & (number < readout.samples - lines["after"][:, None])
-    forwards = np.where(kept[:, None], samples, np.complex64(0))
+    untouched = kept.all() and not lines["reversed"].any()
+    forwards = samples if untouched else np.where(kept[:, None], samples, np.complex64(0))
     forwards[lines["reversed"]] = forwards[lines["reversed"]][..., ::-1]
     full = np.zeros((*samples.shape[:2], readout.full), dtype=np.complex64)
     first, end = max(0, readout.start), min(readout.full, readout.start + readout.samples)

@@ -205,8 +205,8 @@ def place_calibration(
         centre, full = samples // 2, samples
     if samples == readout.samples and (readout.regridding or centre == readout.full // 2 - readout.start):
         return readout, []
-    told = f"the calibration lines hold {samples} samples about the {centre}th, those of the image {readout.samples} "
-    told += f"about the {readout.full // 2 - readout.start}th"
+    told = f"the calibration lines hold {samples} samples (centre {centre}), those of the image {readout.samples} "
+    told += f"(centre {readout.full // 2 - readout.start})"
     own, theirs = (float(np.median(part["dwell_us"])) for part in (lines, image))
     step = readout.full // gcd(readout.full, readout.n)  # so that the oversampling is removed as from the image
     full = min(full, readout.full) // step * step
